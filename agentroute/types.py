@@ -246,7 +246,7 @@ class Query:
         """The query's id, or else a keyed hash of its text and labels (BLAKE2b, 16 bytes, hexadecimal)."""
         if self.id is not None:
             return self.id
-        body = "\0".join((self.text, *self.labels)).encode()
+        body = "\0".join((self.text, *self.labels)).encode(errors="surrogatepass")  # labels may hold what no store can carry
         return hashlib.blake2b(body, key=salt[:64], digest_size=16).hexdigest()
 
 
