@@ -6,7 +6,7 @@ verifier gives 1.0 (right) or 0.0 (wrong); none of them raises on a strange answ
 | `kind` | needs | right when |
 |---|---|---|
 | `number` | `expected` | the last number of the answer equals `expected` |
-| `exact` | `expected` (a string or a list of accepted strings), `case` | the answer equals it, but for spaces, end marks and, unless `case` is true, case |
+| `exact` | `expected` (a string or list), `case` | the answer is one of them but for spaces, end marks and (unless `case`) case |
 | `choice` | `options`, `expected` | the first option that the answer names is `expected` |
 | `contains` | `expected` (a string or list) | the answer holds one of them as whole words |
 | `lines` | `expected` (a list) | the answer's non-empty lines are these, in order, but for case |
@@ -17,7 +17,9 @@ verifier gives 1.0 (right) or 0.0 (wrong); none of them raises on a strange answ
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,10 @@ from typing import Any
 
 from agentroute.errors import ConfigError
 
-__all__ = ["verify"]
+__all__ = ["check_verifier", "verify"]
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+# A hyphen after a word or a digit joins ("3-5", "x-2"); elsewhere it is a sign.
+_NUMBER = re.compile(r"(?:(?<!\w)-)?\d[\d,]*(?:\.\d+)?")
 _CODE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
@@ -81,8 +84,8 @@ def _json(answer: str, spec: Mapping[str, Any]) -> bool:
     return bool(value == spec["expected"])
 
 
-# The child limits itself before it compiles the answer: processor time, memory, no new files of any size, few open files.
-_CHILD = """
+# The child limits itself before it runs the answer: processor time, memory, no new files of any size, few open files.
+_LIMITS = """
 import resource, sys
 seconds = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -95,26 +98,30 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 def _python(answer: str, spec: Mapping[str, Any]) -> bool:
     """Runs the answer's code and the tests in a subprocess with an empty environment, a limit on time and on memory.
 
-    These limits stop accidents, not an attacker: collect answers of models that you do not trust inside a container.
+    The last statement, after the tests, prints a token that is new for each run: an answer that exits early with status 0
+    or prints what it thinks a success looks like does not pass. These limits stop accidents and shortcuts, not an
+    attacker: collect answers of models that you do not trust inside a container.
     """
+    if os.name != "posix":
+        raise ConfigError("the 'python' verifier limits the code that it runs by POSIX means: collect on Linux or macOS")
     block = _CODE.search(answer)
-    code = block.group(1) if block else answer
-    tests = "\n".join(spec["tests"])
-    timeout = float(spec.get("timeout", 5.0))
+    code, tests = block.group(1) if block else answer, "\n".join(spec["tests"])
+    timeout, token = float(spec.get("timeout", 5.0)), secrets.token_hex(16)
+    script = f"{_LIMITS}\n{code}\n{tests}\n__import__('sys').__stdout__.write('\\n{token}\\n')\n"
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", "-", str(int(timeout) + 1)],
-                input=f"{_CHILD}\n{code}\n{tests}\nprint('agentroute: all tests passed')\n".encode("utf-8", "replace"),
+                input=script.encode("utf-8", "replace"),
                 cwd=folder,
                 env={},
                 capture_output=True,
                 timeout=timeout,
                 check=False,
             )
-        except (subprocess.TimeoutExpired, ValueError):
+        except subprocess.TimeoutExpired:
             return False
-    return done.returncode == 0 and done.stdout.endswith(b"agentroute: all tests passed\n")
+    return done.returncode == 0 and token.encode() in done.stdout.splitlines()
 
 
 _KINDS: dict[str, Callable[[str, Mapping[str, Any]], bool]] = {
@@ -128,6 +135,37 @@ _KINDS: dict[str, Callable[[str, Mapping[str, Any]], bool]] = {
 }
 
 
+# What each kind needs, and of which type.
+_STRINGS: tuple[type, ...] = (str, list)
+_NEEDS: dict[str, dict[str, tuple[type, ...]]] = {
+    "number": {"expected": (int, float)},
+    "exact": {"expected": _STRINGS},
+    "choice": {"options": (list,), "expected": (str,)},
+    "contains": {"expected": _STRINGS},
+    "lines": {"expected": (list,)},
+    "json": {"expected": (dict,)},
+    "python": {"tests": (list,)},
+}
+
+
+def check_verifier(verifier: Mapping[str, Any], /) -> None:
+    """Checks that a verifier is complete, before any model is asked.
+
+    Raises:
+        ConfigError: The kind is unknown, or a field that it needs is missing or of the wrong type.
+    """
+    if not isinstance(verifier, Mapping):
+        raise ConfigError(f"a verifier is a mapping with a kind, not {verifier!r}")
+    kind = verifier.get("kind")
+    if kind not in _KINDS:
+        raise ConfigError(f"unknown verifier kind {kind!r}: use one of {', '.join(_KINDS)}")
+    for name, types in _NEEDS[str(kind)].items():
+        if name not in verifier:
+            raise ConfigError(f"the {kind!r} verifier needs the field {name!r}")
+        if not isinstance(verifier[name], types):
+            raise ConfigError(f"the {kind!r} verifier's {name}={verifier[name]!r} is not a {types[0].__name__}")
+
+
 def verify(answer: str, verifier: Mapping[str, Any]) -> float:
     """Scores one answer.
 
@@ -139,20 +177,12 @@ def verify(answer: str, verifier: Mapping[str, Any]) -> float:
         1.0 when the answer is right, else 0.0.
 
     Raises:
-        ConfigError: The kind is unknown, or a field that it needs is missing.
+        ConfigError: The verifier is not complete; see `check_verifier`.
 
     >>> verify("The sum is 85.", {"kind": "number", "expected": 85})
     1.0
     >>> verify("positive, I think", {"kind": "choice", "options": ["positive", "negative"], "expected": "negative"})
     0.0
     """
-    kind = verifier.get("kind")
-    check = _KINDS.get(str(kind))
-    if check is None:
-        msg = f"unknown verifier kind {kind!r}: use one of {', '.join(_KINDS)}"
-        raise ConfigError(msg)
-    try:
-        return float(check(answer, verifier))
-    except KeyError as error:
-        msg = f"the {kind!r} verifier needs the field {error.args[0]!r}"
-        raise ConfigError(msg) from error
+    check_verifier(verifier)
+    return float(_KINDS[verifier["kind"]](answer, verifier))
