@@ -1,0 +1,323 @@
+"""Outcomes as dense arrays: what estimators learn from and evaluations score."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.errors import ConfigError, DataError, UnknownModelError
+from agentroute.outcomes._log import OutcomeLog
+from agentroute.outcomes._readers import Parts, latest, mean_of_observed, read_csv, read_jsonl, read_parquet
+from agentroute.types import Fingerprint, Matrix, Outcome, Query, Vectors
+
+__all__ = ["OutcomeTable"]
+
+
+def _unknown() -> npt.NDArray[np.float64]:
+    return np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OutcomeTable:
+    """Queries by models: what is known of every answer. Arrays are not to be changed in place.
+
+    Attributes:
+        queries: The n queries, one a row, without their embeddings.
+        models: The m model ids, one a column.
+        quality: float64 [n, m] in [0, 1]; NaN = not observed.
+        cost: float64 [n, m], USD; NaN = unknown. Left out = all unknown.
+        latency: float64 [n, m], seconds; NaN = unknown. Left out = all unknown.
+        embeddings: float32 [n, d], or `None` when they are to be made from the texts.
+        fingerprint: The embedder that made `embeddings`; given exactly when they are.
+        at: float64 [n], Unix seconds of the latest outcome; NaN = unknown. Left out = all unknown.
+
+    Raises:
+        DataError: The table is empty, or its arrays are misshapen or hold values out of range.
+    """
+
+    queries: tuple[Query, ...]
+    models: tuple[str, ...]
+    quality: Matrix
+    cost: Matrix = field(default_factory=_unknown)
+    latency: Matrix = field(default_factory=_unknown)
+    embeddings: Vectors | None = None
+    fingerprint: Fingerprint | None = None
+    at: npt.NDArray[np.float64] = field(default_factory=_unknown)
+
+    def __post_init__(self) -> None:
+        """Checks shapes and ranges once, so that nothing that learns from a table has to."""
+        n, m = len(self.queries), len(self.models)
+        if not n or not m:
+            raise DataError("there are no outcomes to learn from: log some, or read a file of them, then try again")
+        if len(set(self.models)) < m:
+            raise DataError(f"models {list(self.models)!r} name one model twice: give each its own column")
+        object.__setattr__(self, "queries", tuple(self.queries))
+        object.__setattr__(self, "models", tuple(self.models))
+        for name, shape in (("quality", (n, m)), ("cost", (n, m)), ("latency", (n, m)), ("at", (n,))):
+            array = np.asarray(getattr(self, name), dtype=np.float64)
+            if not array.size and name != "quality":
+                array = np.full(shape, np.nan)
+            if array.shape != shape:
+                raise DataError(f"{name} has the shape {array.shape}, not {shape}: one row a query, one column a model")
+            object.__setattr__(self, name, array)
+        for name, top in (("quality", 1.0), ("cost", math.inf), ("latency", math.inf)):
+            self._check_range(name, top)
+        if np.isinf(self.at).any():
+            raise DataError("at holds an infinite time: give Unix seconds, or NaN when unknown")
+        self._check_embeddings()
+
+    def _check_range(self, name: str, top: float) -> None:
+        values = getattr(self, name)
+        bad = np.argwhere((values < 0) | (values > top) | np.isinf(values))
+        if len(bad):
+            i, j = map(int, bad[0])
+            query = self.queries[i]
+            raise DataError(
+                f"row {i} (query {query.id or query.text[:40]!r}), model {self.models[j]!r}: {name} {values[i, j]:g} is outside "
+                f"[0, {top:g}]: rescale it; NaN = not observed"
+            )
+
+    def _check_embeddings(self) -> None:
+        if (self.embeddings is None) != (self.fingerprint is None):
+            raise DataError("embeddings and the fingerprint of their embedder go together: give both, or neither")
+        if self.embeddings is None or self.fingerprint is None:
+            return
+        vectors = np.ascontiguousarray(self.embeddings, dtype=np.float32)
+        shape = (len(self.queries), self.fingerprint.dimension)
+        if vectors.shape != shape:
+            raise DataError(f"embeddings have the shape {vectors.shape}, not {shape} as of {self.fingerprint}")
+        if not np.isfinite(vectors).all():
+            raise DataError("embeddings hold NaN or infinite values: embed the queries again")
+        object.__setattr__(self, "embeddings", vectors)
+
+    @classmethod
+    def from_log(cls, log: OutcomeLog, /, *, models: Iterable[str] | None = None) -> Self:
+        """The outcomes of a log; see `from_outcomes`.
+
+        Embeddings are kept when one embedder has made them for all queries. Otherwise they are left out, to be made anew
+        from the texts.
+
+        Raises:
+            DataError: The log is empty, or has neither: its texts were not stored, and embeddings are missing or mixed.
+        """
+        return cls._build(log, models, withheld=int(getattr(log, "withheld", 0)))
+
+    @classmethod
+    def from_outcomes(cls, outcomes: Iterable[Outcome], /, *, models: Iterable[str] | None = None) -> Self:
+        """A table of outcomes, rows (queries by their `key()`) and columns in order of first appearance.
+
+        Several outcomes of one query and model are averaged, each measure over those that know it. A failed call counts
+        with its cost and latency; its quality is unknown unless it was logged (log 0 where a failure should count
+        against the model).
+
+        Args:
+            outcomes: Any outcomes.
+            models: The columns; outcomes of other models are left out. `None` = all models that appear.
+
+        Raises:
+            DataError: There are no outcomes, or no query has a text or an embedding.
+        """
+        return cls._build(outcomes, models, withheld=0)
+
+    @classmethod
+    def _build(cls, outcomes: Iterable[Outcome], models: Iterable[str] | None, *, withheld: int) -> Self:
+        columns = {model: j for j, model in enumerate(models or ())}
+        fixed = models is not None
+        rows: dict[str, int] = {}
+        queries: list[Query] = []
+        places: list[tuple[int, int]] = []
+        values: list[tuple[float, float, float, float]] = []
+        for outcome in outcomes:
+            if fixed and outcome.model not in columns:
+                continue
+            row = rows.setdefault(outcome.query.key(), len(queries))
+            if row == len(queries):
+                queries.append(outcome.query)
+            elif queries[row].embedding is None and outcome.query.embedding is not None:
+                queries[row] = outcome.query
+            places.append((row, columns.setdefault(outcome.model, len(columns))))
+            at = None if outcome.at is None else outcome.at.timestamp()
+            values.append((_nan(outcome.quality), _nan(outcome.cost), _nan(outcome.latency), _nan(at)))
+        if not queries:
+            raise DataError("there are no outcomes to learn from: log some, or read a file of them, then try again")
+        shape = (len(queries), len(columns))
+        where, known = np.array(places, dtype=np.int64), np.array(values, dtype=np.float64)
+        cells = where[:, 0] * len(columns) + where[:, 1]
+        embeddings, fingerprint = _common_embeddings(queries, withheld)
+        return cls(
+            queries=tuple(_bare(query) for query in queries),
+            models=tuple(columns),
+            quality=mean_of_observed(cells, known[:, 0], shape),
+            cost=mean_of_observed(cells, known[:, 1], shape),
+            latency=mean_of_observed(cells, known[:, 2], shape),
+            embeddings=embeddings,
+            fingerprint=fingerprint,
+            at=latest(where[:, 0], known[:, 3], len(queries)),
+        )
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+        r"""Reads a file of JSON lines (plain, or gzipped when its name ends in `.gz`), one line an answer.
+
+        Columns: `prompt` (or `text`, `query`), `model` and `quality` (or `score`), which must be there; `query_id` (`id`),
+        `cost_usd` (`cost`), `latency_s` (`latency`), `task`, `role`, `at` (ISO 8601 or Unix seconds), `tags` (an object)
+        and `tag:<name>`, which may be. Others are ignored. `null` is unknown.
+
+        Args:
+            path: The file.
+            columns: What the file calls a column: our name → its name.
+
+        Raises:
+            DataError: What it holds cannot be right; the message names the line.
+            StorageError: It cannot be read.
+
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "log.jsonl")
+        ...     _ = file.write_text('{"prompt": "2 + 2?", "model": "small", "score": 1, "cost_usd": null}\n')
+        ...     OutcomeTable.from_jsonl(file)
+        OutcomeTable(1 queries, 1 models, 100% observed)
+        """
+        return cls._of(read_jsonl(path, columns))
+
+    @classmethod
+    def from_csv(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+        """Reads a CSV file with a header; see `from_jsonl`. An empty field is unknown, `tags` is a JSON object."""
+        return cls._of(read_csv(path, columns))
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+        """Reads a Parquet file (extra `parquet`); see `from_jsonl`. Null and NaN are unknown."""
+        return cls._of(read_parquet(path, columns))
+
+    @classmethod
+    def _of(cls, parts: Parts) -> Self:
+        return cls(**parts)
+
+    def split(self, test: float = 0.3, *, seed: int = 0) -> tuple[Self, Self]:
+        """Splits by query into a part to learn from and a part to judge by.
+
+        The same set of queries is split in the same way whatever the order of its rows; rows of one query stay together.
+
+        Args:
+            test: Share of the queries in the second part, in (0, 1); each part gets one query at least.
+            seed: Another seed gives another split.
+
+        Raises:
+            ConfigError: `test` is not in (0, 1).
+            DataError: There is one query only.
+        """
+        if not 0.0 < test < 1.0:
+            raise ConfigError(f"test={test!r}: give the share of queries to hold out, between 0 and 1")
+        keys = [query.key() for query in self.queries]
+        unique = sorted(set(keys))
+        if len(unique) == 1:
+            raise DataError("a table of one query cannot be split: log more queries")
+        size = min(max(round(test * len(unique)), 1), len(unique) - 1)
+        held = {unique[i] for i in np.random.default_rng(seed).permutation(len(unique))[:size]}
+        mask = np.array([key in held for key in keys])
+        return self.take(~mask), self.take(mask)
+
+    def take(self, rows: Sequence[int] | npt.NDArray[Any], /) -> Self:
+        """The table of some rows, by numbers or by a mask of booleans [n]; numbers may repeat."""
+        chosen = np.arange(len(self))[np.asarray(rows) if len(rows) else np.empty(0, dtype=np.int64)]
+        return replace(
+            self,
+            queries=tuple(self.queries[i] for i in chosen),
+            quality=self.quality[chosen],
+            cost=self.cost[chosen],
+            latency=self.latency[chosen],
+            embeddings=None if self.embeddings is None else self.embeddings[chosen],
+            at=self.at[chosen],
+        )
+
+    def select(self, models: Iterable[str], /) -> Self:
+        """The table of some models, in the given order; all queries stay.
+
+        Raises:
+            UnknownModelError: The table does not hold one of them.
+        """
+        index = {model: j for j, model in enumerate(self.models)}
+        names = tuple(models)
+        for name in names:
+            if name not in index:
+                raise UnknownModelError(name, self.models, where="the table")
+        chosen = np.array([index[name] for name in names], dtype=np.int64)
+        arrays = {name: getattr(self, name)[:, chosen] for name in ("quality", "cost", "latency")}
+        return replace(self, models=names, **arrays)
+
+    def with_embeddings(self, vectors: Vectors, fingerprint: Fingerprint, /) -> Self:
+        """The same table with the embeddings of its queries, float32 [n, d], and the embedder that made them."""
+        return replace(self, embeddings=vectors, fingerprint=fingerprint)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """One outcome for each cell of which something is known, row by row.
+
+        Its id follows from its content, so that a log that is given the same table twice stores it once.
+        """
+        known = ~(np.isnan(self.quality) & np.isnan(self.cost) & np.isnan(self.latency))
+        for i, query in enumerate(self.queries):
+            at = None if math.isnan(self.at[i]) else datetime.fromtimestamp(float(self.at[i]), UTC)
+            if self.embeddings is not None:
+                query = replace(query, embedding=self.embeddings[i], fingerprint=self.fingerprint)  # noqa: PLW2901
+            for j in np.flatnonzero(known[i]):
+                measures = (_none(self.quality[i, j]), _none(self.cost[i, j]), _none(self.latency[i, j]))
+                content = repr((query.key(), self.models[j], measures, at))
+                yield Outcome(
+                    query=query,
+                    model=self.models[j],
+                    quality=measures[0],
+                    cost=measures[1],
+                    latency=measures[2],
+                    at=at,
+                    id=hashlib.blake2b(content.encode(), digest_size=16).hexdigest(),
+                )
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.queries)
+
+    def __repr__(self) -> str:
+        """Its size, and how much of it is observed."""
+        observed = float(np.mean(~np.isnan(self.quality)))
+        return f"OutcomeTable({len(self)} queries, {len(self.models)} models, {observed:.0%} observed)"
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _none(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _bare(query: Query) -> Query:
+    """The query without its embedding: the table holds it, or it is not to be used."""
+    return query if query.embedding is None else replace(query, embedding=None, fingerprint=None)
+
+
+def _common_embeddings(queries: Sequence[Query], withheld: int) -> tuple[Vectors | None, Fingerprint | None]:
+    """The embeddings of all queries when one embedder made them, else nothing."""
+    vectors = [query.embedding for query in queries if query.embedding is not None and query.fingerprint is not None]
+    fingerprints = {query.fingerprint for query in queries if query.embedding is not None and query.fingerprint is not None}
+    if len(vectors) == len(queries) and len(fingerprints) == 1:
+        fingerprint = fingerprints.pop()
+        if any(vector.shape != (fingerprint.dimension,) for vector in vectors):
+            raise DataError(f"the embeddings of some queries cannot come from {fingerprint}: they are of another length")
+        return np.stack(vectors), fingerprint
+    if withheld or not any(query.text for query in queries):
+        made = ", ".join(sorted(str(fingerprint) for fingerprint in fingerprints)) or "none"
+        raise DataError(
+            f"there is nothing to route on: the texts of {withheld or len(queries)} queries are not there, and embeddings of one "
+            f"embedder are not there for all queries (embedders: {made}). Log queries with their embedding "
+            "(Router.embed), or open the log with store_prompts=True"
+        )
+    return None, None
