@@ -1,5 +1,7 @@
 """Facts and words from which the ladder's questions are made; all of it is common knowledge, written for this project."""
 
+# ruff: noqa: E501  # tables of words, one a line or a paragraph
+
 CAPITALS = """France:Paris Germany:Berlin Italy:Rome Spain:Madrid Portugal:Lisbon Greece:Athens Austria:Vienna Hungary:Budapest
 Poland:Warsaw Norway:Oslo Sweden:Stockholm Finland:Helsinki Denmark:Copenhagen Ireland:Dublin Belgium:Brussels Romania:Bucharest
 Bulgaria:Sofia Croatia:Zagreb Serbia:Belgrade Ukraine:Kyiv Russia:Moscow Turkey:Ankara Egypt:Cairo Morocco:Rabat Algeria:Algiers
@@ -36,20 +38,153 @@ PASTS = """go:went see:saw buy:bought think:thought bring:brought catch:caught t
 fall:fell fly:flew begin:began choose:chose freeze:froze speak:spoke break:broke wear:wore steal:stole shake:shook hide:hid bite:bit
 draw:drew grow:grew know:knew throw:threw"""
 
-PEOPLE = """Alice Omar Chen Maria Tom Priya Lars Fatima Diego Yuki Nadia Peter Amara Ivan Grace Hugo Leila Marco Nina Samuel Zoe Victor
-Elena Kofi Ruth Anton Bella Carl""".split()
+PEOPLE = [
+    "Alice",
+    "Omar",
+    "Chen",
+    "Maria",
+    "Tom",
+    "Priya",
+    "Lars",
+    "Fatima",
+    "Diego",
+    "Yuki",
+    "Nadia",
+    "Peter",
+    "Amara",
+    "Ivan",
+    "Grace",
+    "Hugo",
+    "Leila",
+    "Marco",
+    "Nina",
+    "Samuel",
+    "Zoe",
+    "Victor",
+    "Elena",
+    "Kofi",
+    "Ruth",
+    "Anton",
+    "Bella",
+    "Carl",
+]
 
-SURNAMES = """Novak Okafor Lindqvist Moreau Tanaka Silva Haddad Keller Murphy Petrov Rossi Nguyen Schmidt Jensen Castillo Baker
-Olsen Farouk Weiss Dubois""".split()
+SURNAMES = [
+    "Novak",
+    "Okafor",
+    "Lindqvist",
+    "Moreau",
+    "Tanaka",
+    "Silva",
+    "Haddad",
+    "Keller",
+    "Murphy",
+    "Petrov",
+    "Rossi",
+    "Nguyen",
+    "Schmidt",
+    "Jensen",
+    "Castillo",
+    "Baker",
+    "Olsen",
+    "Farouk",
+    "Weiss",
+    "Dubois",
+]
 
-THINGS = "apples pencils books marbles stickers cookies coins shells stamps candles oranges balloons cards buttons".split()
+THINGS = [
+    "apples",
+    "pencils",
+    "books",
+    "marbles",
+    "stickers",
+    "cookies",
+    "coins",
+    "shells",
+    "stamps",
+    "candles",
+    "oranges",
+    "balloons",
+    "cards",
+    "buttons",
+]
 
-WORDS = """river stone garden window bottle market silver yellow orange basket candle dragon engine forest guitar hammer island jacket
-kitten ladder mirror needle pepper rabbit saddle temple umbrella violin walnut zebra anchor bridge castle desert falcon glacier harbor
-lantern meadow orchard planet pocket ribbon shadow thunder tunnel valley winter copper cotton cradle""".split()
+WORDS = [
+    "river",
+    "stone",
+    "garden",
+    "window",
+    "bottle",
+    "market",
+    "silver",
+    "yellow",
+    "orange",
+    "basket",
+    "candle",
+    "dragon",
+    "engine",
+    "forest",
+    "guitar",
+    "hammer",
+    "island",
+    "jacket",
+    "kitten",
+    "ladder",
+    "mirror",
+    "needle",
+    "pepper",
+    "rabbit",
+    "saddle",
+    "temple",
+    "umbrella",
+    "violin",
+    "walnut",
+    "zebra",
+    "anchor",
+    "bridge",
+    "castle",
+    "desert",
+    "falcon",
+    "glacier",
+    "harbor",
+    "lantern",
+    "meadow",
+    "orchard",
+    "planet",
+    "pocket",
+    "ribbon",
+    "shadow",
+    "thunder",
+    "tunnel",
+    "valley",
+    "winter",
+    "copper",
+    "cotton",
+    "cradle",
+]
 
-PRODUCTS = """phone laptop blender hotel restaurant novel movie headset vacuum backpack camera coffee_machine mattress bicycle
-printer jacket game airline tablet lamp""".split()
+PRODUCTS = [
+    "phone",
+    "laptop",
+    "blender",
+    "hotel",
+    "restaurant",
+    "novel",
+    "movie",
+    "headset",
+    "vacuum",
+    "backpack",
+    "camera",
+    "coffee_machine",
+    "mattress",
+    "bicycle",
+    "printer",
+    "jacket",
+    "game",
+    "airline",
+    "tablet",
+    "lamp",
+]
 
 PRAISE = """The {x} works perfectly and I would buy it again.|I love this {x}, it made my week.|Best {x} I have ever had, worth every cent.
 The {x} exceeded all my expectations.|Fantastic {x}, fast delivery and friendly support.|I am delighted with the {x}; everything just works.
@@ -95,13 +230,26 @@ Marinate the chicken in lemon and garlic overnight.|Whisk the eggs with sugar un
 The chef roasts the pumpkin with chili and honey.|Fold the chocolate into the batter and bake for an hour.""",
 }
 
-COLOURS = "red blue green yellow black white purple brown".split()
-CITIES = "Lisbon Oslo Cairo Lima Toronto Kyoto Dublin Prague Nairobi Vienna".split()
-JOBS = "nurse pilot teacher baker lawyer plumber architect farmer dentist painter".split()
-PETS = "cat dog parrot rabbit hamster turtle".split()
-DRINKS = "tea coffee milk juice water cocoa".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
+COLOURS = ["red", "blue", "green", "yellow", "black", "white", "purple", "brown"]
+CITIES = ["Lisbon", "Oslo", "Cairo", "Lima", "Toronto", "Kyoto", "Dublin", "Prague", "Nairobi", "Vienna"]
+JOBS = ["nurse", "pilot", "teacher", "baker", "lawyer", "plumber", "architect", "farmer", "dentist", "painter"]
+PETS = ["cat", "dog", "parrot", "rabbit", "hamster", "turtle"]
+DRINKS = ["tea", "coffee", "milk", "juice", "water", "cocoa"]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 
 
 def pairs(text: str) -> list[tuple[str, list[str]]]:
