@@ -1,0 +1,76 @@
+# `make help` lists the targets. Each one makes the environment that it needs in .venv; a second run finds it ready.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak docs build constraints env clean
+
+export UV_LINK_MODE := copy
+# What a caller's shell or virtual environment says must not lead uv away from ours.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+
+ARGS ?=
+WORKERS ?= 2
+BIN := .venv/bin
+# uv from the machine, else the one that `$(BIN)/python` below installs.
+UV = $$(command -v $(BIN)/uv || command -v uv)
+FIND_LINKS = $(foreach place,$(PIP_FIND_LINKS),--find-links $(place))
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(FIND_LINKS)
+MANIFESTS := pyproject.toml integrations/langchain/pyproject.toml constraints.txt
+
+help: ## this list
+	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.demo ## real local models behind a learned router; ARGS="--tiny" is quicker, ARGS="--full" larger
+	@$(BIN)/agentroute demo $(ARGS)
+
+test: .venv/.dev ## all tests and every example in README, docs and docstrings, with coverage; ARGS="-k name" picks
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak" --cov --cov-report term $(ARGS)
+
+check: .venv/.dev ## lint, format, layers, types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+bench: .venv/.dev ## the figures that the docs quote, measured here
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+soak: .venv/.dev ## the long tests
+	@$(BIN)/python -m pytest -m soak $(ARGS)
+
+docs: .venv/.docs ## the documentation, into site/; a broken link is an error
+	@$(BIN)/zensical build --clean --strict
+
+build: $(BIN)/python ## the wheels and source archives of all distributions, into dist/
+	@$(UV) build --quiet --all-packages --out-dir dist $(FIND_LINKS)
+	@ls dist
+
+constraints: $(BIN)/python ## the newest versions that resolve, into constraints.txt: names and versions, no hosts
+	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header \
+		$(FIND_LINKS) --no-emit-package agentroute-sdk --no-emit-package langchain-agentroute \
+		--extra agents --extra demo --extra parquet --extra prices --group test --group check --group docs \
+		--output-file constraints.txt pyproject.toml integrations/langchain/pyproject.toml
+
+env: .venv/.dev ## only the environment for developing
+
+clean: ## remove everything that the targets made
+	rm -rf .venv dist build site .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache
+
+$(BIN)/python:
+	@if uv --version >/dev/null 2>&1; then uv venv --quiet --python '>=3.11' .venv; \
+	else python3 -m venv .venv && $(BIN)/python -m pip install --quiet uv; fi
+
+.venv/.demo: $(MANIFESTS) | $(BIN)/python
+	@echo "installing what the demo needs into .venv"
+	@$(INSTALL) -e '.[demo]' -e 'integrations/langchain[demo]'
+	@touch $@
+
+.venv/.dev: $(MANIFESTS) | $(BIN)/python
+	@echo "installing the development environment into .venv"
+	@$(INSTALL) -e '.[demo,parquet,prices]' -e 'integrations/langchain[agents,demo]' --group test --group check
+	@touch $@
+
+.venv/.docs: $(MANIFESTS) | $(BIN)/python
+	@echo "installing the documentation tools into .venv"
+	@$(INSTALL) -e . -e integrations/langchain --group docs
+	@touch $@
