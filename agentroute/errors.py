@@ -147,11 +147,12 @@ class AllModelsFailedError(AgentRouteError, ExceptionGroup):
     attempts: tuple[Any, ...]
 
     def __new__(cls, message: str, errors: Sequence[Exception], *, attempts: Iterable[Any] = ()) -> Self:
+        """An exception group is made here; `__init__` of its base takes no keyword."""
         self = super().__new__(cls, message, errors)
         self.attempts = tuple(attempts)
         return self
 
-    def __init__(self, message: str, errors: Sequence[Exception], *, attempts: Iterable[Any] = ()) -> None:
+    def __init__(self, message: str, errors: Sequence[Exception], *, attempts: Iterable[Any] = ()) -> None:  # noqa: ARG002 # see __new__
         super().__init__(message, errors)
 
     def derive(self, excs: Sequence[Exception]) -> AllModelsFailedError:  # type: ignore[override]  # our group holds only Exceptions

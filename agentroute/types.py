@@ -218,7 +218,7 @@ class Query:
     def __post_init__(self) -> None:
         """Makes the text encodable and the sets sets."""
         if not isinstance(self.text, str):
-            msg = f"a query's text must be a string, not {type(self.text).__name__}"
+            msg = f"a query's text must be a string, not {type(self.text).__name__}"  # type: ignore[unreachable]  # not every caller has a type checker
             raise ConfigError(msg)
         try:
             self.text.encode()

@@ -1,0 +1,10 @@
+"""Estimators: what to expect of every model for a query, learned from logged outcomes."""
+
+from agentroute.estimators._base import ESTIMATORS, Estimator, IncrementalEstimator
+from agentroute.estimators._knn import KNNEstimator
+from agentroute.estimators._mean import MeanEstimator
+
+__all__ = ["ESTIMATORS", "Estimator", "IncrementalEstimator", "KNNEstimator", "MeanEstimator"]
+
+ESTIMATORS["knn"] = KNNEstimator
+ESTIMATORS["mean"] = MeanEstimator

@@ -1,0 +1,81 @@
+"""The estimator contract; `agentroute.testing.estimator_checks` tests it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.outcomes import OutcomeTable
+from agentroute.types import Estimate, Query
+
+__all__ = ["ESTIMATORS", "Estimator", "IncrementalEstimator", "State"]
+
+Rows = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
+State = tuple[dict[str, Any], Arrays]
+"""What an estimator saves: a JSON object and named arrays without Python objects."""
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """Predicts quality, cost and latency of every model.
+
+    Constructors only store; `fit` learns and returns the estimator; learned attributes end in `_`.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name under which a saved router finds the class."""
+
+    @property
+    def what(self) -> tuple[str, ...]:
+        """The information that the estimator uses, for `Paradigm.what`."""
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether queries need their `embedding`."""
+
+    def fit(self, table: OutcomeTable, /) -> Self:
+        """Learns from a table; what was learned before is forgotten."""
+
+    def predict(self, queries: Sequence[Query], /) -> Estimate:
+        """What to expect; columns are the fitted table's models.
+
+        Raises:
+            NotFittedError: `fit` has not been called.
+        """
+
+    def cross_predict(self, table: OutcomeTable, rows: Rows, /) -> Estimate:
+        """Out-of-fold predictions for some rows of the fitted table: each made without the row itself.
+
+        Args:
+            table: The table that was given to `fit`.
+            rows: int64 [r].
+        """
+
+    def state(self) -> State:
+        """Everything that `predict` needs."""
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], /) -> Self:
+        """The estimator that `state` described; it predicts the same."""
+
+
+@runtime_checkable
+class IncrementalEstimator(Estimator, Protocol):
+    """An estimator that takes new rows without forgetting the old ones."""
+
+    def partial_fit(self, table: OutcomeTable, /) -> Self:
+        """Adds rows, and models that it did not know. A cell that is already known takes the new value."""
+
+
+ESTIMATORS: dict[str, type[Estimator]] = {}
+"""The built-in estimators by kind: what `Router.load` can make without being told more."""
+
+
+def folds(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """int64 [rows]: a random fold for every row, sizes as equal as can be."""
+    return np.random.default_rng(seed).permutation(rows) % min(count, max(rows, 1))

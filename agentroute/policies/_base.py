@@ -1,0 +1,118 @@
+"""The policy contract, and the one place where utilities become decisions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
+
+from agentroute.errors import PriceUnknownError
+from agentroute.types import Candidate, Decision, Estimate, Matrix, Paradigm
+
+__all__ = ["POLICIES", "CalibratedPolicy", "Policy", "decide"]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Ranks models by a utility; pure: no input or output, no hidden randomness."""
+
+    @property
+    def kind(self) -> str:
+        """Name under which a saved router finds the class."""
+
+    @property
+    def what(self) -> tuple[str, ...]:
+        """What it weighs beside quality, for `Paradigm.what`."""
+
+    @property
+    def how(self) -> str:
+        """`Paradigm.how`."""
+
+    @property
+    def needs_cost(self) -> bool:
+        """Whether a model without any known cost makes the policy raise."""
+
+    def utilities(self, estimate: Estimate, /) -> Matrix:
+        """float64 [n, m], higher is better; NaN = cannot be ranked."""
+
+    def state(self) -> dict[str, Any]:
+        """A JSON object from which `from_state` makes the policy again."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], /) -> Self:
+        """The policy that `state` described."""
+
+
+@runtime_checkable
+class CalibratedPolicy(Policy, Protocol):
+    """A policy that learns a constant from the log."""
+
+    def calibrate(self, estimate: Estimate, quality: Matrix, cost: Matrix, /) -> Self:
+        """Learns from out-of-fold estimates and what was observed for the same queries, each [n, m]."""
+
+
+POLICIES: dict[str, type[Policy]] = {}
+"""The built-in policies by kind: what `Router.load` can make without being told more."""
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def decide(policy: Policy, estimate: Estimate, columns: Sequence[Sequence[int]], paradigm: Paradigm) -> list[Decision]:
+    """One decision a query: the eligible models by falling utility; ties go to the cheaper one, then to the pool's order.
+
+    Args:
+        policy: What to rank by.
+        estimate: For n queries.
+        columns: For each query, the eligible columns; never empty.
+        paradigm: Declared by the decisions.
+
+    Raises:
+        PriceUnknownError: The policy needs costs, and an eligible model of known quality has none.
+    """
+    utilities = policy.utilities(estimate)
+    made = []
+    rows = zip(
+        columns,
+        utilities.tolist(),
+        estimate.quality.tolist(),
+        estimate.cost.tolist(),
+        estimate.latency.tolist(),
+        estimate.support.tolist(),
+        strict=True,
+    )
+    for eligible, utility, quality, cost, latency, support in rows:
+        if policy.needs_cost:
+            unpriced = [estimate.models[j] for j in eligible if math.isnan(cost[j]) and not math.isnan(quality[j])]
+            if unpriced:
+                raise PriceUnknownError(unpriced)
+
+        def worth(j: int, u: list[float] = utility, c: list[float] = cost) -> tuple[float, float, int]:
+            return (math.inf if math.isnan(u[j]) else -u[j], math.inf if math.isnan(c[j]) else c[j], j)
+
+        candidates = tuple(
+            Candidate(
+                model=estimate.models[j],
+                quality=_number(quality[j]),
+                cost=_number(cost[j]),
+                latency=_number(latency[j]),
+                utility=_number(utility[j]),
+                support=support[j],
+            )
+            for j in sorted(eligible, key=worth)
+        )
+        made.append(Decision(model=candidates[0].model, candidates=candidates, reason=_reason(candidates), paradigm=paradigm))
+    return made
+
+
+def _reason(candidates: tuple[Candidate, ...]) -> str:
+    best = candidates[0]
+    if best.utility is None or best.quality is None:
+        return "nothing is known of any eligible model; the first of the pool"
+    text = f"best expected utility {best.utility:.4g} of {len(candidates)}: quality {best.quality:.3f}"
+    if best.cost is not None:
+        text += f", cost ${best.cost:.3g}"
+    if len(candidates) > 1 and candidates[1].utility is not None:
+        text += f"; next {candidates[1].model} at {candidates[1].utility:.4g}"
+    return text

@@ -1,0 +1,393 @@
+"""The router."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.embedders import Embedder, as_embedder
+from agentroute.errors import (
+    ArtefactError,
+    ConfigError,
+    EmbedderMismatchError,
+    LowSupportWarning,
+    NotFittedError,
+    UnknownModelError,
+)
+from agentroute.estimators import ESTIMATORS, Estimator, IncrementalEstimator, KNNEstimator
+from agentroute.outcomes import OutcomeLog, OutcomeTable
+from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolicy, decide
+from agentroute.pool import ModelPool
+from agentroute.router._artefact import read_artefact, write_artefact
+from agentroute.types import Candidate, Decision, Estimate, Fingerprint, ModelCard, Paradigm, Price, Query
+
+__all__ = ["Explanation", "Neighbour", "Router"]
+
+_CALIBRATION_ROWS = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A logged query near the one that was asked.
+
+    Attributes:
+        query: Its id and labels, and its text when the estimator keeps prompts.
+        similarity: Cosine similarity in [-1, 1].
+        quality: Observed quality of each model that answered it.
+        cost: Billed USD of each model that answered it.
+    """
+
+    query: Query
+    similarity: float
+    quality: Mapping[str, float]
+    cost: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A decision and what it rests on.
+
+    Attributes:
+        decision: As `Router.route` gives it.
+        similarity: Mean cosine of the nearest logged queries; `None` = the estimator has no such notion.
+        supported: Whether the query is like those of the log.
+        neighbours: The nearest logged queries, nearest first.
+    """
+
+    decision: Decision
+    similarity: float | None
+    supported: bool
+    neighbours: tuple[Neighbour, ...]
+
+
+class Router:
+    """Picks a model for a query from what the outcome log has taught.
+
+    With no log, with too thin a log, or for a query unlike all that was logged, it gives the declared default and says so.
+
+    Args:
+        pool: The models to choose from: a `ModelPool`, or cards, or ids.
+        embedder: Turns text into vectors; `None` = the static table that ships with agentroute. A function is not enough:
+            `CallableEmbedder` gives it the name by which vectors are told apart.
+        estimator: Predicts quality, cost and latency; `None` = `KNNEstimator()`.
+        policy: Ranks models by them; `None` = `UtilityPolicy()`, the best expected quality.
+        default: Who answers when nothing is known; `None` = the model of the best mean quality once fitted, before that the
+            first of the pool.
+
+    Raises:
+        UnknownModelError: The pool does not hold the default.
+
+    >>> router = Router(["small", "large"], default="large")
+    >>> decision = router.route("What is 2 + 2?")
+    >>> decision.model, decision.by
+    ('large', 'default')
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool | Iterable[ModelCard | str],
+        *,
+        embedder: Embedder | None = None,
+        estimator: Estimator | None = None,
+        policy: Policy | None = None,
+        default: str | None = None,
+    ) -> None:
+        self.pool = pool if isinstance(pool, ModelPool) else ModelPool(pool)
+        self.embedder = as_embedder(embedder)
+        self.estimator: Estimator = estimator or KNNEstimator()
+        self.policy: Policy = policy or UtilityPolicy()
+        if default is not None:
+            self.pool.index(default)
+        self._declared = default
+        self._best: str | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything learned to decide by."""
+        return self._best is not None
+
+    @property
+    def default(self) -> str:
+        """Who answers when nothing is known."""
+        return self._declared or self._best or self.pool.ids[0]
+
+    @property
+    def paradigm(self) -> Paradigm:
+        """When the router decides, by what and how."""
+        return self._paradigm(self.policy)
+
+    def _paradigm(self, policy: Policy) -> Paradigm:
+        return Paradigm(when="pre-generation", what=(*self.estimator.what, *policy.what), how=policy.how)
+
+    def fit(self, data: OutcomeTable | OutcomeLog, /) -> Self:
+        """Learns from logged outcomes, and calibrates the policy on them.
+
+        Args:
+            data: A table, or a log that is read into one.
+
+        Raises:
+            UnknownModelError: The data hold a model that the pool does not.
+            EmbedderMismatchError: The data hold vectors of another embedder, and no text to embed again.
+            PriceUnknownError: The policy needs costs that nobody logged.
+        """
+        table = self._table(data)
+        if len(table) < getattr(self.estimator, "min_rows", 0):
+            warnings.warn(
+                f"the log has only {len(table)} queries: {self.default!r} or the declared default answers until there are "
+                f"{getattr(self.estimator, 'min_rows', 0)}",
+                LowSupportWarning,
+                stacklevel=2,
+            )
+        self.estimator.fit(table)
+        if isinstance(self.policy, CalibratedPolicy):
+            rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_CALIBRATION_ROWS])
+            self.policy.calibrate(self.estimator.cross_predict(table, rows), table.quality[rows], table.cost[rows])
+        seen = np.isfinite(table.quality)
+        means = np.where(seen, table.quality, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        self._best = self.pool.ids[int(np.argmax(np.where(seen.any(axis=0), means, -1.0)))]
+        return self
+
+    def partial_fit(self, data: OutcomeTable | OutcomeLog, /) -> Self:
+        """Adds rows to a fitted router; constants and policy stay as they are until the next `fit`.
+
+        Raises:
+            NotFittedError: There is nothing to add to.
+            ConfigError: The estimator cannot learn in steps.
+        """
+        if not self.fitted:
+            msg = "partial_fit adds to a fitted router: call fit first"
+            raise NotFittedError(msg)
+        if not isinstance(self.estimator, IncrementalEstimator):
+            msg = f"{type(self.estimator).__name__} cannot learn in steps: call fit on the whole log"
+            raise ConfigError(msg)
+        self.estimator.partial_fit(self._table(data))
+        return self
+
+    def add_model(self, card: ModelCard, probes: OutcomeTable | OutcomeLog) -> Self:
+        """Lets a new model join: a few hundred probe outcomes make it a candidate, without a rebuild.
+
+        Args:
+            card: The new model.
+            probes: Its outcomes, on queries of the log or on new ones.
+        """
+        before = self.pool
+        self.pool = ModelPool([*before, card])
+        try:
+            return self.partial_fit(probes)
+        except Exception:
+            self.pool = before
+            raise
+
+    def embed(self, query: Query | str, /) -> Query:
+        """The same query with its vector, computed once; as it is when the estimator needs none."""
+        query = Query(text=query) if isinstance(query, str) else query
+        if not self.estimator.uses_embeddings or self._embedded(query):
+            return query
+        return replace(query, embedding=self.embedder.embed([query.text])[0], fingerprint=self.embedder.fingerprint)
+
+    def route(self, query: Query | str, /, *, policy: Policy | None = None) -> Decision:
+        """The model that should answer, and why.
+
+        Args:
+            query: What is asked.
+            policy: Ranks this one query instead of the router's own policy.
+
+        Raises:
+            NoEligibleModelError: The query's needs rule out every model.
+            PriceUnknownError: The policy weighs costs, and an eligible model has none.
+        """
+        query = Query(text=query) if isinstance(query, str) else query
+        eligible = self.pool.eligible(query)
+        if not self.fitted:
+            return self._default(eligible, "nothing is learned yet", None)
+        return self._decide([self.embed(query)], [eligible], policy or self.policy)[0][0]
+
+    def route_many(self, queries: Iterable[Query | str], /, *, policy: Policy | None = None) -> list[Decision]:
+        """`route` for many queries at once, on the fast path for batches."""
+        asked = [Query(text=query) if isinstance(query, str) else query for query in queries]
+        eligible = [self.pool.eligible(query) for query in asked]
+        if not self.fitted:
+            return [self._default(columns, "nothing is learned yet", None) for columns in eligible]
+        return self._decide(self._embed_all(asked), eligible, policy or self.policy)[0]
+
+    def explain(self, query: Query | str, /, *, neighbours: int = 5) -> Explanation:
+        """The decision for a query, with the logged queries that it rests on."""
+        query = self.embed(query)
+        if not self.fitted:
+            return Explanation(decision=self.route(query), similarity=None, supported=False, neighbours=())
+        decisions, estimate = self._decide([query], [self.pool.eligible(query)], self.policy)
+        near: list[Neighbour] = []
+        knn = self.estimator
+        if isinstance(knn, KNNEstimator) and estimate.neighbours is not None and query.embedding is not None:
+            for row in estimate.neighbours[0, :neighbours].tolist():
+                vector, quality, cost = knn.logged(row)
+                near.append(
+                    Neighbour(query=knn.queries_[row], similarity=float(vector @ query.embedding), quality=quality, cost=cost)
+                )
+        similarity = float(estimate.similarity[0])
+        return Explanation(
+            decision=decisions[0],
+            similarity=None if np.isnan(similarity) else similarity,
+            supported=bool(estimate.supported[0]),
+            neighbours=tuple(near),
+        )
+
+    def _decide(
+        self, queries: Sequence[Query], eligible: Sequence[tuple[int, ...]], policy: Policy
+    ) -> tuple[list[Decision], Estimate]:
+        estimate = self.estimator.predict(queries)
+        made = decide(policy, estimate, eligible, self._paradigm(policy))
+        for row in np.flatnonzero(~estimate.supported).tolist():
+            made[row] = self._default(eligible[row], _thin(estimate, row), made[row])
+        return made, estimate
+
+    def _default(self, eligible: tuple[int, ...], why: str, ranked: Decision | None) -> Decision:
+        """The declared default first, the others in the order that is known; the first eligible one where it may not answer."""
+        paradigm = Paradigm(when="pre-generation", what=(), how="rule")
+        others = ranked.candidates if ranked else tuple(Candidate(model=self.pool.ids[j]) for j in eligible)
+        first = [one for one in others if one.model == self.default]
+        candidates = (*first, *(one for one in others if one.model != self.default))
+        model = candidates[0].model
+        reason = f"{why}: the default {self.default} answers"
+        if not first:
+            reason = f"{why}, and the default {self.default} may not answer this query: {model} does"
+        return Decision(model=model, candidates=candidates, reason=reason, by="default", paradigm=paradigm)
+
+    def _embedded(self, query: Query) -> bool:
+        if query.embedding is None:
+            return False
+        return query.fingerprint is self.embedder.fingerprint or query.fingerprint == self.embedder.fingerprint
+
+    def _embed_all(self, queries: list[Query]) -> list[Query]:
+        if not self.estimator.uses_embeddings:
+            return queries
+        bare = [row for row, query in enumerate(queries) if not self._embedded(query)]
+        vectors = self.embedder.embed([queries[row].text for row in bare]) if bare else ()
+        made = list(queries)
+        for row, vector in zip(bare, vectors, strict=True):
+            made[row] = replace(queries[row], embedding=vector, fingerprint=self.embedder.fingerprint)
+        return made
+
+    def _table(self, data: OutcomeTable | OutcomeLog) -> OutcomeTable:
+        """The data with the pool's columns in the pool's order, and with this embedder's vectors."""
+        table = data if isinstance(data, OutcomeTable) else OutcomeTable.from_log(data)
+        unknown = [model for model in table.models if model not in self.pool.ids]
+        if unknown:
+            raise UnknownModelError(unknown[0], self.pool.ids)
+        holes = np.full((len(table), 1), np.nan)
+        column = {model: j for j, model in enumerate(table.models)}
+        order = [column.get(model, len(table.models)) for model in self.pool.ids]
+        quality, cost, latency = (
+            np.concatenate([part, holes], axis=1)[:, order] for part in (table.quality, table.cost, table.latency)
+        )
+        table = replace(table, models=self.pool.ids, quality=quality, cost=cost, latency=latency)
+        if not self.estimator.uses_embeddings or table.fingerprint == self.embedder.fingerprint:
+            return table
+        if not any(query.text for query in table.queries):
+            raise EmbedderMismatchError(table.fingerprint, self.embedder.fingerprint)
+        return table.with_embeddings(self.embedder.embed([query.text for query in table.queries]), self.embedder.fingerprint)
+
+    def save(self, folder: str | Path, /) -> None:
+        """Writes the router into a folder that `load` reads; no prompt text, unless the estimator keeps prompts.
+
+        Raises:
+            NotFittedError: There is nothing to save.
+            ConfigError: Estimator or policy are of a kind that `load` could not make again.
+        """
+        if not self.fitted:
+            msg = "save needs a fitted router: call fit first"
+            raise NotFittedError(msg)
+        for part, known in ((self.estimator, ESTIMATORS), (self.policy, POLICIES)):
+            if type(part) is not known.get(part.kind):
+                msg = f"{type(part).__name__} is not one of agentroute's own ({', '.join(known)}): save and load it yourself"
+                raise ConfigError(msg)
+        options, arrays = self.estimator.state()
+        print_ = self.embedder.fingerprint
+        config = {
+            "pool": [_card_state(card) for card in self.pool],
+            "default": self._declared,
+            "best": self._best,
+            "embedder": {"name": print_.name, "revision": print_.revision, "dimension": print_.dimension}
+            if self.estimator.uses_embeddings
+            else None,
+            "estimator": {"kind": self.estimator.kind, **options},
+            "policy": {"kind": self.policy.kind, **self.policy.state()},
+        }
+        write_artefact(folder, config, arrays)
+
+    @classmethod
+    def load(cls, folder: str | Path, /, *, embedder: Embedder | None = None) -> Self:
+        """The router that was saved; it decides the same.
+
+        Args:
+            folder: What `save` wrote.
+            embedder: The embedder of the fit; `None` = the one that ships with agentroute.
+
+        Raises:
+            ArtefactError: The folder is damaged, foreign, or from a later version.
+            EmbedderMismatchError: The router was fitted with another embedder.
+        """
+        config, arrays = read_artefact(folder)
+        found = as_embedder(embedder)
+        try:
+            _check_vectors(config["embedder"], found, arrays)
+            made = cls(
+                [_card_from(state) for state in config["pool"]],
+                embedder=found,
+                estimator=ESTIMATORS[config["estimator"]["kind"]].from_state(config["estimator"], arrays),
+                policy=POLICIES[config["policy"]["kind"]].from_state(config["policy"]),
+                default=config["default"],
+            )
+            made.pool.index(config["best"])
+            made._best = config["best"]  # a constructor of this very class
+        except EmbedderMismatchError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtefactError(folder, f"holds something that this release cannot use ({error}); fit and save again") from error
+        return made
+
+    def __repr__(self) -> str:
+        """Pool, policy and whether it is fitted; never vectors or prompts."""
+        state = "fitted" if self.fitted else "not fitted"
+        return f"Router({list(self.pool.ids)!r}, policy={self.policy!r}, default={self.default!r}, {state})"
+
+
+def _check_vectors(wanted: Mapping[str, Any] | None, found: Embedder, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    if wanted is None:
+        return
+    expected = Fingerprint(**wanted)
+    if expected != found.fingerprint:
+        raise EmbedderMismatchError(expected, found.fingerprint)
+    vectors = arrays["vectors"]
+    if vectors.ndim != 2 or vectors.shape[1] != expected.dimension or vectors.dtype != np.float32:
+        raise ConfigError(
+            f"its vectors are {vectors.dtype} {list(vectors.shape)}, not float32 of {expected.dimension} dimensions"
+        )
+    if not np.isfinite(vectors).all():
+        raise ConfigError("its vectors are not finite")
+
+
+def _thin(estimate: Estimate, row: int) -> str:
+    similarity = float(estimate.similarity[row])
+    return "the log is too thin" if np.isnan(similarity) else f"nothing like it in the log (similarity {similarity:.2f})"
+
+
+def _card_state(card: ModelCard) -> dict[str, Any]:
+    names = ("id", "context_window", "max_output_tokens", "provider", "description")
+    state: dict[str, Any] = {name: getattr(card, name) for name in names}
+    state["capabilities"] = None if card.capabilities is None else sorted(card.capabilities)
+    state["tags"] = dict(card.tags)
+    prices = ("input", "output", "cache_read", "cache_write", "per_call", "source")
+    state["price"] = None if card.price is None else {name: getattr(card.price, name) for name in prices}
+    return state
+
+
+def _card_from(state: Mapping[str, Any]) -> ModelCard:
+    price = None if state["price"] is None else Price(**state["price"])
+    return ModelCard(**{**state, "price": price})
