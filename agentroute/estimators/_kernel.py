@@ -38,9 +38,9 @@ class Kernel:
     width: float
     prior_weight: float
 
-    def weights(self, similarity: npt.NDArray[np.float32]) -> Floats:
-        """float64 [n, k] in (0, 1]."""
-        return np.exp((similarity.astype(np.float64) - 1.0) / self.width)
+    def weights(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """float32 [n, k] in (0, 1], the precision of the similarities themselves."""
+        return np.exp((similarity - np.float32(1.0)) * np.float32(1.0 / self.width))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -224,7 +224,7 @@ class KNNEstimator:
         self._fitted()
         if not queries:
             return self._estimate(np.empty((0, self.kernel_.k), np.float32), np.empty((0, self.kernel_.k), np.int64), queries)
-        vectors = np.stack([_embedding(query) for query in queries])
+        vectors = np.array([_embedding(query) for query in queries])
         dimension = self._index.vectors.shape[1]
         if vectors.shape[1] != dimension:
             msg = f"the query's vector has {vectors.shape[1]} dimensions, the fitted ones have {dimension}"
@@ -240,6 +240,7 @@ class KNNEstimator:
         weights = self.kernel_.weights(similarity)
         priors = [rows.prior.of(query.labels) for query in queries]
         known = np.array([labelled for _, labelled in priors], bool)
+        prior = np.array([expected for expected, _ in priors]).reshape(len(queries), 3 * m)
         total, mass, square = (np.empty((len(queries), 3 * m)) for _ in range(3))
         for start in range(0, len(queries), _BLOCK):
             part = slice(start, start + _BLOCK)
@@ -252,11 +253,11 @@ class KNNEstimator:
                 mass[part], square[part] = w.sum(axis=1, keepdims=True), (w * w).sum(axis=1, keepdims=True)
             else:
                 mass[part], square[part] = _weighted(w, rows.observed, near), _weighted(w * w, rows.observed, near)
-        prior = np.stack([one for one, _ in priors]) if priors else np.empty((0, 3 * m))
-        values = np.clip(prior + total / (mass + self.kernel_.prior_weight), rows.low, rows.high)
+        values = np.maximum(np.minimum(prior + total / (mass + self.kernel_.prior_weight), rows.high), rows.low)
         with np.errstate(invalid="ignore", divide="ignore"):
             support = np.where(square[:, :m] > 0, mass[:, :m] ** 2 / square[:, :m], 0.0)
-        nearest = similarity[:, :5].mean(axis=1, dtype=np.float64) if similarity.shape[1] else np.full(len(queries), -1.0)
+        closest = similarity[:, :5]
+        nearest = closest.sum(axis=1, dtype=np.float64) / max(closest.shape[1], 1)
         return Estimate(
             models=rows.models,
             quality=values[:, :m],
@@ -371,7 +372,7 @@ class KNNEstimator:
         return made
 
 
-def _weighted(weights: Floats, values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Floats:
+def _weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Floats:
     """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> [n, c]."""
     found: Floats = np.matmul(weights[:, None, :], values[rows])[:, 0, :]
     return found

@@ -1,0 +1,182 @@
+"""Replays decisions on a table of observed outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.errors import ConfigError, DataError
+from agentroute.outcomes import OutcomeTable
+from agentroute.policies import Policy
+from agentroute.router import Router
+
+__all__ = ["Evaluation", "Interval", "Row", "bootstrap", "evaluate"]
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean with its 95 % confidence interval; NaN = nothing was observed."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """`0.812 [0.790, 0.834]`."""
+        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One way to choose models, replayed.
+
+    Attributes:
+        name: What it is called.
+        quality: Mean quality of the chosen answers.
+        cost: Mean USD a query.
+        latency: Mean seconds a query.
+        gain: Mean quality less that of the best single model, paired by query.
+        shares: Share of the queries that each model answered.
+        coverage: Share of the queries whose chosen answer was observed; the means are over these.
+    """
+
+    name: str
+    quality: Interval
+    cost: Interval
+    latency: Interval
+    gain: Interval
+    shares: Mapping[str, float]
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Baselines and policies on the same queries.
+
+    Attributes:
+        rows: `cheapest`, `best single`, one row for each policy, then `oracle` (the best observed answer of each query, the
+            cheaper one on a tie: an upper bound that also picks lucky answers, so that no router reaches it).
+        queries: How many queries were replayed.
+        cheapest: The model of least mean cost on the reference table.
+        best_single: The model of highest mean quality there.
+    """
+
+    rows: tuple[Row, ...]
+    queries: int
+    cheapest: str
+    best_single: str
+
+    def __getitem__(self, name: str) -> Row:
+        """The row of that name."""
+        return next(row for row in self.rows if row.name == name)
+
+
+def bootstrap(values: Floats, *, resamples: int = 2000, seed: int = 0) -> list[Interval]:
+    """Percentile intervals of column means, with the same resampled queries for every column.
+
+    Args:
+        values: float64 [n, c], NaN = not observed.
+        resamples: How many.
+        seed: Of the resampling.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
+    """
+    seen = np.isfinite(values)
+    filled, mass = np.where(seen, values, 0.0), seen.astype(np.float64)
+    rng = np.random.default_rng(seed)
+    chance = np.full(len(values), 1.0 / len(values))
+    means = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for start in range(0, resamples, 256):  # 256 resamples of 100,000 queries are 200 MB of counts
+            counts = rng.multinomial(len(values), chance, size=min(256, resamples - start)).astype(np.float64)
+            means.append((counts @ filled) / (counts @ mass))
+        drawn = np.concatenate(means)
+        centre = filled.sum(axis=0) / mass.sum(axis=0)
+    found = []
+    for column, mean in enumerate(centre.tolist()):
+        usable = drawn[np.isfinite(drawn[:, column]), column]
+        low, high = np.quantile(usable, [0.025, 0.975]).tolist() if len(usable) else (math.nan, math.nan)
+        found.append(Interval(mean=mean, low=low, high=high))
+    return found
+
+
+def evaluate(
+    router: Router,
+    table: OutcomeTable,
+    *,
+    policies: Mapping[str, Policy] | None = None,
+    reference: OutcomeTable | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Replays a fitted router on outcomes that it has not seen.
+
+    Args:
+        router: The router; it must not have been fitted on `table`.
+        table: Held-out outcomes; best with every model's answer to every query.
+        policies: Policies to compare by name; `None` = the router's own, as `"routed"`.
+        reference: Where the single-model baselines are chosen, normally the training part; `None` = `table` itself, which
+            favours the best single model.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: A model of the pool has no outcome at all in the table.
+    """
+    for model in router.pool.ids:
+        if model not in table.models or not np.isfinite(table.quality[:, table.models.index(model)]).any():
+            raise DataError(f"the table holds no quality of {model!r}: evaluate on outcomes of every model of the pool")
+    models = router.pool.ids
+    columns = [table.models.index(model) for model in models]
+    quality, cost, latency = (part[:, columns] for part in (table.quality, table.cost, table.latency))
+    chosen_on = table if reference is None else reference
+    means = [_means(chosen_on, models, part) for part in ("quality", "cost")]
+    best = int(np.nanargmax(means[0]))
+    cheapest = int(np.nanargmin(means[1])) if np.isfinite(means[1]).any() else best
+    picks: dict[str, Rows] = {"cheapest": np.full(len(table), cheapest), "best single": np.full(len(table), best)}
+    for name, policy in (policies or {"routed": router.policy}).items():
+        if name in {"cheapest", "best single", "oracle"}:
+            raise ConfigError(f"a policy cannot be called {name!r}: that is a baseline's name")
+        decisions = router.route_many(table.queries, policy=policy)
+        picks[name] = np.array([router.pool.index(decision.model) for decision in decisions], np.int64)
+    picks["oracle"] = _oracle(quality, cost)
+    at = np.arange(len(table))
+    stacked = [np.stack([part[at, pick] for pick in picks.values()], axis=1) for part in (quality, cost, latency)]
+    stacked.append(stacked[0] - quality[:, [best]])
+    drawn = [bootstrap(part, seed=seed) for part in stacked]
+    return Evaluation(
+        rows=tuple(
+            Row(
+                name=name,
+                quality=drawn[0][row],
+                cost=drawn[1][row],
+                latency=drawn[2][row],
+                gain=drawn[3][row],
+                shares={models[j]: count / len(table) for j, count in sorted(Counter(pick.tolist()).items())},
+                coverage=float(np.isfinite(stacked[0][:, row]).mean()),
+            )
+            for row, (name, pick) in enumerate(picks.items())
+        ),
+        queries=len(table),
+        cheapest=models[cheapest],
+        best_single=models[best],
+    )
+
+
+def _means(table: OutcomeTable, models: tuple[str, ...], part: str) -> Floats:
+    values = getattr(table, part)
+    columns = [table.models.index(model) if model in table.models else None for model in models]
+    means = [math.nan if j is None or not np.isfinite(values[:, j]).any() else np.nanmean(values[:, j]) for j in columns]
+    return np.array(means, np.float64)
+
+
+def _oracle(quality: Floats, cost: Floats) -> Rows:
+    best = np.nanmax(np.where(np.isfinite(quality), quality, -1.0), axis=1, keepdims=True)
+    price = np.where(np.isfinite(cost), cost, np.inf)
+    return np.argmin(np.where(quality >= best, np.where(np.isfinite(price), price, np.finfo(np.float64).max), np.inf), axis=1)
