@@ -15,7 +15,7 @@ FROZEN = """
     NotFittedError Outcome OutcomeDroppedWarning OutcomeLog OutcomeTable Paradigm Policy Price PriceBook PriceUnknownError
     PriceUnknownWarning Query QueuedOutcomeLog Router RouterFailedWarning SentenceTransformerEmbedder SqliteOutcomeLog
     StaticEmbedder StaticPrices StorageError UnknownModelError Usage UtilityPolicy
-""".split()  # noqa: SIM905  # one name a line would be a page
+""".split()
 
 
 def test_the_public_names_are_those_we_promised():
