@@ -13,8 +13,8 @@ folder = Path(tempfile.mkdtemp())
 # Your log: one line for each answer, with a score in [0, 1] and what it cost. Here the small model is right about capitals
 # and wrong about sums, and the large one is right about both, at twenty times the price.
 places = (
-    "France Peru Japan Kenya Norway Egypt Chile Nepal Ghana Spain Cuba Iran Poland Greece Kuwait Fiji Laos Mali Oman Togo "
-    "Qatar Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Finland Gabon Haiti India Iraq"
+    "France Peru Japan Kenya Norway Egypt Chile Nepal Ghana Spain Cuba Poland Greece Kuwait Fiji Laos Mali Oman Togo Qatar "
+    "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Finland Gabon Haiti India Iraq"
 ).split()
 questions = [f"What is the capital of {place}?" for place in places]
 questions += [f"What is {a} times {b} plus {a}?" for a in range(13, 23) for b in (17, 23, 29, 31)]

@@ -17,9 +17,9 @@ model = RoutedChatModel(
 
 answer = model.invoke("What is the capital of Australia?")
 
-# Feedback goes to the decision behind an answer: pass the message, or its decision_id where the message is gone.
+# Feedback goes to the decision behind the answer. Where the message is gone, its decision_id will do.
 model.record_feedback(answer, 1.0, idempotency_key="click-1")
-model.record_feedback((routing_decision(answer) or {})["decision_id"], 1.0, idempotency_key="click-1")  # sent twice, counted once
+model.record_feedback(routing_decision(answer)["decision_id"], 1.0, idempotency_key="click-1")  # sent twice, counted once
 
 model.outcome_log.flush(5.0)  # logging happens beside the call; wait for it here, to show what was written
 for outcome in log:
