@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentroute.collection._answerers import Answer, Answerer, ChatEndpoint, EndpointError
+from agentroute.collection._ladder import Ladder, load_ladder
 from agentroute.collection._pool import PoolEntry, pool_of, read_pool
 from agentroute.collection._run import CollectReport, Progress, collect, outcome_of
 from agentroute.collection._tasks import Task, read_tasks
@@ -14,10 +15,12 @@ __all__ = [
     "ChatEndpoint",
     "CollectReport",
     "EndpointError",
+    "Ladder",
     "PoolEntry",
     "Progress",
     "Task",
     "collect",
+    "load_ladder",
     "outcome_of",
     "pool_of",
     "read_pool",

@@ -1,0 +1,7 @@
+"""`python -m agentroute.cli`."""
+
+import sys
+
+from agentroute.cli import main
+
+sys.exit(main())

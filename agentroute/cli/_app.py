@@ -1,0 +1,155 @@
+"""The commands and their options; what they do stands in the modules beside this one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from agentroute.errors import AgentRouteError, AgentRouteWarning, ConfigError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="agentroute",
+    help="Pick the right language model for each call: learned from your own outcomes, under your budget, with honest numbers.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+# typer carries its own click since 0.26 and used the installed one before; this is the usage error of whichever it is.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+Log = Annotated[Path, typer.Argument(help="An outcome log: .sqlite, .jsonl, .jsonl.gz, .csv or .parquet.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `agentroute fit` wrote.", show_default=False)]
+Seed = Annotated[int, typer.Option(help="Of the split.")]
+Share = Annotated[float, typer.Option(help="Share of the queries that is held out.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context, *, version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False
+) -> None:
+    if version:
+        import agentroute
+
+        typer.echo(f"agentroute {agentroute.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    *,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Run the smallest model only; recorded answers stand for the others.")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Run all three models (1.7 GB of downloads).")] = False,
+    questions: Annotated[int, typer.Option(min=1, help="Held-out questions to answer live.")] = 14,
+    seed: Annotated[int, typer.Option(help="Of the split and of the questions.")] = 0,
+    log: Annotated[Path | None, typer.Option(help="Keep the live outcomes in this log.")] = None,
+) -> None:
+    """Route real questions to real language models on this machine, and see what it saves."""
+    from agentroute.cli._demo import run_demo
+
+    if tiny and full:
+        raise ConfigError("give --tiny or --full, not both")
+    run_demo(size="tiny" if tiny else "full" if full else "default", questions=questions, seed=seed, log=log)
+
+
+@app.command()
+def collect(
+    tasks: Annotated[Path, typer.Argument(help="Tasks with verifiers, as JSON lines (.jsonl or .jsonl.gz).", show_default=False)],
+    *,
+    pool: Annotated[Path, typer.Option(help="The models, as TOML.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The log (.sqlite), made or added to.", show_default=False)],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks of the file.")] = None,
+) -> None:
+    """Ask every model of a pool every task, and log each verified outcome. Stop and start again at will."""
+    from agentroute.cli._collect import run_collect
+
+    run_collect(tasks, pool, output, limit)
+
+
+@app.command()
+def fit(
+    log: Log,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the router.", show_default=False)],
+    willingness_to_pay: Annotated[
+        float | None, typer.Option(help="USD that a right answer instead of a wrong one is worth; left out = quality alone.")
+    ] = None,
+    mean_cost: Annotated[float | None, typer.Option(help="USD to spend per query on average, instead.")] = None,
+    default: Annotated[str | None, typer.Option(help="The model that answers when the log says too little.")] = None,
+    cards: Annotated[Path | None, typer.Option(help="Prices, windows and capabilities of the models, as a pool TOML.")] = None,
+    keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store the logged prompts in the router.")] = False,
+) -> None:
+    """Learn a router from a log."""
+    from agentroute.cli._fit import run_fit
+
+    run_fit(
+        log, output, willingness_to_pay=willingness_to_pay, mean_cost=mean_cost, default=default, cards=cards, keep=keep_prompts
+    )
+
+
+@app.command()
+def evaluate(folder: Folder, log: Log, *, seed: Seed = 0, test_share: Share = 0.3) -> None:
+    """Say what the router's settings gain on held-out queries: they are learned anew from the rest of the log first."""
+    from agentroute.cli._fit import run_evaluate
+
+    run_evaluate(folder, log, seed=seed, test_share=test_share)
+
+
+@app.command()
+def route(
+    folder: Folder,
+    prompt: Annotated[str, typer.Argument(help="What is asked.", show_default=False)],
+    *,
+    role: Annotated[str | None, typer.Option(help="The agent role that asks.")] = None,
+    task: Annotated[str | None, typer.Option(help="The kind of task.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which model should answer, and why."""
+    from agentroute.cli._route import run_route
+
+    run_route(folder, prompt, role=role, task=task, as_json=as_json)
+
+
+@app.command(name="log")
+def show_log(log: Log) -> None:
+    """Say what a log holds."""
+    from agentroute.cli._log import run_log
+
+    run_log(log)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command; every foreseen error becomes one line on stderr and the code 2."""
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+    def fail(words: str) -> int:
+        errors.print(f"agentroute: {' '.join(words.split())}", style="red")
+        return 2
+
+    def note(message: Warning | str, *_: Any) -> None:
+        errors.print(f"note: {' '.join(str(message).split())}", style="yellow")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AgentRouteWarning)
+        warnings.showwarning = note  # type: ignore[assignment]  # it takes the same arguments and uses one
+        try:
+            code = typer.main.get_command(app).main(args=arguments, prog_name="agentroute", standalone_mode=False)
+        except _UsageError as error:
+            return fail(f"{error.format_message()} (see `agentroute --help`)")
+        except (typer.Abort, KeyboardInterrupt):
+            errors.print("interrupted")
+            return 130
+        except BrokenPipeError:  # `agentroute log ... | head` is no error
+            return 0
+        except AgentRouteError as error:
+            return fail(str(error))
+        except OSError as error:
+            return fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,71 @@
+"""`agentroute fit` and `agentroute evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from agentroute.cli._data import exists, read_table, usd
+from agentroute.cli._figures import evaluation_table, verdict
+from agentroute.collection import pool_of, read_pool
+from agentroute.errors import ConfigError
+from agentroute.estimators import KNNEstimator
+from agentroute.evaluation import evaluate
+from agentroute.policies import BudgetPolicy, Policy, UtilityPolicy
+from agentroute.pool import ModelPool
+from agentroute.router import Router
+
+__all__ = ["run_evaluate", "run_fit"]
+
+
+def run_fit(
+    log: Path,
+    output: Path,
+    *,
+    willingness_to_pay: float | None,
+    mean_cost: float | None,
+    default: str | None,
+    cards: Path | None,
+    keep: bool,
+) -> None:
+    """Fits a router on the whole log and saves it."""
+    console = Console()
+    policy = _policy(willingness_to_pay, mean_cost)
+    table = read_table(log)
+    pool = ModelPool(table.models) if cards is None else pool_of(read_pool(cards))
+    router = Router(pool, estimator=KNNEstimator(keep_prompts=keep), policy=policy, default=default)
+    router.fit(table)
+    router.save(output)
+    console.print(
+        f"{len(table)} queries of {len(table.models)} models learned; the router is in {output}", soft_wrap=True, highlight=False
+    )
+    console.print(f"policy {router.policy!r}, default {router.default}", soft_wrap=True, highlight=False, markup=False)
+    if isinstance(policy, BudgetPolicy):
+        console.print(f"expected cost {usd(policy.expected_cost_)} a query on this log", highlight=False)
+
+
+def _policy(willingness_to_pay: float | None, mean_cost: float | None) -> Policy:
+    if willingness_to_pay is not None and mean_cost is not None:
+        raise ConfigError("give --willingness-to-pay or --mean-cost, not both")
+    if mean_cost is not None:
+        return BudgetPolicy(mean_cost=mean_cost)
+    return UtilityPolicy() if willingness_to_pay is None else UtilityPolicy(willingness_to_pay=willingness_to_pay)
+
+
+def run_evaluate(folder: Path, log: Path, *, seed: int, test_share: float) -> None:
+    """Learns from a part of the log with the router's settings, and judges on the rest."""
+    console = Console()
+    router, table = Router.load(exists(folder)), read_table(log)
+    known = [model for model in table.models if model in router.pool.ids]
+    if not known:
+        raise ConfigError(f"{log} and the router in {folder} have no model in common")
+    train, test = table.select(known).split(test_share, seed=seed)
+    router.fit(train)
+    found = evaluate(router, test, reference=train)
+    console.print(f"fitted on {len(train)} queries, judged on {len(test)} others; 95 % intervals", highlight=False)
+    console.print(evaluation_table(found))
+    routed = found["routed"]
+    shares = ", ".join(f"{model} {share:.0%}" for model, share in sorted(routed.shares.items(), key=lambda one: -one[1]))
+    console.print(f"routed to: {shares}", soft_wrap=True, highlight=False, markup=False)
+    console.print(verdict(found, "routed"), soft_wrap=True, highlight=False, markup=False)
