@@ -1,0 +1,179 @@
+"""The models behind a routed model: how they are named, called and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
+
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableWithFallbacks
+from langchain_core.runnables.config import merge_configs
+from langchain_core.runnables.retry import RunnableRetry
+
+from agentroute.errors import ConfigError, DuplicateModelError, UnknownModelError
+from agentroute.pool import ModelPool
+from agentroute.types import ModelCard
+
+__all__ = ["Cards", "Target", "flatten", "named", "pool_of", "shared_profile"]
+
+Cards: TypeAlias = Mapping[str, ModelCard] | Iterable[ModelCard]
+"""Cards by name, or cards whose ids are the names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """Something to call: a candidate, or a candidate with tools or a schema bound to it.
+
+    Attributes:
+        name: The candidate's name in the pool.
+        chat: The chat model itself.
+        runnable: What is called: `chat`, or what `chat` made of tools or a schema.
+        kwargs: Arguments bound to every call.
+        config: Configuration bound to every call.
+    """
+
+    name: str
+    chat: BaseChatModel
+    runnable: Runnable[LanguageModelInput, Any]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config: RunnableConfig | None = None
+
+
+def flatten(runnable: Any) -> tuple[Any, dict[str, Any], RunnableConfig | None]:
+    """Takes `.bind(...)` and `.with_config(...)` apart: the runnable within, its bound arguments and configuration.
+
+    A call of the runnable within is faster than a call through the binding, and its asynchronous stream can be closed.
+    """
+    kwargs: dict[str, Any] = {}
+    config: RunnableConfig | None = None
+    while isinstance(runnable, RunnableBinding) and not runnable.config_factories:
+        kwargs = {**runnable.kwargs, **kwargs}
+        if runnable.config:
+            config = merge_configs(runnable.config, config)
+        runnable = runnable.bound
+    return runnable, kwargs, config
+
+
+def named(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    """Gives every model its name: the mapping's key, or else the model's own.
+
+    Raises:
+        ConfigError: There is no model, or one has no name of its own.
+        DuplicateModelError: Two have the same name.
+    """
+    if isinstance(models, Mapping):
+        found = dict(models)
+    else:
+        found = {}
+        for model in models:
+            name = _own_name(model)
+            if name in found:
+                raise DuplicateModelError(name)
+            found[name] = model
+    if not found:
+        raise ConfigError("a routed model needs at least one candidate: models={'small': ChatOpenAI(...), ...}")
+    return found
+
+
+def _own_name(model: Any) -> str:
+    chat = flatten(model)[0]
+    for attribute in ("model_name", "model", "model_id", "deployment_name"):
+        name = getattr(chat, attribute, None)
+        if isinstance(name, str) and name:
+            return name
+    raise ConfigError(f"{type(chat).__name__} does not tell its model's name: pass models={{'a name': model, ...}}")
+
+
+def targets_of(models: Mapping[str, Any]) -> dict[str, Target]:
+    """Checks the candidates and takes their bindings apart.
+
+    Raises:
+        ConfigError: A candidate is no chat model; the message says what to do instead.
+    """
+    return {name: _target(name, model) for name, model in models.items()}
+
+
+def _target(name: str, model: Any) -> Target:
+    chat, kwargs, config = flatten(model)
+    if not isinstance(chat, BaseChatModel):
+        advice = "pass a chat model, or a chat model with .bind(...) or .with_config(...)"
+        if isinstance(chat, RunnableWithFallbacks):
+            advice = "pass its models as candidates of their own: the routed model fails over between them"
+        elif isinstance(chat, RunnableRetry):
+            advice = "set max_retries on the chat model instead of .with_retry(), which cannot take tools"
+        raise ConfigError(f"candidate {name!r} is a {type(chat).__name__}, not a chat model: {advice}")
+    return Target(name=name, chat=chat, runnable=chat, kwargs=kwargs, config=config)
+
+
+_CAPABILITIES = {
+    "tools": ("tool_calling",),
+    # A schema can be asked for natively or as a tool.
+    "structured_output": ("structured_output", "tool_calling"),
+    "image": ("image_inputs", "image_url_inputs"),
+    "audio": ("audio_inputs",),
+    "pdf": ("pdf_inputs",),
+    "video": ("video_inputs",),
+}
+
+
+def _filled(card: ModelCard, chat: BaseChatModel) -> ModelCard:
+    """Fills from the model's profile what the card leaves open. What neither declares stays unknown, so unchecked."""
+    profile: Mapping[str, Any] = chat.profile or {}
+    capabilities = card.capabilities
+    if capabilities is None and profile:
+        # Only a capability that the profile denies is missing: silence is not a no.
+        capabilities = frozenset(
+            name for name, keys in _CAPABILITIES.items() if any(profile.get(key) is not False for key in keys)
+        )
+    return replace(
+        card,
+        context_window=card.context_window or profile.get("max_input_tokens"),
+        max_output_tokens=card.max_output_tokens or profile.get("max_output_tokens"),
+        capabilities=capabilities,
+    )
+
+
+def pool_of(targets: Mapping[str, Target], cards: Cards | None, learned: ModelPool | None) -> ModelPool:
+    """The candidates' cards: the user's, else the router's, filled from the models' profiles.
+
+    Raises:
+        UnknownModelError: A card or a candidate has a name that the other side does not know.
+        ConfigError: The router may choose a model that is no candidate.
+    """
+    given = {card.id: card for card in learned or ()}
+    if learned is not None:
+        for name in targets:
+            if name not in given:
+                raise UnknownModelError(name, given, where="the router")
+        missing = [name for name in given if name not in targets]
+        if missing:
+            raise ConfigError(f"the router may choose {', '.join(map(repr, missing))}: pass models={{{missing[0]!r}: ...}} too")
+    explicit = cards.items() if isinstance(cards, Mapping) else ((card.id, card) for card in cards or ())
+    for name, card in explicit:
+        if name not in targets:
+            raise UnknownModelError(name, targets, where="models=")
+        given[name] = card if card.id == name else replace(card, id=name)
+    return ModelPool(_filled(given.get(name) or ModelCard(id=name), target.chat) for name, target in targets.items())
+
+
+def shared_profile(models: Iterable[Any]) -> ModelProfile | None:
+    """What every candidate promises: capabilities that all have, the smallest limits; `None` when one tells nothing."""
+    profiles: list[Mapping[str, Any]] = []
+    for model in models:
+        chat = flatten(model)[0]
+        if not getattr(chat, "profile", None):
+            return None
+        profiles.append(chat.profile)
+    shared: dict[str, Any] = {}
+    for key in profiles[0]:
+        values = [profile.get(key) for profile in profiles]
+        if any(value is None for value in values):
+            continue
+        if all(isinstance(value, bool) for value in values):
+            shared[key] = all(values)
+        elif all(isinstance(value, int) for value in values):
+            shared[key] = min(value for value in values if value is not None)
+        elif all(value == values[0] for value in values):
+            shared[key] = values[0]
+    return cast("ModelProfile", shared)

@@ -1,0 +1,238 @@
+"""Which candidate takes a call: forced, sticky, by the router, or the default."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from langchain_core.messages import BaseMessage
+from langchain_core.messages.utils import count_tokens_approximately
+
+from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning, UnknownModelError
+from agentroute.pool import ModelPool
+from agentroute.types import Candidate, Decision, Paradigm, Query
+from langchain_agentroute._messages import conversation_model, query_of, tool_loop_model
+from langchain_agentroute._retry import is_control_flow
+
+__all__ = ["Decided", "Decider", "Rule", "Sticky", "SupportsRoute"]
+
+Sticky: TypeAlias = Literal["tool_loop", "conversation", "none"]
+Rule: TypeAlias = Callable[[Query], Decision | str]
+"""A router that is a plain function: it names a model, or gives a whole decision."""
+
+_RULE = Paradigm(when="pre-generation", what=("text",), how="rule")
+_LOOKUP = Paradigm(when="pre-generation", what=(), how="lookup")
+
+
+@runtime_checkable
+class SupportsRoute(Protocol):
+    """Anything that routes, such as `agentroute.router.Router`.
+
+    It may also have `embed(query) -> Query` (then the embedding is logged with the outcome), `pool` (then the candidates
+    must be exactly its models) and `default` (then that is the default).
+    """
+
+    def route(self, query: Query, /) -> Decision:
+        """Chooses a model for the query."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decided:
+    """A decision, and how it came about.
+
+    Attributes:
+        query: The query, with its embedding where the router made one.
+        decision: The decision.
+        error: Why the router failed, when it did.
+        latency: Seconds that the decision took.
+    """
+
+    query: Query
+    decision: Decision
+    error: Exception | None = None
+    latency: float = 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """What a trace shows of it."""
+        decision = self.decision
+        return {
+            "model": decision.model,
+            "by": decision.by,
+            "reason": decision.reason,
+            "ranking": list(decision.ranking),
+            "decision_id": decision.id,
+        }
+
+
+class Decider:
+    """Chooses the candidate of each call. Holds no state between calls.
+
+    Args:
+        pool: The candidates' cards.
+        router: Who chooses; `None` = always the default.
+        default: Who answers when nobody chooses; `None` = the router's default, else the first model.
+        sticky: Where a conversation keeps the model that it has.
+        role: The agent role of every query.
+        task: The task of every query.
+        embed_always: Whether queries that need no router are embedded too, for the outcome log.
+
+    Raises:
+        UnknownModelError: `default` is no candidate.
+        ConfigError: `router` cannot route.
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        *,
+        router: SupportsRoute | Rule | None,
+        default: str | None,
+        sticky: Sticky,
+        role: str | None,
+        task: str | None,
+        embed_always: bool,
+    ) -> None:
+        self.pool = pool
+        self._known = frozenset(pool.ids)
+        self.router = router
+        self.sticky = sticky
+        self.role = role
+        self.task = task
+        default = default or getattr(router, "default", None) or pool.ids[0]
+        if default not in self._known:
+            raise UnknownModelError(default, pool.ids, where="models=")
+        self.default = default
+        self._route: Callable[[Query], Decision | str] | None = None
+        self._embed: Callable[[Query], Query] | None = None
+        if router is not None:
+            self._route = getattr(router, "route", None) or (router if callable(router) else None)
+            self._embed = getattr(router, "embed", None)
+            if self._route is None:
+                raise ConfigError(f"router={router!r} has no route(query) and cannot be called")
+        self._embed_always = embed_always and self._embed is not None
+        # Counting tokens is dear; without a known window the count decides nothing.
+        self._windows = any(card.context_window is not None for card in pool)
+
+    def query(self, messages: Sequence[BaseMessage], *, needs: frozenset[str], max_output_tokens: int | None) -> Query:
+        """The query that the messages ask, with the models allowed for it.
+
+        Raises:
+            NoEligibleModelError: No candidate can do what the query needs.
+        """
+        query = query_of(
+            messages,
+            role=self.role,
+            task=self.task,
+            needs=needs,
+            max_output_tokens=max_output_tokens,
+            input_tokens=count_tokens_approximately(messages) if self._windows else None,
+        )
+        try:
+            columns = self.pool.eligible(query)
+        except NoEligibleModelError:
+            if query.input_tokens is None:
+                raise
+            # The count is a rough one. Where it rules everybody out, the provider shall say whether the prompt fits.
+            query = replace(query, input_tokens=None)
+            columns = self.pool.eligible(query)
+        if len(columns) == len(self.pool):
+            return query
+        ids = self.pool.ids
+        return replace(query, allow=frozenset(ids[column] for column in columns))
+
+    def without_router(
+        self, query: Query, messages: Sequence[BaseMessage], forced: str | None, kept: str | None = None
+    ) -> Decision | None:
+        """The decision, where it needs no router: forced, sticky (`kept`, or by the messages), or no router at all."""
+        if forced is not None:
+            candidates = (Candidate(model=forced),)
+            return Decision(model=forced, candidates=candidates, reason="the caller asked for it", by="forced", paradigm=_LOOKUP)
+        kept = kept or self.kept(messages)
+        if kept is not None and self._may(kept, query):
+            reason = f"{kept} keeps what it has begun"
+            return Decision(model=kept, candidates=self._ranked(kept, query), reason=reason, by="sticky", paradigm=_LOOKUP)
+        if self._route is None:
+            return self.defaulted(query, "there is no router")
+        return None
+
+    def kept(self, messages: Sequence[BaseMessage]) -> str | None:
+        """The model that the conversation has and keeps."""
+        if self.sticky == "none":
+            return None
+        return tool_loop_model(messages) if self.sticky == "tool_loop" else conversation_model(messages)
+
+    def defaulted(self, query: Query, why: str) -> Decision:
+        """The default's turn; or the first model that may answer, where the default may not."""
+        model = self.default if self._may(self.default, query) else self._ranked(None, query)[0].model
+        reason = f"{why}, so that {model} answers"
+        return Decision(model=model, candidates=self._ranked(model, query), reason=reason, by="default", paradigm=_LOOKUP)
+
+    def waits(self, fixed: Decision | None) -> bool:
+        """Whether there is work for a worker thread: a router to ask, or an embedding to make."""
+        return fixed is None or self._embed_always
+
+    def ask(self, query: Query, fixed: Decision | None) -> Decided:
+        """Asks the router; with a `fixed` decision, only for the embedding. A router that fails costs no answer.
+
+        Raises:
+            NoEligibleModelError: No candidate may answer; that is a result and no failure.
+        """
+        started = time.perf_counter()
+        error: Exception | None = None
+        try:
+            if self._embed is not None:
+                query = self._embed(query)
+            decision = fixed if fixed is not None else self._asked(query)
+        except NoEligibleModelError:
+            raise
+        except Exception as caught:  # declared fallback point: a failing router never fails the call
+            if is_control_flow(caught):
+                raise
+            error = caught
+            decision = fixed or self.defaulted(query, f"the router failed ({type(caught).__name__})")
+            warnings.warn(
+                f"the router failed, so that {decision.model!r} answers: {type(caught).__name__}: {caught}",
+                RouterFailedWarning,
+                stacklevel=2,
+            )
+        return Decided(query=query, decision=decision, error=error, latency=time.perf_counter() - started)
+
+    def _asked(self, query: Query) -> Decision:
+        assert self._route is not None  # noqa: S101  # ask() is called for a fixed decision otherwise
+        found = self._route(query)
+        if isinstance(found, str):
+            if found not in self._known:
+                raise UnknownModelError(found, self.pool.ids, where="models=")
+            if not self._may(found, query):
+                return self.defaulted(query, f"the rule's {found} may not answer this")
+            candidates = self._ranked(found, query)
+            return Decision(model=found, candidates=candidates, reason=f"the rule chose {found}", paradigm=_RULE)
+        if not isinstance(found, Decision):
+            raise ConfigError(f"a router must give a Decision or a model's name, not {type(found).__name__}")
+        if found.model not in self._known:
+            raise UnknownModelError(found.model, self.pool.ids, where="models=")
+        return found
+
+    def _may(self, model: str, query: Query) -> bool:
+        return model in self._known and (query.allow is None or model in query.allow)
+
+    def _ranked(self, first: str | None, query: Query) -> tuple[Candidate, ...]:
+        rest = [model for model in self.pool.ids if model != first and self._may(model, query)]
+        return tuple(Candidate(model=model) for model in ([] if first is None else [first]) + rest)
+
+
+def forced_model(value: Any, known: Mapping[str, Any]) -> str | None:
+    """Checks the name that a caller asks for.
+
+    Raises:
+        UnknownModelError: It is no candidate's name.
+    """
+    if value is None:
+        return None
+    if value not in known:
+        raise UnknownModelError(value, known, where="models=")
+    return str(value)

@@ -1,0 +1,132 @@
+"""The routing record: what a message says about how its model was chosen, in plain JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from agentroute.cascades import Attempt
+from agentroute.types import Decision, Price, Usage
+from langchain_agentroute._messages import RECORD
+
+__all__ = ["billed", "record_of", "routing_decision", "stamped", "usage_of"]
+
+
+def routing_decision(message: BaseMessage) -> dict[str, Any] | None:
+    """How the model of a message was chosen.
+
+    Args:
+        message: An answer of a routed model, or of an agent with `RoutingMiddleware`. Of a stream, the sum of its chunks.
+
+    Returns:
+        Plain JSON values, or `None` when no routed model answered:
+
+        * `decision_id`: for `record_feedback`
+        * `model`, `by`, `reason`, `propensity`: what was chosen, by what, why, and with which probability
+        * `answered_by`: who answered in the end; `None` when a middleware further in called a model of its own
+        * `fallback`: whether the router failed, so that the default was taken
+        * `candidates`: `model`, `quality`, `cost` (USD), `latency` (s), `utility`, `support` of each, best first
+        * `attempts`: `model`, `error`, `usage`, `cost` (USD), `latency` (s) of each call made
+        * `routing_latency`: seconds that the decision took
+        * `via`: the record of a routed model that was itself the candidate, where there is one
+    """
+    record = message.response_metadata.get(RECORD)
+    return record if isinstance(record, dict) else None
+
+
+def record_of(
+    decision: Decision, attempts: Sequence[Attempt[Any]], *, answered_by: str | None, fallback: bool, routing_latency: float
+) -> dict[str, Any]:
+    """The record of one call. Numbers of any library become Python's own: the record must survive `json.dumps`."""
+    return {
+        "decision_id": decision.id,
+        "model": decision.model,
+        "answered_by": answered_by,
+        "by": decision.by,
+        "reason": decision.reason,
+        "propensity": _number(decision.propensity),
+        "fallback": fallback,
+        "candidates": [
+            {
+                "model": one.model,
+                "quality": _number(one.quality),
+                "cost": _number(one.cost),
+                "latency": _number(one.latency),
+                "utility": _number(one.utility),
+                "support": _number(one.support),
+            }
+            for one in decision.candidates
+        ],
+        "attempts": [
+            {
+                "model": one.model,
+                "error": None if one.error is None else type(one.error).__name__,
+                "usage": None if one.usage is None else _usage_record(one.usage),
+                "cost": _number(one.cost),
+                "latency": _number(one.latency),
+            }
+            for one in attempts
+        ],
+        "routing_latency": routing_latency,
+    }
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _usage_record(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+
+
+def stamped(answer: Any, record: dict[str, Any]) -> Any:
+    """The answer with the record on it: a message, or the raw message of a structured answer; else the answer as it is.
+
+    The candidate's message is copied, never edited: its cache may hold the very same object. All that the provider put
+    there stays; a record of a routed candidate stays under `via`.
+    """
+    if isinstance(answer, BaseMessage):
+        metadata = answer.response_metadata
+        inner = metadata.get(RECORD)
+        if inner is not None:
+            record = {**record, "via": inner}
+        return answer.model_copy(update={"response_metadata": {**metadata, RECORD: record}})
+    if isinstance(answer, dict) and isinstance(answer.get("raw"), BaseMessage):
+        return {**answer, "raw": stamped(answer["raw"], record)}
+    return answer
+
+
+def usage_of(metadata: Mapping[str, Any] | None) -> Usage | None:
+    """Tokens, from LangChain's `usage_metadata`; `None` = the provider did not say."""
+    if not metadata or metadata.get("input_tokens") is None or metadata.get("output_tokens") is None:
+        return None
+    details = metadata.get("input_token_details") or {}
+    return Usage(
+        input_tokens=int(metadata["input_tokens"]),
+        output_tokens=int(metadata["output_tokens"]),
+        cache_read_tokens=int(details.get("cache_read") or 0),
+        cache_write_tokens=int(details.get("cache_creation") or 0),
+    )
+
+
+def billed(metadata: Mapping[str, Any] | None, usage: Usage | None, price: Price | None) -> float | None:
+    """USD that a call cost: what LangChain says (0 for an answer from its cache), else tokens by price, else unknown."""
+    told = None if not metadata else metadata.get("total_cost")
+    if isinstance(told, (int, float)):
+        return float(told) if told >= 0 else None
+    if usage is None or price is None:
+        return None
+    cost = price.cost(usage)
+    # A provider that reports more cached tokens than tokens makes this negative: then the cost is not known.
+    return cost if cost >= 0 else None

@@ -1,0 +1,71 @@
+"""Which errors another model may help with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.exceptions import ContextOverflowError
+
+from agentroute.errors import AllModelsFailedError
+
+__all__ = ["is_control_flow", "is_overflow", "retryable"]
+
+# Transport failures of the clients that LangChain's providers use (httpx, openai, anthropic, requests, aiohttp, gRPC),
+# known by name: none of these packages is a dependency of this one.
+_TRANSPORT = frozenset(
+    {
+        "APIConnectionError",
+        "APITimeoutError",
+        "ClientConnectionError",
+        "ConnectionError",
+        "DeadlineExceeded",
+        "RemoteProtocolError",
+        "ServiceUnavailable",
+        "Timeout",
+        "TransportError",
+    }
+)
+# Request Timeout, Conflict (a lock, at some providers), Too Many Requests; and every 5xx.
+_STATUSES = frozenset({408, 409, 429})
+
+
+def is_control_flow(error: BaseException) -> bool:
+    """Whether this is no failure but a graph's way to stop (`GraphBubbleUp`, `GraphInterrupt`, `ParentCommand`)."""
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+
+
+def is_overflow(error: BaseException | None) -> bool:
+    """Whether the prompt was too long for the model."""
+    return isinstance(error, ContextOverflowError)
+
+
+def retryable(error: Exception) -> bool:
+    """Whether another model may succeed where this error arose.
+
+    LangChain's own `ModelError.is_retryable` decides where there is one, then an HTTP status, then the kind of error. An
+    overflow counts: a model with a larger window may take the prompt. Wrong keys, malformed requests and mistakes in the
+    program do not count, because another model would only hide them.
+    """
+    if is_control_flow(error):
+        return False
+    if is_overflow(error):
+        return True
+    if isinstance(error, AllModelsFailedError):
+        return all(retryable(one) for one in error.exceptions)
+    declared = getattr(error, "is_retryable", None)
+    if isinstance(declared, bool):
+        return declared
+    status = _status(error)
+    if status is not None:
+        return status in _STATUSES or status >= 500
+    return isinstance(error, (ConnectionError, TimeoutError)) or any(kind.__name__ in _TRANSPORT for kind in type(error).__mro__)
+
+
+def _status(error: Any) -> int | None:
+    """The HTTP status that an error carries, where its client says."""
+    for holder in (error, getattr(error, "response", None)):
+        for attribute in ("status_code", "code"):
+            status = getattr(holder, attribute, None)
+            if isinstance(status, int) and not isinstance(status, bool) and 100 <= status < 600:
+                return int(status)
+    return None
