@@ -67,6 +67,7 @@ class _Handle:
 
     def __init__(self) -> None:
         self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None  # which file the connection is of
         self.lock = threading.RLock()
         self.closed = False
 
@@ -119,6 +120,7 @@ class SqliteOutcomeLog:
         StorageError: The file cannot be opened, is not an outcome log, or comes from a newer agentroute.
 
     >>> import tempfile
+    >>> from agentroute.types import Query
     >>> with tempfile.TemporaryDirectory() as folder, SqliteOutcomeLog(f"{folder}/log.sqlite") as log:
     ...     log.append(Outcome(query=Query(text="2 + 2?"), model="small", quality=1.0))
     ...     [(outcome.model, outcome.query.text) for outcome in log]
@@ -149,10 +151,21 @@ class SqliteOutcomeLog:
                 raise StorageError(f"{self.path}: the log is closed")
             if handle.connection is None:
                 handle.connection = open_database(self.path, durability=self.durability)
+                handle.file = self._file()
+            elif self._file() != handle.file:
+                # What is written to a deleted file is gone, although SQLite sees nothing wrong with it.
+                raise StorageError(f"{self.path}: was removed or replaced while the log was open; open the log again")
             try:
                 yield handle.connection
             except sqlite3.Error as error:
                 raise storage_error(self.path, error) from error
+
+    def _file(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
