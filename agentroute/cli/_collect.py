@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from agentroute.cli._data import is_sqlite, table_of
+from agentroute.cli._data import is_sqlite
+from agentroute.cli.figures import table_of
 from agentroute.collection import Answerer, ChatEndpoint, PoolEntry, collect, read_pool, read_tasks
 from agentroute.errors import ConfigError
 from agentroute.local import LocalServer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentroute.cli._data import exists, read_table, usd
-from agentroute.cli._figures import evaluation_table, verdict
+from agentroute.cli._data import exists, read_table
+from agentroute.cli.figures import evaluation_table, usd, verdict
 from agentroute.collection import pool_of, read_pool
 from agentroute.errors import ConfigError
 from agentroute.estimators import KNNEstimator

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from agentroute.cli._data import exists, is_sqlite, read_table, seconds, table_of, usd
+from agentroute.cli._data import exists, is_sqlite, read_table
+from agentroute.cli.figures import seconds, table_of, usd
 from agentroute.outcomes import OutcomeTable, SqliteOutcomeLog
 
 __all__ = ["run_log"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentroute.cli._data import exists, one_line, seconds, table_of, usd
+from agentroute.cli._data import exists
+from agentroute.cli.figures import one_line, seconds, table_of, usd
 from agentroute.router import Explanation, Router
 from agentroute.types import Query
 
@@ -52,9 +53,8 @@ def _show(console: Console, explanation: Explanation) -> None:
             )
             for neighbour in explanation.neighbours
         ]
-        console.print(
-            table_of("Nearest logged queries, and each model's quality", ("query", "similarity", *models), near, first=34)
-        )
+        places = (f"{place}." for place in range(1, len(models) + 1))
+        console.print(table_of("Nearest logged queries, and the candidates' quality", ("query", "similarity", *places), near))
 
 
 def _plain(explanation: Explanation) -> dict[str, object]:
