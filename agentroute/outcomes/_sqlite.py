@@ -71,12 +71,17 @@ class _Handle:
         self.lock = threading.RLock()
         self.closed = False
 
-    def close(self) -> None:
-        with self.lock:
+    def close(self, *, wait: bool = True) -> None:
+        # At exit, a background thread may be waiting for another program's lock: its connection is left to the system.
+        if not self.lock.acquire(blocking=wait):
+            return
+        try:
             self.closed = True
             if self.connection is not None:
                 self.connection.close()
                 self.connection = None
+        finally:
+            self.lock.release()
 
     def abandon(self) -> None:
         """In a forked child: SQLite forbids to use, and even to close, a connection of the parent."""
@@ -132,13 +137,13 @@ class SqliteOutcomeLog:
             raise ConfigError("SqliteOutcomeLog needs a file: use MemoryOutcomeLog() to keep outcomes in memory")
         if durability not in get_args(Durability):
             raise ConfigError(f"durability={durability!r}: use 'process' or 'power'")
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the working directory may change
         self.store_prompts = store_prompts
         self.durability: Durability = durability
         self._handle = _Handle()
         _HANDLES.add(self._handle)
         # Closes at exit or when the log is collected, whichever comes first, without keeping the log alive.
-        weakref.finalize(self, self._handle.close)
+        weakref.finalize(self, self._handle.close, wait=False)
         with self._database() as connection:
             self._salt: bytes = connection.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()[0]
 

@@ -4,11 +4,13 @@
 
 import gc
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
 import warnings
 import weakref
+from contextlib import closing
 
 import pytest
 
@@ -283,3 +285,13 @@ log.append(Outcome(query=Query(text="q"), model="m"))
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, "reached")
+
+
+def test_exit_does_not_wait_for_a_locked_file(tmp_path):
+    """Another program's lock is waited for up to 30 s while the process lives, but not at its exit."""
+    path = tmp_path / "log"
+    SqliteOutcomeLog(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = subprocess.run([sys.executable, "-c", SCRIPT, path], check=False, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "")

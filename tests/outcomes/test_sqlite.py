@@ -213,6 +213,16 @@ def test_an_unfinished_iteration_holds_nothing(path, make):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_working_directory_may_change(tmp_path, make, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with SqliteOutcomeLog("log.sqlite") as log:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir("elsewhere")
+        log.append(make())
+        assert len(list(log)) == 1
+        assert log.path == tmp_path / "log.sqlite"
+
+
 class TestForeignFiles:
     def test_not_a_database(self, path):
         path.write_bytes(b"these are my notes, not a database\n" * 50)
