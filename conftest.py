@@ -12,7 +12,8 @@ from sybil.parsers import markdown, rest
 
 PLACES = (
     "France Peru Japan Kenya Norway Egypt Chile Nepal Ghana Spain Cuba Poland Greece Kuwait Fiji Laos Mali Oman Togo Qatar "
-    "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Finland Gabon Haiti India Iraq"
+    "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Gabon Haiti India Iraq Iran Syria "
+    "Finland"
 )
 
 

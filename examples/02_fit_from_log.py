@@ -13,7 +13,8 @@ folder = Path(tempfile.mkdtemp())
 # and wrong about sums, and the large one is right about both, at twenty times the price.
 places = (
     "France Peru Japan Kenya Norway Egypt Chile Nepal Ghana Spain Cuba Poland Greece Kuwait Fiji Laos Mali Oman Togo Qatar "
-    "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Finland Gabon Haiti India Iraq"
+    "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Gabon Haiti India Iraq Iran Syria "
+    "Finland"
 ).split()
 questions = [f"What is the capital of {place}?" for place in places]
 questions += [f"What is {a} times {b} plus {a}?" for a in range(13, 23) for b in (17, 23, 29, 31)]
