@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +46,10 @@ def test_star_import_and_dir_know_the_names_before_they_are_loaded():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'Ruoter'"):
         _ = agentroute.Ruoter
+
+
+def test_the_plug_ins_use_public_rooms_only():
+    plug_in = Path(__file__).parent.parent / "integrations" / "langchain" / "langchain_agentroute"
+    private = re.compile(r"^\s*(?:from|import) agentroute(?:\.\w+)*\._|^\s*from agentroute[\w.]* import .*\b_\w+", re.MULTILINE)
+    assert list(plug_in.glob("*.py"))
+    assert {file.name: found for file in plug_in.rglob("*.py") if (found := private.findall(file.read_text()))} == {}

@@ -17,5 +17,6 @@ class Doctests(Extension):
     """Fences each run of doctest lines, with its output, up to the next blank line."""
 
     def on_object(self, *, obj: Object, **_: Any) -> None:
+        """Called by griffe for each documented object."""
         if obj.docstring is not None and ">>> " in obj.docstring.value:
             obj.docstring.value = _EXAMPLE.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
