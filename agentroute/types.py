@@ -41,8 +41,6 @@ Matrix: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 """float64 [n_queries, n_models]; NaN = not observed or not known."""
 
 
-
-
 def new_id() -> str:
     """A fresh identifier for a decision or an outcome: 32 hexadecimal digits."""
     return uuid.uuid4().hex

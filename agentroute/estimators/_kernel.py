@@ -40,7 +40,8 @@ class Kernel:
 
     def weights(self, similarity: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """float32 [n, k] in (0, 1], the precision of the similarities themselves."""
-        return np.exp((similarity - np.float32(1.0)) * np.float32(1.0 / self.width))
+        weights: npt.NDArray[np.float32] = np.exp((similarity - np.float32(1.0)) * np.float32(1.0 / self.width))
+        return weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

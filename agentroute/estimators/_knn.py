@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agentroute.errors import ConfigError, NotFittedError
 from agentroute.estimators._base import Arrays, State, folds
 from agentroute.estimators._kernel import FOLDS, Kernel, Tuning, allowed, held_out, spread, tune
-from agentroute.estimators._prior import LabelPrior
+from agentroute.estimators._rows import Rows
 from agentroute.index import VectorIndex
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Estimate, Query
@@ -24,44 +24,6 @@ Floats = npt.NDArray[np.float64]
 _TUNABLE = 50  # rows below which cross-validation says nothing
 _OPTIONS = ("k", "width", "min_rows", "support_quantile", "approximate_from", "keep_prompts", "seed")
 _BLOCK = 512  # queries whose neighbours are gathered at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
-    """Everything learned but the vectors: replaced as a whole, so that readers never see half of an update."""
-
-    models: tuple[str, ...]
-    queries: tuple[Query, ...]
-    values: Floats  # [n, 3 m]: quality, cost, latency; NaN = not observed
-    prior: LabelPrior
-    observed: npt.NDArray[np.float32]  # [n, 3 m]
-    complete: bool
-    from_mean: npt.NDArray[np.float32]  # [n, 3 m], residuals from the column means; 0 = not observed
-    from_prior: npt.NDArray[np.float32]  # [n, 3 m], residuals from each row's own prior
-    low: Floats  # [3 m]
-    high: Floats  # [3 m]
-
-    @classmethod
-    def of(cls, models: tuple[str, ...], queries: tuple[Query, ...], values: Floats, pseudo_counts: float) -> Self:
-        labels = [query.labels for query in queries]
-        prior = LabelPrior.fit(values, labels, pseudo_counts=pseudo_counts)
-        seen = np.isfinite(values)
-        from_mean = np.where(seen, values - prior.mean, 0.0).astype(np.float32)
-        from_prior = from_mean
-        if prior.labels:
-            from_prior = np.where(seen, values - np.stack([prior.of(one)[0] for one in labels]), 0.0).astype(np.float32)
-        return cls(
-            models=models,
-            queries=queries,
-            values=values,
-            prior=prior,
-            observed=seen.astype(np.float32),
-            complete=bool(seen.all()),
-            from_mean=from_mean,
-            from_prior=from_prior,
-            low=np.where(seen, values, np.inf).min(axis=0, initial=np.inf),
-            high=np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf),
-        )
 
 
 class KNNEstimator:
@@ -82,8 +44,8 @@ class KNNEstimator:
         prior_weight: Weight `a` of the prior, in units of identical neighbours; infinity = the prior alone.
         label_counts: Pseudo-counts by which label effects are shrunken; infinity = labels are ignored.
         min_rows: Below this many logged queries, no prediction counts as supported.
-        support_quantile: A query is unsupported when its five nearest neighbours are less similar than this quantile of the
-            logged queries' own.
+        support_quantile: A query is unsupported when its five nearest neighbours fall half as far again below the logged
+            queries' median similarity to theirs as this quantile of the logged queries does.
         approximate_from: Rows from which single queries search an HNSW graph.
         keep_prompts: Keep the logged prompts' text for explanations; it is then saved with the router.
         seed: Of cross-validation.
@@ -91,7 +53,8 @@ class KNNEstimator:
     Attributes:
         models_: Column names.
         queries_: The logged queries, without vectors, in the order of `Estimate.neighbours`.
-        kernel_: k, width and prior weight in use.
+        kernel_: k, width and prior weight for queries with a label that the log knows.
+        bare_kernel_: The same for queries without one.
         tuning_: What cross-validation saw; `None` when it had nothing to choose, or after loading.
         similarity_floor_: Least mean similarity of a supported query.
 
@@ -128,11 +91,12 @@ class KNNEstimator:
         self._learning = threading.Lock()
 
     kernel_: Kernel
+    bare_kernel_: Kernel
     tuning_: Tuning | None
     similarity_floor_: float
     residual_std_: Floats
     _index: VectorIndex
-    _rows: _Rows
+    _rows: Rows
 
     @property
     def models_(self) -> tuple[str, ...]:
@@ -144,7 +108,7 @@ class KNNEstimator:
         """The logged queries."""
         return self._fitted().queries
 
-    def _fitted(self) -> _Rows:
+    def _fitted(self) -> Rows:
         try:
             return self._rows
         except AttributeError:
@@ -168,22 +132,26 @@ class KNNEstimator:
         near = index.search(vectors[probe], min(len(vectors), 21))[0][:, 1:]
         floor, unit = -1.0, 1.0
         if near.shape[1]:
-            floor = float(np.quantile(near[:, :5].mean(axis=1), self.support_quantile))
+            typical, least = np.quantile(near[:, :5].mean(axis=1), [0.5, self.support_quantile]).tolist()
+            floor = typical - 1.5 * (typical - least)
             unit = spread(near)
         tuning = None
         if len(table) >= _TUNABLE:
             labels = [query.labels for query in queries]
             fixed = (self.k, self.width, self.prior_weight)
             tuning = tune(table.quality, labels, index, pseudo_counts=self.label_counts, fixed=fixed, seed=self.seed)
-            kernel = tuning.kernel
+            kernel = bare = tuning.kernel
             residual_std = tuning.residual_std
+            if any(labels) and np.isfinite(self.label_counts):
+                # Where labels explain everything the neighbours may be told to add nothing; a query without them needs them.
+                bare = tune(table.quality, [()] * len(table), index, pseudo_counts=np.inf, fixed=fixed, seed=self.seed).kernel
         else:
-            kernel = Kernel(k=self.k or 100, width=self.width or unit, prior_weight=_or(self.prior_weight, 10.0))
+            kernel = bare = Kernel(k=self.k or 100, width=self.width or unit, prior_weight=_or(self.prior_weight, 10.0))
             residual_std = np.full(len(table.models), 0.5)
-        rows = _Rows.of(table.models, queries, values, self.label_counts)
+        rows = Rows.of(table.models, queries, values, self.label_counts)
         with self._learning:
             self._rows, self._index = rows, index
-            self.kernel_, self.tuning_ = kernel, tuning
+            self.kernel_, self.bare_kernel_, self.tuning_ = kernel, bare, tuning
             self.similarity_floor_, self.residual_std_ = floor, residual_std
         return self
 
@@ -211,7 +179,7 @@ class KNNEstimator:
             for part, news in enumerate((table.quality, table.cost, table.latency)):
                 block = values[at[:, None], part, columns]
                 values[at[:, None], part, columns] = np.where(np.isfinite(news), news, block)
-            rows = _Rows.of(models, queries, values.reshape(len(queries), -1), self.label_counts)
+            rows = Rows.of(models, queries, values.reshape(len(queries), -1), self.label_counts)
             std = np.full(len(models), float(np.nanmean(self.residual_std_)))
             std[: len(old.models)] = self.residual_std_
             # Rows first, vectors last: whoever finds a neighbour finds its row.
@@ -221,48 +189,53 @@ class KNNEstimator:
 
     def predict(self, queries: Sequence[Query], /) -> Estimate:
         """Estimates from the nearest logged queries; every query needs its `embedding`."""
-        self._fitted()
+        rows = self._fitted()
         if not queries:
-            return self._estimate(np.empty((0, self.kernel_.k), np.float32), np.empty((0, self.kernel_.k), np.int64), queries)
+            nothing = np.empty((0, self._index.vectors.shape[1]), np.float32)
+            return self._estimate(nothing, np.empty((0, 3 * len(rows.models))), labelled=False)
         vectors = np.array([_embedding(query) for query in queries])
         dimension = self._index.vectors.shape[1]
         if vectors.shape[1] != dimension:
             msg = f"the query's vector has {vectors.shape[1]} dimensions, the fitted ones have {dimension}"
             raise ConfigError(msg)
-        similarity, neighbours = self._index.search(vectors, self.kernel_.k)
-        return self._estimate(similarity, neighbours, queries)
+        priors = [rows.prior.of(query.labels) for query in queries]
+        labelled = np.array([known for _, known in priors], bool)
+        prior = np.array([expected for expected, _ in priors])
+        if labelled.all() or not labelled.any():
+            return self._estimate(vectors, prior, labelled=bool(labelled[0]))
+        with_, without = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+        parts = (
+            self._estimate(vectors[with_], prior[with_], labelled=True),
+            self._estimate(vectors[without], prior[without], labelled=False),
+        )
+        return _joined(parts, np.concatenate([with_, without]))
 
-    def _estimate(
-        self, similarity: npt.NDArray[np.float32], neighbours: npt.NDArray[np.int64], queries: Sequence[Query]
-    ) -> Estimate:
+    def _estimate(self, vectors: npt.NDArray[np.float32], prior: Floats, *, labelled: bool) -> Estimate:
+        """Estimates for queries that all have a known label, or all have none."""
+        kernel = self.kernel_ if labelled else self.bare_kernel_
+        # The vectors first, the rows after: `partial_fit` replaces them in the other order.
+        similarity, neighbours = self._index.search(vectors, kernel.k)
         rows = self._rows
         m = len(rows.models)
-        weights = self.kernel_.weights(similarity)
-        priors = [rows.prior.of(query.labels) for query in queries]
-        known = np.array([labelled for _, labelled in priors], bool)
-        prior = np.array([expected for expected, _ in priors]).reshape(len(queries), 3 * m)
-        total, mass, square = (np.empty((len(queries), 3 * m)) for _ in range(3))
-        for start in range(0, len(queries), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            near, w = neighbours[part], weights[part]
-            total[part] = _weighted(w, rows.from_prior, near)
-            if rows.prior.labels and not known[part].all():
-                bare = np.flatnonzero(~known[part])
-                total[start + bare] = _weighted(w[bare], rows.from_mean, near[bare])
-            if rows.complete:
-                mass[part], square[part] = w.sum(axis=1, keepdims=True), (w * w).sum(axis=1, keepdims=True)
-            else:
-                mass[part], square[part] = _weighted(w, rows.observed, near), _weighted(w * w, rows.observed, near)
-        values = np.maximum(np.minimum(prior + total / (mass + self.kernel_.prior_weight), rows.high), rows.low)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            support = np.where(square[:, :m] > 0, mass[:, :m] ** 2 / square[:, :m], 0.0)
+        weights = kernel.weights(similarity)
+        residual = rows.from_prior if labelled else rows.from_mean
+        if rows.complete:
+            total = _weighted(weights, residual, neighbours)
+            mass, square = weights.sum(axis=1, keepdims=True), (weights * weights).sum(axis=1, keepdims=True)
+        else:
+            total, mass = _weighted(weights, residual, neighbours), _weighted(weights, rows.observed, neighbours)
+            square = _weighted(weights * weights, rows.observed, neighbours)
+        if prior.shape[1] != 3 * m:  # a model joined between the two looks at the rows
+            prior = np.broadcast_to(rows.prior.mean, (len(vectors), 3 * m))
+        values = np.maximum(np.minimum(prior + total / (mass + kernel.prior_weight), rows.high), rows.low)
+        support = np.zeros((len(vectors), m)) + mass[:, :m] ** 2 / np.maximum(square[:, :m], 1e-12)
         closest = similarity[:, :5]
         nearest = closest.sum(axis=1, dtype=np.float64) / max(closest.shape[1], 1)
         return Estimate(
             models=rows.models,
             quality=values[:, :m],
             # As many pseudo-observations as neighbours stand behind it, and the prior counts for its weight (at most all rows).
-            quality_std=self.residual_std_[:m] / np.sqrt(support + min(self.kernel_.prior_weight, len(rows.queries)) + 1e-9),
+            quality_std=self.residual_std_[:m] / np.sqrt(support + min(kernel.prior_weight, len(rows.queries)) + 1e-9),
             cost=values[:, m : 2 * m],
             latency=values[:, 2 * m :],
             support=support,
@@ -332,7 +305,9 @@ class KNNEstimator:
         config: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS}
         config |= {name: str(getattr(self, name)) for name in ("prior_weight", "label_counts")}  # JSON has no infinity
         config["models"] = list(rows.models)
-        config["kernel"] = {"k": self.kernel_.k, "width": self.kernel_.width, "prior_weight": str(self.kernel_.prior_weight)}
+        config["kernels"] = [
+            {"k": one.k, "width": one.width, "prior_weight": str(one.prior_weight)} for one in (self.kernel_, self.bare_kernel_)
+        ]
         config["similarity_floor"] = self.similarity_floor_
         config["queries"] = [
             {"id": query.id, "task": query.task, "role": query.role, "tags": dict(query.tags)}
@@ -362,10 +337,11 @@ class KNNEstimator:
         if values.shape != (len(queries), 3 * len(config["models"])) or len(vectors) != len(queries):
             msg = f"{len(queries)} queries, values {list(values.shape)} and vectors {list(vectors.shape)} do not belong together"
             raise ConfigError(msg)
-        made._rows = _Rows.of(tuple(config["models"]), queries, values, made.label_counts)  # a constructor of this class
+        made._rows = Rows.of(tuple(config["models"]), queries, values, made.label_counts)  # a constructor of this class
         made._index = VectorIndex.from_cache(vectors, arrays.get("graph"), approximate_from=made.approximate_from)
-        kernel = config["kernel"]
-        made.kernel_ = Kernel(k=kernel["k"], width=kernel["width"], prior_weight=float(kernel["prior_weight"]))
+        made.kernel_, made.bare_kernel_ = (
+            Kernel(k=one["k"], width=one["width"], prior_weight=float(one["prior_weight"])) for one in config["kernels"]
+        )
         made.tuning_ = None
         made.similarity_floor_ = float(config["similarity_floor"])
         made.residual_std_ = arrays["residual_std"]
@@ -373,9 +349,23 @@ class KNNEstimator:
 
 
 def _weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Floats:
-    """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> [n, c]."""
-    found: Floats = np.matmul(weights[:, None, :], values[rows])[:, 0, :]
+    """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> float64 [n, c]."""
+    found = np.empty((len(rows), values.shape[1]))
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found[part] = np.matmul(weights[part, None, :], values[rows[part]])[:, 0, :]
     return found
+
+
+def _joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate:
+    """The estimates of both parts, brought back into the order of the queries; short lists of neighbours end in -1."""
+    back = np.argsort(order)
+    found = [part.neighbours for part in parts if part.neighbours is not None]
+    width = max(one.shape[1] for one in found)
+    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=-1) for one in found]
+    names = ("quality", "quality_std", "cost", "latency", "support", "similarity", "supported")
+    merged = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names}
+    return Estimate(models=parts[0].models, neighbours=np.concatenate(padded)[back], **merged)
 
 
 def _or(value: float | None, otherwise: float) -> float:

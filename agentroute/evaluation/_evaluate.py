@@ -179,4 +179,6 @@ def _means(table: OutcomeTable, models: tuple[str, ...], part: str) -> Floats:
 def _oracle(quality: Floats, cost: Floats) -> Rows:
     best = np.nanmax(np.where(np.isfinite(quality), quality, -1.0), axis=1, keepdims=True)
     price = np.where(np.isfinite(cost), cost, np.inf)
-    return np.argmin(np.where(quality >= best, np.where(np.isfinite(price), price, np.finfo(np.float64).max), np.inf), axis=1)
+    # An answer of unknown cost loses a tie against any other, and still beats a worse answer.
+    rank = np.where(quality >= best, np.minimum(price, np.finfo(np.float64).max), np.inf)
+    return np.asarray(np.argmin(rank, axis=1), np.int64)
