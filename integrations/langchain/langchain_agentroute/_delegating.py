@@ -174,6 +174,9 @@ class DelegatingChatModel(BaseChatModel):
                         stream.fail(ValueError("the model's event stream ended without an end event"))
                     return False
                 stream.dispatch(cast("dict[str, Any]", event))
+                if stream.done:
+                    # Readers stop here, and the runs still have to be ended.
+                    next(events, None)
             except BaseException as error:  # the stream carries it to whoever reads the stream, as LangChain's own does
                 stream.fail(error)
                 return False

@@ -192,10 +192,11 @@ class RoutedChatModel(DelegatingChatModel):
             idempotency_key: Feedback with a key that was seen before changes nothing.
 
         Returns:
-            Whether it was new.
+            Whether it was queued for the log, which counts a key once in any case.
 
         Raises:
             ConfigError: There is no outcome log, or the message is no routed answer.
+            DataError: The score is outside [0, 1].
         """
         if self.outcome_log is None:
             raise ConfigError("there is no outcome log to take the feedback: pass outcome_log=SqliteOutcomeLog(...)")
@@ -206,8 +207,8 @@ class RoutedChatModel(DelegatingChatModel):
             if record is None:
                 raise ConfigError("this message carries no routing record: pass an answer of a routed model, or its decision_id")
             decision_id = record["decision_id"]
-        new: bool = self.outcome_log.feedback(decision_id, score, source=source, idempotency_key=idempotency_key)
-        return new
+        queued: bool = self.outcome_log.feedback(decision_id, score, source=source, idempotency_key=idempotency_key)
+        return queued
 
     # --- what LangChain asks of a chat model ---
 

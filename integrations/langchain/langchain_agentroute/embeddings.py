@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from agentroute.errors import ConfigError
+from agentroute.embedders import CallableEmbedder
 from agentroute.types import Fingerprint, Vectors
 
 __all__ = ["LangChainEmbedder"]
@@ -33,13 +32,12 @@ class LangChainEmbedder:
         self.name = name
         self.revision = revision
         self.dimension = dimension
+        self._embedder: CallableEmbedder | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
         """Name, revision and dimension."""
-        if self.dimension is None:
-            self.dimension = len(self.embeddings.embed_documents(["dimension"])[0])
-        return Fingerprint(name=self.name, revision=self.revision, dimension=self.dimension)
+        return self._made().fingerprint
 
     def embed(self, texts: Sequence[str], /) -> Vectors:
         """Embeds texts.
@@ -48,20 +46,20 @@ class LangChainEmbedder:
             float32 [n, d], rows of length 1; a zero row for a blank text, which the provider is not asked about.
 
         Raises:
-            ConfigError: The vectors have another length than declared, or are not finite.
+            ConfigError: The vectors have another length than declared.
+            DataError: They hold NaN or infinity.
         """
-        speaking = [row for row, text in enumerate(texts) if text.strip()]
-        dimension = self.fingerprint.dimension
-        vectors = np.zeros((len(texts), dimension), dtype=np.float32)
-        if not speaking:
-            return vectors
-        found = np.asarray(self.embeddings.embed_documents([texts[row] for row in speaking]), dtype=np.float64)
-        if found.shape != (len(speaking), dimension):
-            raise ConfigError(f"{self.name!r} gave vectors of shape {found.shape}, not {(len(speaking), dimension)}")
-        if not np.isfinite(found).all():
-            raise ConfigError(f"{self.name!r} gave a vector that is not finite")
-        # Scaled in float64, and by the largest part first: squares of huge parts would overflow.
-        found /= np.maximum(np.abs(found).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        vectors[speaking] = found / np.where(lengths > 0, lengths, 1.0)
-        return vectors
+        return self._made().embed(texts)
+
+    def __repr__(self) -> str:
+        """Name and revision: the dimension might have to be asked for."""
+        return f"LangChainEmbedder({self.name}@{self.revision})"
+
+    def _made(self) -> CallableEmbedder:
+        if self._embedder is None:
+            if self.dimension is None:
+                self.dimension = len(self.embeddings.embed_documents(["dimension"])[0])
+            self._embedder = CallableEmbedder(
+                self.embeddings.embed_documents, name=self.name, revision=self.revision, dimension=self.dimension
+            )
+        return self._embedder

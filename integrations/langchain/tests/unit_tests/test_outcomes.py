@@ -1,0 +1,237 @@
+"""Every call is logged, once, whatever becomes of it; and feedback finds its way back."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from langchain_core.messages import AIMessage
+from pydantic import BaseModel
+
+from agentroute.errors import ConfigError, OutcomeDroppedWarning
+from agentroute.outcomes import MemoryOutcomeLog, QueuedOutcomeLog, SqliteOutcomeLog
+from agentroute.types import Candidate, Decision, Fingerprint, ModelCard, Paradigm, Price, Query
+from langchain_agentroute import RoutedChatModel, routing_decision
+from langchain_agentroute.testing import ScriptedChatModel
+
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+
+WAYS = ["invoke", "ainvoke", "stream", "astream", "batch", "abatch", "generate", "agenerate", "v3", "av3"]
+FINGERPRINT = Fingerprint(name="test", revision="1", dimension=3)
+CARDS = [ModelCard(id="small", price=Price(input=100, output=200, cache_read=10))]
+
+
+class EmbeddingRouter:
+    """Chooses the small model, and embeds."""
+
+    embedded = 0
+
+    def embed(self, query):
+        self.embedded += 1
+        return Query(text=query.text, embedding=np.array([1, 0, 0], np.float32), fingerprint=FINGERPRINT)
+
+    def route(self, query):
+        paradigm = Paradigm(when="pre-generation", what=("embedding",), how="lookup")
+        candidates = (Candidate(model="small"), Candidate(model="large"))
+        return Decision(model="small", candidates=candidates, reason="", propensity=0.75, paradigm=paradigm)
+
+
+@pytest.fixture
+def log(tmp_path):
+    with SqliteOutcomeLog(tmp_path / "log.db", store_prompts=True) as log:
+        yield log
+
+
+@pytest.fixture
+def logged(small, large, log):
+    model = RoutedChatModel(models=[small, large], router=EmbeddingRouter(), outcome_log=log, cards=CARDS)
+    yield model
+    model.outcome_log.close()
+
+
+def outcomes(model, log):
+    assert model.outcome_log.flush(10)
+    return list(log)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_call_is_logged_once(way, logged, log, collect):
+    message = await collect(way, logged, "x y")
+    (outcome,) = outcomes(logged, log)
+    assert outcome.model == "small"
+    assert (outcome.usage.input_tokens, outcome.usage.output_tokens) == (10, 5)
+    assert outcome.cost == pytest.approx((10 * 100 + 5 * 200) / 1e6)
+    assert outcome.latency > 0
+    assert outcome.error is None
+    assert outcome.quality is None
+    assert outcome.attempt == 0
+    assert outcome.propensity == 0.75
+    assert outcome.decision_id == routing_decision(message)["decision_id"]
+    assert outcome.at.tzinfo is not None
+    assert outcome.query.text == "x y"
+    np.testing.assert_array_equal(outcome.query.embedding, [1, 0, 0])
+    assert outcome.query.fingerprint == FINGERPRINT
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_attempt_is_logged_once(way, logged, log, small, collect):
+    small.replies = [TimeoutError("late")]
+    await collect(way, logged, "x")
+    first, second = outcomes(logged, log)
+    assert (first.model, first.error, first.attempt, first.propensity) == ("small", "TimeoutError", 0, 0.75)
+    assert first.usage is None
+    assert first.cost is None
+    assert first.latency > 0
+    assert (second.model, second.error, second.attempt, second.propensity) == ("large", None, 1, None)
+    assert second.cost is None, "a price that is not known is not zero"
+    assert first.decision_id == second.decision_id
+
+
+@pytest.mark.parametrize("way", ["stream", "astream", "v3", "av3"])
+async def test_stream_that_breaks_late(way, logged, log, small, collect):
+    small.break_after = 2
+    with pytest.raises(ConnectionError):
+        await collect(way, logged, "one two three")
+    (outcome,) = outcomes(logged, log)
+    assert (outcome.model, outcome.error) == ("small", "ConnectionError")
+
+
+def test_stream_that_is_closed_early(logged, log):
+    stream = logged.stream("one two three")
+    next(stream)
+    assert not outcomes(logged, log), "a stream is logged when it ends"
+    stream.close()
+    (outcome,) = outcomes(logged, log)
+    assert outcome.error is None, "that the reader had enough is no failure of the model"
+    assert outcome.latency is None
+    assert outcome.usage is None
+    assert outcome.metadata == {"interrupted": True}
+
+
+async def test_stream_that_is_closed_early_async(logged, log):
+    stream = logged.astream("one two three")
+    await anext(stream)
+    await stream.aclose()
+    (outcome,) = outcomes(logged, log)
+    assert (outcome.error, outcome.latency, outcome.metadata) == (None, None, {"interrupted": True})
+
+
+async def test_events_that_are_closed_early(logged, log):
+    stream = await logged.astream_events("one two three", version="v3")
+    async with stream:
+        async for _ in stream.text:
+            break
+    (outcome,) = outcomes(logged, log)
+    assert outcome.model == "small"
+
+
+async def test_cancelled_call(log):
+    started = asyncio.Event()
+
+    class Slow(ScriptedChatModel):
+        async def _agenerate(self, *args, **kwargs):
+            started.set()
+            await asyncio.Event().wait()
+
+    model = RoutedChatModel(models={"slow": Slow()}, outcome_log=log)
+    task = asyncio.ensure_future(model.ainvoke("x"))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (outcome,) = outcomes(model, log)
+    assert (outcome.error, outcome.latency, outcome.metadata) == (None, None, {"interrupted": True})
+    model.outcome_log.close()
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+@pytest.mark.parametrize("include_raw", [True, False])
+async def test_structured_output_has_its_usage(way, include_raw, logged, log):
+    structured = logged.with_structured_output(Joke, include_raw=include_raw)
+    if way == "invoke":
+        structured.invoke("x")
+    elif way == "ainvoke":
+        await structured.ainvoke("x")
+    elif way == "stream":
+        list(structured.stream("x"))
+    else:
+        [one async for one in structured.astream("x")]
+    (outcome,) = outcomes(logged, log)
+    assert (outcome.usage.input_tokens, outcome.usage.output_tokens) == (10, 5)
+
+
+def test_cached_tokens(logged, log, small):
+    usage = {"input_tokens": 100, "output_tokens": 1, "total_tokens": 101, "input_token_details": {"cache_read": 80}}
+    small.replies = [AIMessage("x", usage_metadata=usage)]
+    logged.invoke("x")
+    (outcome,) = outcomes(logged, log)
+    assert outcome.usage.cache_read_tokens == 80
+    assert outcome.cost == pytest.approx((20 * 100 + 80 * 10 + 200) / 1e6)
+
+
+def test_usage_that_makes_no_sense_makes_the_cost_unknown(logged, log, small):
+    usage = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1, "input_token_details": {"cache_read": 80}}
+    small.replies = [AIMessage("x", usage_metadata=usage)]
+    assert logged.invoke("x").text == "x"
+    (outcome,) = outcomes(logged, log)
+    assert outcome.cost is None
+
+
+def test_forced_calls_are_embedded_for_the_log(logged, log):
+    logged.invoke("x", model="large")
+    (outcome,) = outcomes(logged, log)
+    assert outcome.query.embedding is not None
+    assert outcome.propensity == 1
+
+
+def test_without_a_log_forced_calls_are_not_embedded(small, large):
+    router = EmbeddingRouter()
+    RoutedChatModel(models=[small, large], router=router).invoke("x", model="large")
+    assert router.embedded == 0
+
+
+def test_queue_in_front_is_made_once(small, log):
+    queued = QueuedOutcomeLog(log)
+    model = RoutedChatModel(models=[small], outcome_log=queued)
+    assert model.outcome_log is queued
+    assert RoutedChatModel(models=[small], outcome_log=model.outcome_log).outcome_log is queued
+    queued.close()
+
+
+def test_log_that_refuses_costs_no_answer(small):
+    class Refusing(QueuedOutcomeLog):
+        def append(self, outcome):
+            raise OSError("disk full")
+
+    refusing = Refusing(MemoryOutcomeLog())
+    with pytest.warns(OutcomeDroppedWarning, match="disk full"):
+        assert RoutedChatModel(models=[small], outcome_log=refusing).invoke("x").text.startswith("[small]")
+    refusing.close()
+
+
+class TestFeedback:
+    def test_by_message(self, logged, log):
+        message = logged.invoke("x")
+        assert logged.record_feedback(message, 1.0, idempotency_key="once") is True
+        logged.record_feedback(message, 0.0, idempotency_key="once")
+        assert [outcome.quality for outcome in outcomes(logged, log)] == [1.0]
+
+    def test_by_id_and_by_chunks(self, logged, log):
+        chunks = list(logged.stream("x"))
+        logged.record_feedback(chunks[0] + chunks[1:], 0.5, source="judge")
+        logged.record_feedback(routing_decision(chunks[0])["decision_id"], 1.0)
+        assert [outcome.quality for outcome in outcomes(logged, log)] == [0.75]
+
+    def test_foreign_message(self, logged):
+        with pytest.raises(ConfigError, match="routing record"):
+            logged.record_feedback(AIMessage("x"), 1.0)
+
+    def test_no_log(self, small):
+        model = RoutedChatModel(models=[small])
+        with pytest.raises(ConfigError, match="outcome_log"):
+            model.record_feedback(model.invoke("x"), 1.0)
