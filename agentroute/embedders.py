@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ SHIPPED = Fingerprint(name="static-minilm", revision="ab401a653f46e7cb", dimensi
 """Of the shipped table; stands here so that nothing need be read to know it."""
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Turns texts into vectors."""
 
