@@ -230,7 +230,7 @@ class SentenceTransformerEmbedder:
 
 
 def _dimension_of(model: Any) -> int:
-    """sentence-transformers 5.4 renamed the method."""
+    """Newer releases of sentence-transformers renamed the method, and warn at the old name."""
     named = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
     return int(named())
 
