@@ -1,0 +1,270 @@
+"""Agents and chains over the real OpenAI client of LangChain, against a scripted OpenAI-compatible server on loopback."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import openai
+import pytest
+from langchain.agents import create_agent
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel
+
+from agentroute.outcomes import MemoryOutcomeLog
+from langchain_agentroute import RoutedChatModel, RoutingMiddleware, routing_decision
+
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "prompt_tokens_details": {"cached_tokens": 4}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Chat completions: a tool call when there are tools and no result yet, JSON when a schema is asked for, else words."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(asked)
+        status = self.server.failures.pop(asked["model"], None)
+        if status:
+            self.reply(status, {"error": {"message": f"status {status}", "type": "server_error", "code": None}})
+            return
+        message = self.message(asked)
+        if not asked.get("stream"):
+            finish = "tool_calls" if "tool_calls" in message else "stop"
+            choice = {"index": 0, "message": message, "finish_reason": finish}
+            body = {
+                "id": "c1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": asked["model"],
+                "choices": [choice],
+                "usage": USAGE,
+            }
+            self.reply(200, body)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for delta, finish, usage in self.deltas(message):
+            choices = [] if usage else [{"index": 0, "delta": delta, "finish_reason": finish}]
+            chunk = {
+                "id": "c1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": asked["model"],
+                "choices": choices,
+                "usage": usage,
+            }
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    @staticmethod
+    def message(asked):
+        last = asked["messages"][-1]
+        if asked.get("tools") and last["role"] != "tool":
+            function = {"name": asked["tools"][0]["function"]["name"], "arguments": '{"a": 1, "b": 2}'}
+            calls = [{"id": f"call_{len(asked['messages'])}", "type": "function", "function": function}]
+            return {"role": "assistant", "content": None, "tool_calls": calls}
+        if asked.get("response_format", {}).get("type") == "json_schema":
+            return {"role": "assistant", "content": '{"text": "as asked"}'}
+        return {"role": "assistant", "content": f"{asked['model']} has read: {last['content']}"}
+
+    @staticmethod
+    def deltas(message):
+        yield {"role": "assistant", "content": ""}, None, None
+        for call in message.get("tool_calls", ()):
+            function = call["function"]
+            yield {"tool_calls": [{"index": 0, **call, "function": {"name": function["name"], "arguments": ""}}]}, None, None
+            for piece in (function["arguments"][:5], function["arguments"][5:]):
+                yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None, None
+        for word in (message["content"] or "").split():
+            yield {"content": f"{word} "}, None, None
+        yield {}, "tool_calls" if "tool_calls" in message else "stop", None
+        yield {}, None, USAGE
+
+    def reply(self, status, body):
+        written = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(written)))
+        self.end_headers()
+        self.wfile.write(written)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.asked, server.failures = [], {}
+        thread = threading.Thread(target=server.serve_forever, args=(0.005,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+async def models(server):
+    # Clients of our own, which do not read proxies from the environment, and which are closed.
+    with httpx.Client(trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as aclient:
+            yield {
+                name: ChatOpenAI(
+                    model=name,
+                    base_url=f"http://127.0.0.1:{server.server_address[1]}/v1",
+                    api_key="none",
+                    max_retries=0,
+                    stream_usage=True,
+                    http_client=client,
+                    http_async_client=aclient,
+                )
+                for name in ("small", "large")
+            }
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Adds two numbers."""
+    return a + b
+
+
+def rule(query):
+    return "large" if "hard" in query.text else "small"
+
+
+async def run(agent, way, text, config=None):
+    asked = {"messages": [("user", text)]}
+    return await agent.ainvoke(asked, config) if way == "async" else agent.invoke(asked, config)
+
+
+def who(state):
+    return [routing_decision(message)["answered_by"] for message in state["messages"] if isinstance(message, AIMessage)]
+
+
+BOTH = pytest.mark.parametrize("way", ["sync", "async"])
+
+
+@BOTH
+@pytest.mark.parametrize("build", ["model", "middleware"])
+async def test_tool_calling_agent_switches_models_between_turns(way, build, models, server):
+    if build == "model":
+        agent = create_agent(RoutedChatModel(models=models, router=rule), [add], checkpointer=InMemorySaver())
+    else:
+        middleware = [RoutingMiddleware(models, router=rule)]
+        agent = create_agent(models["small"], [add], middleware=middleware, checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    await run(agent, way, "easy sum", config)
+    state = await run(agent, way, "hard sum", config)
+    assert who(state) == ["small", "small", "large", "large"], "one model for each tool loop, another for the next question"
+    assert [asked["model"] for asked in server.asked] == ["small", "small", "large", "large"]
+    assert state["messages"][-2].content == "3"
+    assert state["messages"][-1].text == "large has read: 3"
+    assert all(asked["tools"][0]["function"]["name"] == "add" for asked in server.asked)
+    assert len(server.asked[-1]["messages"]) == 7, "the new model sees the whole conversation"
+
+
+@BOTH
+async def test_agent_streams_its_text_once(way, models):
+    agent = create_agent(RoutedChatModel(models=models, router=rule), [add])
+    asked = {"messages": [("user", "hard sum")]}
+    if way == "sync":
+        pieces = [chunk for chunk, _ in agent.stream(asked, stream_mode="messages")]
+    else:
+        pieces = [chunk async for chunk, _ in agent.astream(asked, stream_mode="messages")]
+    assert "".join(piece.text for piece in pieces if piece.type == "AIMessageChunk") == "large has read: 3 "
+
+
+@BOTH
+async def test_stream(way, models, server):
+    model = RoutedChatModel(models=models, router=rule)
+    chunks = list(model.stream("hard one")) if way == "sync" else [chunk async for chunk in model.astream("hard one")]
+    message = chunks[0] + chunks[1:]
+    assert message.text == "large has read: hard one "
+    assert message.usage_metadata["input_tokens"] == 10
+    assert message.usage_metadata["input_token_details"]["cache_read"] == 4
+    assert message.response_metadata["model_provider"] == "openai"
+    assert server.asked[0]["stream"] is True
+    assert sum("agentroute" in chunk.response_metadata for chunk in chunks) == 1
+
+
+@BOTH
+async def test_events(way, models):
+    model = RoutedChatModel(models=models, router=rule)
+    if way == "sync":
+        stream = model.stream_events("hard one", version="v3")
+        text, message = "".join(stream.text), stream.output
+    else:
+        stream = await model.astream_events("hard one", version="v3")
+        text, message = "".join([piece async for piece in stream.text]), await stream
+    assert text == "large has read: hard one "
+    assert routing_decision(message)["answered_by"] == "large"
+
+
+@BOTH
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_failover_between_servers(way, status, streamed, models, server):
+    log = MemoryOutcomeLog()
+    model = RoutedChatModel(models=models, outcome_log=log)
+    server.failures["small"] = status
+    if streamed:
+        chunks = list(model.stream("x")) if way == "sync" else [chunk async for chunk in model.astream("x")]
+        message = chunks[0] + chunks[1:]
+    else:
+        message = model.invoke("x") if way == "sync" else await model.ainvoke("x")
+    assert message.text.strip() == "large has read: x"
+    model.outcome_log.close()
+    first, second = log
+    assert (first.model, second.model) == ("small", "large")
+    assert first.error == ("OpenAIRateLimitError" if status == 429 else "OpenAIAPIError")
+    assert second.usage.cache_read_tokens == 4
+
+
+@BOTH
+async def test_wrong_key_is_not_hidden(way, models, server):
+    server.failures["small"] = 401
+    model = RoutedChatModel(models=models)
+    with pytest.raises(openai.AuthenticationError):
+        model.invoke("x") if way == "sync" else await model.ainvoke("x")
+    assert len(server.asked) == 1
+
+
+@BOTH
+async def test_dead_server_fails_over(way, models):
+    with httpx.Client(trust_env=False, verify=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as aclient:
+            dead = ChatOpenAI(
+                model="dead",
+                base_url="http://127.0.0.1:9/v1",
+                api_key="none",
+                max_retries=0,
+                http_client=client,
+                http_async_client=aclient,
+            )
+            model = RoutedChatModel(models={"dead": dead, "small": models["small"]})
+            message = model.invoke("x") if way == "sync" else await model.ainvoke("x")
+    assert [one["model"] for one in routing_decision(message)["attempts"]] == ["dead", "small"]
+
+
+class Answer(BaseModel):
+    """An answer."""
+
+    text: str
+
+
+@BOTH
+async def test_structured_output_is_native(way, models, server):
+    counter = UsageMetadataCallbackHandler()
+    structured = RoutedChatModel(models=models, router=rule).with_structured_output(Answer, method="json_schema", strict=True)
+    config = {"callbacks": [counter]}
+    found = structured.invoke("hard", config) if way == "sync" else await structured.ainvoke("hard", config)
+    assert found == Answer(text="as asked")
+    assert server.asked[0]["response_format"]["json_schema"]["strict"] is True
+    assert counter.usage_metadata["large"]["total_tokens"] == 15
