@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from contextlib import closing
@@ -84,8 +85,13 @@ def test_rows_are_written_in_groups(gate, make):
 def test_rows_are_written_without_being_asked(gate, make):
     gate.open.set()
     with QueuedOutcomeLog(gate) as log:
-        log.append(make())
-        assert gate.reached.wait(30)
+        for _ in range(2):  # when the thread starts, and when it has fallen asleep
+            log.append(make())
+            assert gate.reached.wait(30)
+            assert log.flush(30)
+            gate.reached.clear()
+            while not log._writer.work._waiters:  # until it sleeps
+                time.sleep(0)
 
 
 def test_overflow_is_dropped_counted_and_warned_of_once(gate, make):
