@@ -19,8 +19,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# typer carries its own click since 0.26 and used the installed one before; this is the usage error of whichever it is.
+# Newer typers carry their own click, older ones use the installed one; this is the usage error of whichever it is.
 _UsageError: Any = typer.BadParameter.__bases__[0]
+
+_INTERRUPTED = 130
 
 Log = Annotated[Path, typer.Argument(help="An outcome log: .sqlite, .jsonl, .jsonl.gz, .csv or .parquet.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `agentroute fit` wrote.", show_default=False)]
@@ -144,12 +146,13 @@ def run(arguments: list[str]) -> int:
         except _UsageError as error:
             return fail(f"{error.format_message()} (see `agentroute --help`)")
         except (typer.Abort, KeyboardInterrupt):
-            errors.print("interrupted")
-            return 130
+            code = _INTERRUPTED
         except BrokenPipeError:  # `agentroute log ... | head` is no error
             return 0
         except AgentRouteError as error:
             return fail(str(error))
         except OSError as error:
             return fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    if code == _INTERRUPTED:  # typer may give the code, or raise as above
+        errors.print("interrupted")
     return code if isinstance(code, int) else 0

@@ -1,0 +1,151 @@
+"""The demo: its rules, and the whole of it with recorded answers for all models."""
+
+import io
+import math
+import signal
+import tempfile
+from importlib import metadata
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from agentroute.cli import main
+from agentroute.cli.figures import evaluation_table
+from agentroute.collection import load_ladder
+from agentroute.evaluation import evaluate
+from agentroute.outcomes import MemoryOutcomeLog, OutcomeTable, SqliteOutcomeLog
+from agentroute.router import Router
+from agentroute.types import Candidate, Decision, Outcome, Paradigm, Query
+from langchain_agentroute import RoutedChatModel, routing_decision
+
+pytest.importorskip("langchain_openai")
+from langchain_agentroute import demo as demo_module
+from langchain_agentroute._demo_models import LiveOnly, RecordedChatModel
+from langchain_agentroute.demo import policies_for, sample, why
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    return load_ladder()
+
+
+@pytest.fixture
+def no_servers(monkeypatch):
+    """All models play their recorded answers."""
+    monkeypatch.setitem(demo_module._LIVE, "tiny", ())
+
+
+def test_the_prices_follow_from_the_training_part_alone():
+    quality = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
+    cost = np.array([[1.0, 3.0]] * 4)
+    queries = tuple(Query(text=str(n)) for n in range(4))
+    train = OutcomeTable(queries=queries, models=("a", "b"), quality=quality, cost=cost)
+    # 2 USD more for 0.5 more right answers.
+    assert [policy.willingness_to_pay for policy in policies_for(train).values()] == [4.0, 16.0]
+    same = OutcomeTable(queries=queries, models=("a", "b"), quality=quality[:, ::-1], cost=cost)
+    assert all(math.isfinite(policy.willingness_to_pay) for policy in policies_for(same).values())
+
+
+def test_questions_are_held_out_drawn_evenly_and_repeatable(ladder):
+    _, test = ladder.table.split(0.3, seed=0)
+    held_out = {query.id for query in test.queries}
+    asked = sample(ladder, test, 14, seed=0)
+    assert [task.id for task in asked] == [task.id for task in sample(ladder, test, 14, seed=0)]
+    assert [task.id for task in asked] != [task.id for task in sample(ladder, test, 14, seed=1)]
+    assert {task.id for task in asked} <= held_out
+    assert len({task.id for task in asked}) == 14
+    kinds = [task.task for task in asked]
+    assert max(map(kinds.count, kinds)) - min(map(kinds.count, kinds)) <= 1
+    assert len(set(kinds)) == len({task.task for task in ladder.tasks.values()})
+    assert len(sample(ladder, test, 10_000, seed=0)) == len(test)
+
+
+def test_why_says_what_was_expected():
+    candidates = (Candidate(model="a", quality=0.5, cost=0.25), Candidate(model="b"))
+    made = {"model": "a", "candidates": candidates, "paradigm": Paradigm(when="pre-generation", what=(), how="lookup")}
+    assert why(Decision(reason="r", **made)) == "expected 0.50 right for $0.250; next b, ? right for ?"
+    assert why(Decision(reason="thin", by="default", **made)) == "thin"
+
+
+def test_a_recorded_model_plays_its_answer_with_its_tokens(ladder):
+    name, task = "smollm2-135m", next(iter(ladder.tasks.values()))
+    answer = ladder.answers[name][task.id]
+    model = RoutedChatModel(models={name: RecordedChatModel(model=name, answers={task.prompt: answer})})
+    message = model.invoke(task.prompt)
+    assert message.text == answer.text
+    assert message.usage_metadata["output_tokens"] == answer.usage.output_tokens
+    assert routing_decision(message)["answered_by"] == name
+
+
+def test_a_recorded_answer_is_no_live_outcome():
+    inner = MemoryOutcomeLog()
+    log = LiveOnly(inner, ["live"])
+    log.append(Outcome(query=Query(text="?"), model="recorded"))
+    log.append(Outcome(query=Query(text="?"), model="live", decision_id="d"))
+    assert log.feedback("d", 1.0)
+    assert [(outcome.model, outcome.quality) for outcome in log] == [("live", 1.0)]
+    assert len(log) == 1
+
+
+@pytest.mark.usefixtures("no_servers")
+def test_the_whole_demo_with_recorded_answers(capsys, tmp_path):
+    entry = next(iter(metadata.entry_points(group="agentroute.demo")))
+    assert entry.load() is demo_module.demo
+    assert main(["demo", "--tiny", "--questions", "12", "--log", str(tmp_path / "live.sqlite")]) == 0
+    out = capsys.readouterr().out
+    for number in range(1, 13):
+        assert f"{number:>2}. " in out
+    assert "13. " not in out
+    tables = out[out.index("held-out questions, from the log") :]
+    held_out, live = tables.split("The 12 questions answered just now")
+    for table in (held_out, live):
+        for name in ("cheapest: ", "best single: ", "routed, thrifty", "routed, generous", "oracle"):
+            assert name in table
+    assert "against always" in held_out
+    assert "(recorded)" in out
+    with SqliteOutcomeLog(tmp_path / "live.sqlite") as log:
+        assert len(log) == 0
+
+
+@pytest.mark.usefixtures("no_servers")
+def test_it_can_be_interrupted(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def interrupt(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(demo_module.report, "question", interrupt)
+    assert main(["demo", "--tiny", "--questions", "3"]) == 130
+    said = capsys.readouterr()
+    assert said.err == "interrupted\n"
+    assert "Traceback" not in said.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_policies_with_one_choice_share_one_call(ladder, no_servers, monkeypatch):
+    calls = []
+    original = RecordedChatModel._generate
+
+    def counted(self, messages, *args, **kwargs):
+        calls.append(messages[-1].text)
+        return original(self, messages, *args, **kwargs)
+
+    monkeypatch.setattr(RecordedChatModel, "_generate", counted)
+    seen = []
+    monkeypatch.setattr(demo_module.report, "question", lambda console, number, given: seen.append(given))
+    demo_module.demo(size="tiny", questions=8, seed=1)
+    assert len(seen) == 8
+    for given in seen:
+        assert [one.policy for one in given] == ["routed, thrifty", "routed, generous"]
+        assert calls.count(given[0].task.prompt) == len({one.model for one in given})
+
+
+def test_the_table_fits_a_plain_terminal(ladder):
+    train, test = ladder.table.split(0.3, seed=0)
+    found = evaluate(Router(ladder.table.models).fit(train), test, reference=train)
+    console = Console(width=80, file=io.StringIO())
+    console.print(evaluation_table(found, title="T"))
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 2 + len(found.rows)
+    assert all("…" not in line for line in lines)
