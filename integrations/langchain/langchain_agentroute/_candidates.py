@@ -153,8 +153,16 @@ def pool_of(targets: Mapping[str, Target], cards: Cards | None, learned: ModelPo
     for name, card in explicit:
         if name not in targets:
             raise UnknownModelError(name, targets, where="models=")
-        given[name] = card if card.id == name else replace(card, id=name)
+        given[name] = _merged(replace(card, id=name), given.get(name))
     return ModelPool(_filled(given.get(name) or ModelCard(id=name), target.chat) for name, target in targets.items())
+
+
+def _merged(card: ModelCard, learned: ModelCard | None) -> ModelCard:
+    """The user's card, filled from the router's."""
+    if learned is None:
+        return card
+    open_fields = ("price", "context_window", "max_output_tokens", "capabilities", "provider")
+    return replace(card, **{name: getattr(learned, name) for name in open_fields if getattr(card, name) is None})
 
 
 def shared_profile(models: Iterable[Any]) -> ModelProfile | None:

@@ -102,6 +102,7 @@ class Decider:
         self.sticky = sticky
         self.role = role
         self.task = task
+        self._declared = default
         default = default or getattr(router, "default", None) or pool.ids[0]
         if default not in self._known:
             raise UnknownModelError(default, pool.ids, where="models=")
@@ -215,7 +216,17 @@ class Decider:
             raise ConfigError(f"a router must give a Decision or a model's name, not {type(found).__name__}")
         if found.model not in self._known:
             raise UnknownModelError(found.model, self.pool.ids, where="models=")
-        return found
+        return self._preferred(found, query)
+
+    def _preferred(self, found: Decision, query: Query) -> Decision:
+        """The decision; where the router knew nothing and took its own default, with the default declared here instead."""
+        declared = self._declared
+        if found.by != "default" or declared is None or declared == found.model or not self._may(declared, query):
+            return found
+        others = [one for one in found.candidates if one.model != declared]
+        first = next((one for one in found.candidates if one.model == declared), Candidate(model=declared))
+        reason = f"{found.reason}; but the default declared for the routed model is {declared}"
+        return replace(found, model=declared, candidates=(first, *others), reason=reason)
 
     def _may(self, model: str, query: Query) -> bool:
         return model in self._known and (query.allow is None or model in query.allow)
