@@ -33,7 +33,7 @@ check: .venv/.dev ## lint, format, layers, types
 	@$(BIN)/mypy
 
 bench: .venv/.dev ## the figures that the docs quote, measured here
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $$(find benchmarks -name '*.py' | sort); do echo "== $$script"; $(BIN)/python $$script; done
 
 soak: .venv/.dev ## the long tests
 	@$(BIN)/python -m pytest -m soak $(ARGS)
