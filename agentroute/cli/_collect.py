@@ -75,7 +75,7 @@ def _reporter(bar: Progress) -> Callable[[str, float], None]:
 
 def _answerer(entry: PoolEntry, stack: ExitStack, report: Callable[[str, float], None]) -> Answerer:
     if entry.local is not None:
-        # Two spare tokens of context cost nothing; a prompt that does not fit is a failed call, not a cut one.
+        # A prompt that does not fit into the context is a failed call, not a shortened one.
         context = entry.card.context_window or 2048
         server = stack.enter_context(LocalServer(entry.local, context=context, progress=report))
         return ChatEndpoint(

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
@@ -50,8 +51,8 @@ class RecordedChatModel(BaseChatModel):
         answer: Answer = self.answers[messages[-1].text]
         message = AIMessage(answer.text, response_metadata={"model_name": self.model})
         if answer.usage is not None:
-            counts = {"input_tokens": answer.usage.input_tokens, "output_tokens": answer.usage.output_tokens}
-            message.usage_metadata = {**counts, "total_tokens": sum(counts.values())}  # type: ignore[typeddict-item]  # all three keys
+            tokens = answer.usage.input_tokens, answer.usage.output_tokens
+            message.usage_metadata = UsageMetadata(input_tokens=tokens[0], output_tokens=tokens[1], total_tokens=sum(tokens))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
