@@ -31,7 +31,8 @@ LAMBDAS = np.r_[0.0, np.logspace(-4, 3, 71)]
 BFCL15 = (
     "claude-3-5-sonnet-20240620", "gpt-4-0613", "gpt-4-1106-preview", "gpt-4-0125-preview", "claude-3-opus-20240229",
     "gpt-4o-mini-2024-07-18", "gpt-4-turbo-2024-04-09", "gpt-4o-2024-08-06-FC", "mistral-medium-2312", "claude-3-sonnet-20240229",
-    "gemini-1.5-pro-preview-0514", "gemini-1.5-flash-preview-0514", "open-mixtral-8x22b", "command-r-plus", "claude-3-haiku-20240307",
+    "gemini-1.5-pro-preview-0514", "gemini-1.5-flash-preview-0514", "open-mixtral-8x22b", "command-r-plus",
+    "claude-3-haiku-20240307",
 )  # fmt: skip
 
 
