@@ -13,6 +13,10 @@ from agentroute.evaluation import Evaluation, Interval, Row
 __all__ = ["evaluation_table", "figures", "one_line", "seconds", "table_of", "usd", "verdict"]
 
 
+_WORTHWHILE = 0.1
+"""Share of the cost that must be saved before we speak of a saving."""
+
+
 def usd(amount: float | None) -> str:
     """USD to three significant digits, without exponents: prices of models span six orders of magnitude."""
     if amount is None or math.isnan(amount):
@@ -81,29 +85,31 @@ def verdict(found: Evaluation, name: str) -> str:
     if not (single.cost.mean > 0 and row.cost.mean >= 0):
         return f"{name}: {quality} {against}; costs are unknown."
     change = row.cost.mean / single.cost.mean - 1
-    figures = f"{name}: {row.quality.mean:.3f}; {quality} at {change:+.0%} cost {against}.{_mix(found, row)}"
+    money = f"{abs(change):.0%} {'less' if change < 0 else 'more'} cost"
+    told = f"{name}: {row.quality.mean:.3f}, that is {quality} at {money} {against}.{_mix(found, row)}"
     if gain.high < 0 <= change:
-        return f"{figures} Routing loses on both: do not route this pool on this log."
+        return f"{told} Routing loses on both: do not route this pool on this log."
     if gain.low > 0 >= change:
-        return f"{figures} Routing gains on both."
+        return f"{told} Routing gains on both."
     if gain.low > 0:
-        return f"{figures} Routing buys quality."
+        return f"{told} Routing buys quality."
     if gain.high < 0:
-        return f"{figures} Routing trades quality for money, at {_rate(row, single)} saved for each right answer lost."
-    if change <= -0.1:
-        return f"{figures} It costs less, and the difference in quality is within noise."
-    return f"{figures} Routing gains little here: nothing that exceeds noise."
+        return f"{told} Routing trades quality for money, at {_rate(row, single)} saved for each right answer lost."
+    if change <= -_WORTHWHILE:
+        return f"{told} It costs less, and the difference in quality is within noise."
+    return f"{told} Routing gains little here: nothing that exceeds noise."
 
 
 def _mix(found: Evaluation, row: Row) -> str:
-    """What a coin between the cheapest and the best single model would get for the same money."""
+    """What a coin between the cheapest and the best single model would get for the same money: what any router must beat."""
     low, high = found["cheapest"], found["best single"]
     spread = high.cost.mean - low.cost.mean
     share = (row.cost.mean - low.cost.mean) / spread if spread > 0 else math.nan
     if not 0.0 <= share <= 1.0:
         return ""
     quality = low.quality.mean + share * (high.quality.mean - low.quality.mean)
-    return f" A random mix of {found.cheapest} and {found.best_single} would get {quality:.3f} for the same money."
+    more = ", which is more" if quality > row.quality.mean else ""
+    return f" A random mix of {found.cheapest} and {found.best_single} would get {quality:.3f} for the same money{more}."
 
 
 def _rate(row: Row, single: Row) -> str:

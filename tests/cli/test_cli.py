@@ -1,7 +1,6 @@
 """The command line: what each command prints and writes, and that every error is one line and the code 2."""
 
 import json
-import math
 import sys
 
 import numpy as np
@@ -296,17 +295,3 @@ def test_an_interrupted_command_ends_cleanly(capsys, monkeypatch):
     monkeypatch.setattr(demo_command, "run_demo", interrupt)
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_money_keeps_three_digits():
-    from agentroute.cli.figures import usd
-
-    assert [usd(one) for one in (12.3456, 0.5, 0.00001607, 0.0, None, math.nan, math.inf)] == [
-        "$12.35",
-        "$0.500",
-        "$0.0000161",
-        "$0",
-        "?",
-        "?",
-        "$inf",
-    ]

@@ -1,0 +1,73 @@
+"""Figures for people: they keep their digits, and the sentences say no more than the intervals allow."""
+
+import math
+
+import pytest
+
+from agentroute.cli.figures import one_line, seconds, usd, verdict
+from agentroute.evaluation import Evaluation, Interval, Row
+
+
+def row(name, quality, cost, gain=(0.0, 0.0, 0.0)):
+    def fixed(value):
+        return Interval(mean=value, low=value, high=value)
+
+    return Row(
+        name=name,
+        quality=fixed(quality),
+        cost=fixed(cost),
+        latency=fixed(1.0),
+        gain=Interval(mean=gain[0], low=gain[1], high=gain[2]),
+        shares={},
+        coverage=1.0,
+    )
+
+
+def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0))):
+    low, high = singles
+    rows = (row("cheapest", *low), row("best single", *high), row("routed", quality, cost, gain), row("oracle", 0.9, 1.5))
+    return verdict(Evaluation(rows=rows, queries=100, cheapest="small", best_single="large"), "routed")
+
+
+@pytest.mark.parametrize(
+    ("quality", "cost", "gain", "says"),
+    [
+        (0.85, 2.0, (0.05, 0.02, 0.08), "Routing gains on both."),
+        (0.85, 3.3, (0.05, 0.02, 0.08), "Routing buys quality."),
+        (0.79, 2.0, (-0.01, -0.03, 0.01), "It costs less, and the difference in quality is within noise."),
+        (0.79, 2.9, (-0.01, -0.03, 0.01), "Routing gains little here"),
+        (0.81, 3.3, (0.01, -0.01, 0.03), "Routing gains little here"),
+        (0.70, 2.0, (-0.1, -0.12, -0.08), "trades quality for money, at $10.00 saved for each right answer lost."),
+        (0.70, 3.3, (-0.1, -0.12, -0.08), "do not route this pool"),
+    ],
+)
+def test_a_verdict_says_what_the_intervals_allow(quality, cost, gain, says):
+    sentence = said(quality, cost, gain)
+    assert says in sentence
+    assert f"{quality:.3f}, that is {gain[0]:+.3f} quality (95 % interval {gain[1]:+.3f} to {gain[2]:+.3f})" in sentence
+    assert ("less cost" if cost < 3.0 else "more cost") in sentence
+
+
+def test_a_verdict_names_the_random_mix_that_costs_the_same():
+    # Half of the way from 1 to 3 USD: half of the way from 0.4 to 0.8.
+    assert "A random mix of small and large would get 0.600 for the same money." in said(0.7, 2.0, (-0.1, -0.2, 0.0))
+    assert "would get 0.600 for the same money, which is more." in said(0.5, 2.0, (-0.3, -0.4, -0.2))
+    assert "random mix" not in said(0.8, 3.5, (0.0, -0.1, 0.1))
+    assert "random mix" not in said(0.8, 3.0, (0.0, -0.1, 0.1), singles=((0.8, 3.0), (0.8, 3.0)))
+
+
+def test_unknown_costs_are_said_to_be_unknown():
+    assert "costs are unknown" in said(0.8, math.nan, (0.0, -0.1, 0.1), singles=((0.4, math.nan), (0.8, math.nan)))
+
+
+def test_money_keeps_three_digits():
+    amounts = {12.3456: "$12.35", 0.5: "$0.500", 0.00001607: "$0.0000161", 0.0: "$0", None: "?", math.inf: "$inf"}
+    for amount, text in amounts.items():
+        assert usd(amount) == text
+    assert usd(math.nan) == "?"
+
+
+def test_times_and_texts():
+    assert (seconds(1.234), seconds(None), seconds(math.nan)) == ("1.23 s", "?", "?")
+    assert one_line("a\n b\t c") == "a b c"
+    assert one_line("abcdef", 4) == "abc…"
