@@ -37,10 +37,6 @@ class LocalServer:
         context: Tokens of prompt and answer that it holds.
         progress: Told how a download goes.
 
-    Raises:
-        MissingExtraError: `xllamacpp` is not installed.
-        ModelUnavailableError: The file cannot be had.
-
     ```python
     with LocalServer("smollm2-135m") as server:
         model = ChatOpenAI(base_url=server.base_url, api_key=server.api_key, model=server.model)
@@ -48,15 +44,10 @@ class LocalServer:
     """
 
     def __init__(self, model: str | Path, *, threads: int = 1, context: int = 2048, progress: Progress | None = None) -> None:
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise MissingExtraError("LocalServer", "local")
         given = Path(model)
-        is_file = isinstance(model, Path) or given.suffix == ".gguf"
-        self.path = given if is_file else resolve(str(model), progress=progress)
-        if not self.path.is_file():
-            msg = f"no model file {self.path}"
-            raise LocalServerError(msg)
-        self.model = given.stem if is_file else str(model)
+        self._file = given if isinstance(model, Path) or given.suffix == ".gguf" else None
+        self._progress = progress
+        self.model = str(model) if self._file is None else given.stem
         self.threads = threads
         self.context = context
         self.api_key = secrets.token_urlsafe(24)
@@ -66,13 +57,21 @@ class LocalServer:
         self._lock = threading.Lock()
 
     def start(self) -> Self:
-        """Starts the process and waits until it listens.
+        """Fetches the file when it is absent, starts the process and waits until it listens.
 
         Raises:
-            LocalServerError: It ended before that; the message holds its last words.
+            MissingExtraError: `xllamacpp` is not installed.
+            UnknownModelError: The manifest does not hold the model.
+            ModelUnavailableError: The file cannot be had.
+            LocalServerError: The process ended before it listened; the message holds its last words.
         """
         if self._process is not None:
             return self
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise MissingExtraError("LocalServer", "local")
+        path = self._file or resolve(self.model, progress=self._progress)
+        if not path.is_file():
+            raise LocalServerError(f"no model file {path}")
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(
             # By path and with -P: the child needs nothing of agentroute, and must not import from the working directory.
@@ -85,7 +84,7 @@ class LocalServer:
             start_new_session=True,  # Ctrl-C is for the parent, which then closes the pipe
         )
         options = {
-            "path": str(self.path),
+            "path": str(path),
             "model": self.model,
             "threads": self.threads,
             "context": self.context,

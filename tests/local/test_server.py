@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 from agentroute.collection import ChatEndpoint
+from agentroute.errors import UnknownModelError
 from agentroute.local import LocalServer, LocalServerError, ModelUnavailableError, resolve
 
 pytest.importorskip("xllamacpp")
@@ -32,11 +33,12 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
     with pytest.raises(LocalServerError, match="server of 'broken' has ended"):
         LocalServer(tmp_path / "broken.gguf").start()
     with pytest.raises(LocalServerError, match="no model file"):
-        LocalServer(tmp_path / "absent.gguf")
+        LocalServer(tmp_path / "absent.gguf").start()
+    with pytest.raises(UnknownModelError):
+        LocalServer("gpt-2").start()
 
 
 def test_a_server_that_does_not_run_says_so(tmp_path):
-    (tmp_path / "x.gguf").touch()
     server = LocalServer(tmp_path / "x.gguf")
     with pytest.raises(LocalServerError, match="not running"):
         server.cpu_seconds()
