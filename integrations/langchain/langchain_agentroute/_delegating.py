@@ -24,6 +24,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
+from pydantic import PrivateAttr
 
 from agentroute.cascades import Answered, Call, adrive, drive
 from langchain_agentroute._bindings import BINDING, Binding, SchemaBinding, ToolBinding
@@ -49,7 +50,7 @@ class StructuredModel(RunnableBinding[LanguageModelInput, Any]):
 class DelegatingChatModel(BaseChatModel):
     """The public doors. Subclasses say with what they decide (`_routing`)."""
 
-    _routing: Routing
+    _routing: Routing = PrivateAttr()
 
     def _request(self, model_input: Any, config: RunnableConfig | None, stop: Any, kwargs: dict[str, Any]) -> Request:
         messages = self._convert_input(model_input).to_messages()

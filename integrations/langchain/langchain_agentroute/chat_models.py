@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.language_models import BaseChatModel, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import ConfigurableFieldSpec
-from pydantic import Field, PrivateAttr, SkipValidation, ValidationError, field_validator, model_validator
+from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
 
 from agentroute.cascades import Call
 from agentroute.errors import AgentRouteError, ConfigError
@@ -84,18 +84,18 @@ class RoutedChatModel(DelegatingChatModel):
     task: str | None = None
     cards: SkipValidation[Cards | None] = Field(default=None, exclude=True, repr=False)
 
-    _routing: Routing = PrivateAttr()
-
-    def __init__(self, **kwargs: Any) -> None:
-        try:
-            super().__init__(**kwargs)
-        except ValidationError as error:
-            # pydantic wraps every ValueError; ours are for the caller as they are, with what they carry.
-            for detail in error.errors():
-                ours = detail.get("ctx", {}).get("error")
-                if isinstance(ours, AgentRouteError):
-                    raise ours from None
-            raise
+    if not TYPE_CHECKING:
+        # Type checkers make a better signature from the fields.
+        def __init__(self, **kwargs: Any) -> None:
+            try:
+                super().__init__(**kwargs)
+            except ValidationError as error:
+                # pydantic wraps every ValueError; ours are for the caller as they are, with what they carry.
+                for detail in error.errors():
+                    ours = detail.get("ctx", {}).get("error")
+                    if isinstance(ours, AgentRouteError):
+                        raise ours from None
+                raise
 
     @classmethod
     def from_router(

@@ -145,10 +145,10 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         messages: list[BaseMessage] = list(request.messages)
         if request.system_message is not None:
             messages.insert(0, request.system_message)
+        # A setting called `model` is for the provider, not a candidate's name.
+        settings = {name: value for name, value in request.model_settings.items() if name != "model"}
         wanted = (("tools", request.tools), ("structured_output", request.response_format))
-        asked = self._routing.request(
-            messages, dict(request.model_settings), ensure_config(), frozenset(need for need, of in wanted if of)
-        )
+        asked = self._routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
         kept = request.state.get("agentroute_model") if self.route_once else None
         query, fixed = self._routing.before_router(asked, kept if isinstance(kept, str) else None)
         return asked, query, fixed

@@ -223,7 +223,10 @@ async def test_failover_between_servers(way, status, streamed, models, server):
     model.outcome_log.close()
     first, second = log
     assert (first.model, second.model) == ("small", "large")
-    assert first.error == ("OpenAIRateLimitError" if status == 429 else "OpenAIAPIError")
+    # The names before and since LangChain's own hierarchy of model errors.
+    assert first.error in (
+        {"RateLimitError", "OpenAIRateLimitError"} if status == 429 else {"InternalServerError", "OpenAIAPIError"}
+    )
     assert second.usage.cache_read_tokens == 4
 
 
@@ -259,6 +262,8 @@ class Answer(BaseModel):
     text: str
 
 
+# Older versions of langchain-openai warn of their own parsed field.
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @BOTH
 async def test_structured_output_is_native(way, models, server):
     counter = UsageMetadataCallbackHandler()
