@@ -325,6 +325,10 @@ class Watch:
         call, step = self._call, self._step
         usage = usage_of(usage_metadata)
         cost = billed(usage_metadata, usage, call.pool.card(step.model).price)
+        # The candidate's cache answered: what a call costs and how long it takes is not to be learned from that.
+        cached = bool(usage_metadata) and usage_metadata.get("total_cost") == 0
+        if cached:
+            metadata = {"cached": True, **(metadata or {})}
         if call.log is not None:
             decided = call.decided
             try:
@@ -333,8 +337,8 @@ class Watch:
                         query=decided.query,
                         model=step.model,
                         usage=usage,
-                        cost=cost,
-                        latency=latency,
+                        cost=None if cached else cost,
+                        latency=None if cached else latency,
                         error=error,
                         decision_id=decided.decision.id,
                         attempt=step.attempt,

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
@@ -172,6 +173,16 @@ def test_cached_tokens(logged, log, small):
     (outcome,) = outcomes(logged, log)
     assert outcome.usage.cache_read_tokens == 80
     assert outcome.cost == pytest.approx((20 * 100 + 80 * 10 + 200) / 1e6)
+
+
+def test_answers_from_the_candidate_s_cache_teach_no_cost_and_no_latency(logged, log, small):
+    small.cache = InMemoryCache()
+    logged.invoke("x")
+    message = logged.invoke("x")
+    called, cached = outcomes(logged, log)
+    assert called.cost > 0
+    assert (cached.cost, cached.latency, cached.metadata) == (None, None, {"cached": True})
+    assert routing_decision(message)["attempts"][0]["cost"] == 0, "though it did cost nothing"
 
 
 def test_usage_that_makes_no_sense_makes_the_cost_unknown(logged, log, small):
