@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak docs build constraints env clean
+.PHONY: help demo test check bench docs build constraints env clean
 
 export UV_LINK_MODE := copy
 # What a caller's shell or virtual environment says must not lead uv away from ours.
@@ -24,7 +24,7 @@ demo: .venv/.demo ## real local models behind a learned router; ARGS="--tiny" is
 	@$(BIN)/agentroute demo $(ARGS)
 
 test: .venv/.dev ## all tests and every example in README, docs and docstrings, with coverage; ARGS="-k name" picks
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not soak" --cov --cov-report term $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report term $(ARGS)
 
 check: .venv/.dev ## lint, format, layers, types
 	@$(BIN)/ruff check .
@@ -34,9 +34,6 @@ check: .venv/.dev ## lint, format, layers, types
 
 bench: .venv/.dev ## the figures that the docs quote, measured here
 	@for script in $$(find benchmarks -name '*.py' | sort); do echo "== $$script"; $(BIN)/python $$script; done
-
-soak: .venv/.dev ## the long tests
-	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 docs: .venv/.docs ## the documentation, into site/; a broken link is an error
 	@$(BIN)/zensical build --clean --strict
