@@ -18,7 +18,7 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constrai
 MANIFESTS := pyproject.toml integrations/langchain/pyproject.toml constraints.txt
 
 help: ## this list
-	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## real local models behind a learned router; ARGS="--tiny" is quicker, ARGS="--full" larger
 	@$(BIN)/agentroute demo $(ARGS)
