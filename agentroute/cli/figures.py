@@ -87,13 +87,14 @@ def verdict(found: Evaluation, name: str) -> str:
     change = row.cost.mean / single.cost.mean - 1
     money = f"{abs(change):.0%} {'less' if change < 0 else 'more'} cost"
     told = f"{name}: {row.quality.mean:.3f}, that is {quality} at {money} {against}.{_mix(found, row)}"
-    if gain.high < 0 <= change:
+    loses = gain.high <= 0 > gain.mean  # an interval that touches zero from below is no tie
+    if loses and change >= 0:
         return f"{told} Routing loses on both: do not route this pool on this log."
     if gain.low > 0 >= change:
         return f"{told} Routing gains on both."
     if gain.low > 0:
         return f"{told} Routing buys quality."
-    if gain.high < 0:
+    if loses:
         return f"{told} Routing trades quality for money, at {_rate(row, single)} saved for each right answer lost."
     if change <= -_WORTHWHILE:
         return f"{told} It costs less, and the difference in quality is within noise."

@@ -38,6 +38,8 @@ def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0))):
         (0.79, 2.9, (-0.01, -0.03, 0.01), "Routing gains little here"),
         (0.81, 3.3, (0.01, -0.01, 0.03), "Routing gains little here"),
         (0.70, 2.0, (-0.1, -0.12, -0.08), "trades quality for money, at $10.00 saved for each right answer lost."),
+        (0.76, 2.0, (-0.04, -0.07, 0.0), "trades quality for money, at $25.00 saved"),
+        (0.80, 2.0, (0.0, 0.0, 0.0), "within noise"),
         (0.70, 3.3, (-0.1, -0.12, -0.08), "do not route this pool"),
     ],
 )
