@@ -19,7 +19,10 @@ from agentroute.router import Router
 if TYPE_CHECKING:
     from langchain_agentroute.demo import Answered
 
-__all__ = ["closing", "learned", "live_table", "opening", "question"]
+_QUALITY_COUNTS = 0.01
+_COST_COUNTS = 0.1
+
+__all__ = ["closing", "conclusion", "learned", "live_table", "opening", "question", "splits"]
 
 
 def opening(console: Console, titles: Sequence[str], queries: int, *, live: int) -> None:
@@ -70,6 +73,30 @@ def closing(console: Console, found: Evaluation) -> None:
     for row in found.rows:
         if row.name.startswith("routed"):
             console.print(verdict(found, row.name), soft_wrap=True, markup=False)
+
+
+def splits(console: Console, repeated: Sequence[Evaluation]) -> None:
+    """What all splits say together: the table is one draw, and its intervals cover the questions, not the split."""
+    console.print(f"\nOne split may be lucky. Over {len(repeated)} random splits, against the best single model of each:")
+    for name in (row.name for row in repeated[0].rows if row.name.startswith("routed")):
+        gains = np.array([found[name].gain.mean for found in repeated])
+        changes = np.array([found[name].cost.mean / found["best single"].cost.mean - 1 for found in repeated])
+        console.print(
+            f"  {name}: quality {gains.mean():+.3f} on average ({gains.min():+.3f} to {gains.max():+.3f}), "
+            f"cost {changes.mean():+.0%} ({changes.min():+.0%} to {changes.max():+.0%}): "
+            f"{conclusion(float(gains.mean()), float(changes.mean()))}.",
+            soft_wrap=True,
+            markup=False,
+        )
+
+
+def conclusion(gain: float, change: float) -> str:
+    """A mean gain in quality and a mean relative change of the cost, in words. A point of quality counts, and a tenth of cost."""
+    if gain >= _QUALITY_COUNTS:
+        return "better, and no dearer" if change <= 0 else "better, for more money"
+    if gain > -_QUALITY_COUNTS:
+        return "as good, for less money" if change <= -_COST_COUNTS else "routing gains little on this pool"
+    return "worse, for less money" if change < 0 else "routing loses on this pool"
 
 
 def live_table(console: Console, ladder: Ladder, pool: Sequence[str], asked: Sequence[Task], live: Sequence[Answered]) -> None:

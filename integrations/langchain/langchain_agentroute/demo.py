@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from agentroute.cli.figures import usd
 from agentroute.collection import Ladder, Task, load_ladder, pool_of, verify
 from agentroute.embedders import StaticEmbedder
-from agentroute.evaluation import evaluate
+from agentroute.evaluation import Evaluation, evaluate
 from agentroute.local import local_model
 from agentroute.outcomes import OutcomeTable, QueuedOutcomeLog, SqliteOutcomeLog
 from agentroute.policies import UtilityPolicy
+from agentroute.pool import ModelPool
 from agentroute.router import Router
 from agentroute.types import Candidate, Decision
 from langchain_agentroute import _demo_report as report
@@ -43,6 +45,7 @@ _POOLS: dict[str, tuple[str, ...]] = {
 }
 _LIVE = {"tiny": _POOLS["tiny"][:1], "default": _POOLS["default"], "full": _POOLS["full"]}
 _HELD_OUT = 0.3
+_MORE_SPLITS = 5
 _MULTIPLES = (1.0, 4.0)
 _BATCH = 64
 
@@ -69,14 +72,19 @@ def demo(*, size: Size = "default", questions: int = 14, seed: int = 0, log: Pat
         stack.callback(queued.close)
         with _progress(console) as bar:
             candidates = start_models(entries, _LIVE[size], ladder, stack, bar)
-            train, test = _unlabelled(ladder.table.select(pool)).split(_HELD_OUT, seed=seed)
+            table = _embedded(_unlabelled(ladder.table.select(pool)), bar)
+            train, test = table.split(_HELD_OUT, seed=seed)
             router = _fit(Router(pool_of(entries)), train, bar)
         policies = policies_for(train)
         report.learned(console, router, train, test, policies)
         asked = sample(ladder, test, questions, seed)
         routers = {name: _with_policy(router, policy) for name, policy in policies.items()}
         live = _answer_all(console, asked, routers, candidates, queued)
-        report.closing(console, evaluate(router, test, policies=policies, reference=train))
+        shown = evaluate(router, test, policies=policies, reference=train)
+        report.closing(console, shown)
+        with _progress(console) as bar:
+            others = over_splits(pool_of(entries), table, range(seed + 1, seed + 1 + _MORE_SPLITS), bar)
+        report.splits(console, [shown, *others])
         report.live_table(console, ladder, pool, asked, live)
         if log is not None:
             queued.flush(5.0)
@@ -197,18 +205,31 @@ def _unlabelled(table: OutcomeTable) -> OutcomeTable:
     return replace(table, queries=tuple(replace(query, task=None) for query in table.queries))
 
 
-def _fit(router: Router, train: OutcomeTable, bar: Progress) -> Router:
+def _embedded(table: OutcomeTable, bar: Progress) -> OutcomeTable:
     embedder = StaticEmbedder()
-    texts = [query.text for query in train.queries]
+    texts = [query.text for query in table.queries]
     step = bar.add_task("embedding logged questions", total=len(texts))
     vectors = []
     for start in range(0, len(texts), _BATCH):
         vectors.append(embedder.embed(texts[start : start + _BATCH]))
-        bar.update(step, completed=start + len(vectors[-1]))
+        bar.advance(step, len(vectors[-1]))
+    return table.with_embeddings(np.concatenate(vectors), embedder.fingerprint)
+
+
+def _fit(router: Router, train: OutcomeTable, bar: Progress) -> Router:
     step = bar.add_task("fitting the router", total=1)
-    fitted = router.fit(train.with_embeddings(np.concatenate(vectors), embedder.fingerprint))
-    bar.update(step, completed=1)
+    fitted = router.fit(train)
+    bar.advance(step)
     return fitted
+
+
+def over_splits(pool: ModelPool, table: OutcomeTable, seeds: Iterable[int], bar: Progress) -> list[Evaluation]:
+    """The same evaluation on other random splits: one split may be lucky."""
+    found = []
+    for seed in bar.track(list(seeds), description="repeating on other splits"):
+        train, test = table.split(_HELD_OUT, seed=seed)
+        found.append(evaluate(Router(pool).fit(train), test, policies=policies_for(train), reference=train))
+    return found
 
 
 def _with_policy(router: Router, policy: UtilityPolicy) -> Router:

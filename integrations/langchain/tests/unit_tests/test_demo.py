@@ -20,6 +20,7 @@ from agentroute.types import Candidate, Decision, Outcome, Paradigm, Query
 from langchain_agentroute import RoutedChatModel, routing_decision
 
 pytest.importorskip("langchain_openai")
+from langchain_agentroute import _demo_report as report
 from langchain_agentroute import demo as demo_module
 from langchain_agentroute._demo_models import LiveOnly, RecordedChatModel
 from langchain_agentroute.demo import policies_for, sample, why
@@ -103,6 +104,7 @@ def test_the_whole_demo_with_recorded_answers(capsys, tmp_path):
         for name in ("cheapest: ", "best single: ", "routed, thrifty", "routed, generous", "oracle"):
             assert name in table
     assert "against always" in held_out
+    assert "Over 6 random splits" in held_out
     assert "(recorded)" in out
     with SqliteOutcomeLog(tmp_path / "live.sqlite") as log:
         assert len(log) == 0
@@ -139,6 +141,21 @@ def test_two_policies_with_one_choice_share_one_call(ladder, no_servers, monkeyp
     for given in seen:
         assert [one.policy for one in given] == ["routed, thrifty", "routed, generous"]
         assert calls.count(given[0].task.prompt) == len({one.model for one in given})
+
+
+@pytest.mark.parametrize(
+    ("gain", "change", "says"),
+    [
+        (0.02, -0.05, "better, and no dearer"),
+        (0.02, 0.05, "better, for more money"),
+        (0.005, -0.2, "as good, for less money"),
+        (-0.005, -0.08, "routing gains little on this pool"),
+        (-0.02, -0.2, "worse, for less money"),
+        (-0.02, 0.1, "routing loses on this pool"),
+    ],
+)
+def test_the_conclusion_says_when_routing_gains_little(gain, change, says):
+    assert report.conclusion(gain, change) == says
 
 
 def test_the_table_fits_a_plain_terminal(ladder):
