@@ -11,28 +11,23 @@ verifier gives 1.0 (right) or 0.0 (wrong); none of them raises on a strange answ
 | `contains` | `expected` (a string or list) | the answer holds one of them as whole words |
 | `lines` | `expected` (a list) | the answer's non-empty lines are these, in order, but for case |
 | `json` | `expected` (a mapping) | the first JSON object of the answer equals it |
-| `python` | `tests` (statements), `timeout` (seconds) | the answer's first code block runs and passes the tests |
+| `python` | `tests` (statements), `timeout` (seconds) | the answer's first Python block runs and passes the tests |
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from agentroute.collection._code import code_of, passes
 from agentroute.errors import ConfigError
 
 __all__ = ["check_verifier", "verify"]
 
 # A hyphen after a word or a digit joins ("3-5", "x-2"); elsewhere it is a sign.
 _NUMBER = re.compile(r"(?:(?<!\w)-)?\d[\d,]*(?:\.\d+)?")
-_CODE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 def _plain(text: str, *, case: bool = False) -> str:
@@ -84,44 +79,8 @@ def _json(answer: str, spec: Mapping[str, Any]) -> bool:
     return bool(value == spec["expected"])
 
 
-# The child limits itself before it runs the answer: processor time, memory, no new files of any size, few open files.
-_LIMITS = """
-import resource, sys
-seconds = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
-resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-"""
-
-
 def _python(answer: str, spec: Mapping[str, Any]) -> bool:
-    """Runs the answer's code and the tests in a subprocess with an empty environment, a limit on time and on memory.
-
-    The last statement, after the tests, prints a token that is new for each run: an answer that exits early with status 0
-    or prints what it thinks a success looks like does not pass. These limits stop accidents and shortcuts, not an
-    attacker: collect answers of models that you do not trust inside a container.
-    """
-    if os.name != "posix":
-        raise ConfigError("the 'python' verifier limits the code that it runs by POSIX means: collect on Linux or macOS")
-    block = _CODE.search(answer)
-    code, tests = block.group(1) if block else answer, "\n".join(spec["tests"])
-    timeout, token = float(spec.get("timeout", 5.0)), secrets.token_hex(16)
-    script = f"{_LIMITS}\n{code}\n{tests}\n__import__('sys').__stdout__.write('\\n{token}\\n')\n"
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", "-", str(int(timeout) + 1)],
-                input=script.encode("utf-8", "replace"),
-                cwd=folder,
-                env={},
-                capture_output=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return False
-    return done.returncode == 0 and token.encode() in done.stdout.splitlines()
+    return passes(code_of(answer), spec["tests"], float(spec.get("timeout", 5.0)))
 
 
 _KINDS: dict[str, Callable[[str, Mapping[str, Any]], bool]] = {

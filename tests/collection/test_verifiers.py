@@ -1,5 +1,10 @@
 """Each kind of verifier, right and wrong, and none of them raises on a strange answer."""
 
+import os
+import select
+import sys
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +63,16 @@ def test_right_and_wrong(answer, verifier, score):
         ("Sure:\n```python\ndef f(x):\n    return x + x\n```\nThat doubles it.", 1),
         ("```\ndef f(x): return 2 * x", 1),
         ("def f(x):\n    print('doubling')\n    return 2 * x", 1),
+        # However the block is marked and placed, and whatever must stand first in a file.
+        ("```python\nfrom __future__ import annotations\ndef f(x: Any):\n    return 2 * x\n```", 1),
+        ("```python3\ndef f(x): return 2 * x\n```", 1),
+        ("```Python\ndef f(x): return 2 * x\n```", 1),
+        ("```python\r\ndef f(x):\r\n\r\n    return 2 * x\r\n```", 1),
+        ("1. So:\n   ```python\n   def f(x):\n\n       return 2 * x\n   ```", 1),
+        ("```bash\npip install f\n```\nthen\n```python\ndef f(x): return 2 * x\n```", 1),
+        ("```\nf(2) = 4\n```\n```py\ndef f(x): return 2 * x\n```", 1),
+        ("```bash\ncat f\n```\n```\ndef f(x): return 2 * x\n```", 1),
+        ("```python\ndef f(x): return 3 * x\n```\n```python\ndef f(x): return 2 * x\n```", 0),
         ("def f(x):\n    return 3 * x", 0),
         ("def f(x:", 0),
         ("I cannot", 0),
@@ -68,6 +83,8 @@ def test_right_and_wrong(answer, verifier, score):
         ("print('agentroute: all tests passed')\nimport os\nos._exit(0)", 0),
         ("def f(x):\n    raise SystemExit", 0),
         ("import atexit, os\natexit.register(os._exit, 0)", 0),
+        # Right, and then it ends badly.
+        ("import atexit, os\natexit.register(os._exit, 3)\ndef f(x): return 2 * x", 0),
     ],
 )
 def test_code_is_run_and_cannot_leave_early(answer, score):
@@ -76,6 +93,41 @@ def test_code_is_run_and_cannot_leave_early(answer, score):
 
 def test_code_that_never_ends_is_wrong():
     assert verify("def f(x):\n    while True: pass", {**PYTHON, "timeout": 0.5}) == 0.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep the limit on memory")
+def test_code_that_takes_a_gigabyte_is_wrong():
+    assert verify("room = bytearray(1 << 30)\ndef f(x): return 2 * x", PYTHON) == 0.0
+    assert verify("room = bytearray(1 << 27)\ndef f(x): return 2 * x", PYTHON) == 1.0
+
+
+def test_code_that_prints_without_end_takes_no_memory_here():
+    answer = "text = 'x' * 1_000_000\ndef f(x):\n    while True: print(text)"
+    tracemalloc.start()
+    try:
+        assert verify(answer, {**PYTHON, "timeout": 0.5}) == 0.0
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_code_that_prints_much_and_is_right_is_right():
+    assert verify("print('x' * 1_000_000)\ndef f(x): return 2 * x", PYTHON) == 1.0
+
+
+@pytest.mark.parametrize("after", ["def f(x): return 2 * x", "while True: pass"])
+def test_a_process_that_code_leaves_behind_is_killed(tmp_path, after):
+    path = tmp_path / "alive"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    code = f"import os, time\nalive = os.open({str(path)!r}, os.O_WRONLY)\nif os.fork() == 0: time.sleep(30)\n{after}"
+    assert verify(code, {**PYTHON, "timeout": 1.5}) == float("return" in after)
+    try:
+        # The end of the file comes when the last process that has it open is gone.
+        assert select.select([end], [], [], 10)[0]
+        assert os.read(end, 1) == b""
+    finally:
+        os.close(end)
 
 
 def test_code_has_no_access_to_environment_and_files(monkeypatch, tmp_path):
