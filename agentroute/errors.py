@@ -19,7 +19,8 @@ AgentRouteWarning (UserWarning)
 ├── PriceUnknownWarning                    a model's cost will be unknown, not zero
 ├── LowSupportWarning                      the log says too little; the default answers
 ├── RouterFailedWarning                    the router failed; the default answers
-└── OutcomeDroppedWarning                  an outcome could not be logged
+├── OutcomeDroppedWarning                  an outcome could not be logged
+└── OutcomesSkippedWarning                 logged queries that nothing can be learned from
 ```
 """
 
@@ -43,6 +44,7 @@ __all__ = [
     "NoEligibleModelError",
     "NotFittedError",
     "OutcomeDroppedWarning",
+    "OutcomesSkippedWarning",
     "PriceUnknownError",
     "PriceUnknownWarning",
     "RouterFailedWarning",
@@ -53,6 +55,17 @@ __all__ = [
 
 class AgentRouteError(Exception):
     """Root of all errors that agentroute raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets an error be copied, and sent between processes, whatever its constructor takes."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[AgentRouteError], args: tuple[Any, ...]) -> AgentRouteError:
+    """An error made anew from its message: constructors of our own would make a message of the message."""
+    made = kind.__new__(kind, *args)
+    super(AgentRouteError, made).__init__(*args)
+    return made
 
 
 class ConfigError(AgentRouteError, ValueError):
@@ -113,7 +126,8 @@ class PriceUnknownError(AgentRouteError, LookupError):
         self.models = tuple(models)
         super().__init__(
             f"no price and no logged cost for {', '.join(map(repr, self.models))}: "
-            "set ModelCard.price, pass a price book, or log the billed costs"
+            "log the billed costs, or pass the models' prices together with token counts when the log is read "
+            "(OutcomeTable.from_log(log, prices=...))"
         )
 
 
@@ -178,3 +192,7 @@ class RouterFailedWarning(AgentRouteWarning):
 
 class OutcomeDroppedWarning(AgentRouteWarning):
     """An outcome could not be queued or written; it is counted as dropped."""
+
+
+class OutcomesSkippedWarning(AgentRouteWarning):
+    """Queries of a log have neither a text nor a vector of the embedder in use; the others are learned from."""

@@ -21,7 +21,7 @@ class ModelPool(Sequence[ModelCard]):
         prices: Fills the prices that the cards leave open, once, now; `None` = leave them open without a warning.
 
     Raises:
-        ConfigError: There is no model at all.
+        ConfigError: There is no model at all, or something that is no model.
         DuplicateModelError: Two cards share an id.
 
     >>> pool = ModelPool(["small", ModelCard(id="large", capabilities={"image"})])
@@ -32,7 +32,14 @@ class ModelPool(Sequence[ModelCard]):
     __slots__ = ("_cards", "_index")
 
     def __init__(self, cards: Iterable[ModelCard | str], *, prices: PriceBook | None = None) -> None:
+        if isinstance(cards, (str, ModelCard)):
+            msg = f"a pool is made of several models: give [{cards!r}]"
+            raise ConfigError(msg)
         made = [ModelCard(id=card) if isinstance(card, str) else card for card in cards]
+        for card in made:
+            if not isinstance(card, ModelCard):
+                msg = f"a pool holds ModelCards and ids, not {type(card).__name__}: give the model's id, or ModelCard(id=...)"  # type: ignore[unreachable]  # not every caller has a type checker
+                raise ConfigError(msg)
         if not made:
             msg = "a pool needs at least one model"
             raise ConfigError(msg)

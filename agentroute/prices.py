@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from importlib import metadata
 from typing import Protocol, runtime_checkable
 
@@ -40,7 +41,8 @@ class StaticPrices:
 class GenaiPrices:
     """List prices of the `genai-prices` package (extra `prices`), from the data that it ships: no network.
 
-    Prices that depend on the hour or on the length of the prompt are reduced to the lowest tier's rates at `at`.
+    Prices that depend on the hour or on the length of the prompt are reduced to the lowest tier's rates at `at`. What a call
+    costs without any token, such as the fee of a search, becomes `Price.per_call`.
     """
 
     def price(self, model: str, /, *, provider: str | None = None, at: datetime | None = None) -> Price | None:
@@ -55,18 +57,22 @@ class GenaiPrices:
         except ImportError as error:
             raise MissingExtraError("GenaiPrices", "prices") from error
 
+        def total(**tokens: int) -> Decimal:
+            usage = BookUsage(**tokens)
+            return calc_price(usage, model_ref=model, provider_id=provider, genai_request_timestamp=at).total_price
+
         def rate(**tokens: int) -> float:
             # One thousand tokens stay inside the lowest tier of every model that has tiers.
-            usage = BookUsage(**tokens)
-            found = calc_price(usage, model_ref=model, provider_id=provider, genai_request_timestamp=at)
-            return float(found.total_price) * 1000.0
+            return float((total(**tokens) - fee) * 1000)
 
         try:
+            fee = total(input_tokens=0, output_tokens=0)
             return Price(
                 input=rate(input_tokens=1000),
                 output=rate(input_tokens=0, output_tokens=1000),
                 cache_read=rate(input_tokens=1000, cache_read_tokens=1000),
                 cache_write=rate(input_tokens=1000, cache_write_tokens=1000),
+                per_call=float(fee),
                 source=f"genai-prices {metadata.version('genai-prices')}",
             )
         except LookupError:

@@ -48,7 +48,7 @@ def new_id() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one call.
+    """Tokens of one call, as its provider reports them: not checked, because no call may fail for an odd report.
 
     Attributes:
         input_tokens: All tokens of the prompt, cached ones included.
@@ -104,10 +104,14 @@ class Price:
                 raise ConfigError(msg)
 
     def cost(self, usage: Usage, /) -> float:
-        """USD for one call with this usage."""
+        """USD for one call with this usage.
+
+        A provider may report more cached tokens than tokens: no token is then billed as a plain one, rather than fewer than
+        none.
+        """
         read = self.input if self.cache_read is None else self.cache_read
         write = self.input if self.cache_write is None else self.cache_write
-        plain = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+        plain = max(0, usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens)
         tokens = (
             plain * self.input
             + usage.cache_read_tokens * read
@@ -199,6 +203,7 @@ class Query:
         allow: Ids of the only models that may answer; `None` = all of the pool.
         embedding: float32 [d], set once it has been computed.
         fingerprint: The embedder that made `embedding`.
+        withheld: Whether the query had a text that a log did not keep, which is not an empty text; never with a text.
     """
 
     text: str
@@ -212,9 +217,10 @@ class Query:
     allow: frozenset[str] | None = None
     embedding: npt.NDArray[np.float32] | None = field(default=None, repr=False)
     fingerprint: Fingerprint | None = field(default=None, repr=False)
+    withheld: bool = False
 
     def __post_init__(self) -> None:
-        """Makes the text encodable and the sets sets."""
+        """Makes the text encodable and the sets sets, and checks that labels are strings."""
         if not isinstance(self.text, str):
             msg = f"a query's text must be a string, not {type(self.text).__name__}"  # type: ignore[unreachable]  # not every caller has a type checker
             raise ConfigError(msg)
@@ -228,16 +234,28 @@ class Query:
             object.__setattr__(self, "needs", _names(self.needs, "needs"))
         if self.allow is not None and type(self.allow) is not frozenset:
             object.__setattr__(self, "allow", _names(self.allow, "allow"))
+        if self.withheld and self.text:
+            object.__setattr__(self, "withheld", False)
+        for name in ("id", "role", "task"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                msg = f"a query's {name} must be a string or None, not {value!r}: give str(...)"
+                raise ConfigError(msg)
+        if self.tags:
+            _check_tags(self.tags)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Role, task and tags as `kind=value` strings: the categorical routing features."""
+        """Task, role and tags as `kind=value` strings: the categorical routing features.
+
+        What stands before the first `=` is the kind: `=` in a tag's key is written `%3D`, and `%` as `%25`.
+        """
         found = []
         if self.task is not None:
             found.append(f"task={self.task}")
         if self.role is not None:
             found.append(f"role={self.role}")
-        found.extend(f"tag:{key}={value}" for key, value in sorted(self.tags.items()))
+        found.extend(f"tag:{_escaped(key)}={value}" for key, value in sorted(self.tags.items()))
         return tuple(found)
 
     def key(self, salt: bytes = b"") -> str:
@@ -246,6 +264,18 @@ class Query:
             return self.id
         body = "\0".join((self.text, *self.labels)).encode(errors="surrogatepass")  # labels may hold what no store can carry
         return hashlib.blake2b(body, key=salt[:64], digest_size=16).hexdigest()
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    items = tags.items() if isinstance(tags, Mapping) else [(tags, None)]  # type: ignore[redundant-expr]  # not every caller has a type checker
+    for item in items:
+        if not all(isinstance(part, str) for part in item):
+            msg = f"a query's tags must map strings to strings, not {tags!r}: give str(...) of each"
+            raise ConfigError(msg)
+
+
+def _escaped(key: str) -> str:
+    return key.replace("%", "%25").replace("=", "%3D")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -290,7 +320,12 @@ class Outcome:
             value = getattr(self, name)
             if value is None:
                 continue
-            if math.isnan(value):
+            try:
+                unknown = math.isnan(value)
+            except (TypeError, OverflowError) as error:
+                msg = f"{name} of model {self.model!r} must be a number or None, not {str(value)[:40]!r}"
+                raise DataError(msg) from error
+            if unknown:
                 object.__setattr__(self, name, None)
             elif not 0.0 <= value <= top or math.isinf(value):
                 msg = f"{name}={value!r} of model {self.model!r} is outside [0, {top:g}]: rescale it before logging"

@@ -14,9 +14,9 @@ FROZEN = """
     AgentRouteError AgentRouteWarning AllModelsFailedError ArtefactError BudgetPolicy CallableEmbedder Candidate ConfigError
     DataError Decision DuplicateModelError Embedder EmbedderMismatchError Estimate Estimator Explanation Fingerprint GenaiPrices
     KNNEstimator LowSupportWarning MeanEstimator MemoryOutcomeLog MissingExtraError ModelCard ModelPool NoEligibleModelError
-    NotFittedError Outcome OutcomeDroppedWarning OutcomeLog OutcomeTable Paradigm Policy Price PriceBook PriceUnknownError
-    PriceUnknownWarning Query QueuedOutcomeLog Router RouterFailedWarning SentenceTransformerEmbedder SqliteOutcomeLog
-    StaticEmbedder StaticPrices StorageError UnknownModelError Usage UtilityPolicy
+    NotFittedError Outcome OutcomeDroppedWarning OutcomeLog OutcomeTable OutcomesSkippedWarning Paradigm Policy Price PriceBook
+    PriceUnknownError PriceUnknownWarning Query QueuedOutcomeLog Router RouterFailedWarning SentenceTransformerEmbedder
+    SqliteOutcomeLog StaticEmbedder StaticPrices StorageError UnknownModelError Usage UtilityPolicy
 """.split()
 
 
