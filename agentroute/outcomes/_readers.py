@@ -19,14 +19,29 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, MissingExtraError, StorageError
-from agentroute.types import Matrix, Query
+from agentroute.types import Matrix, Price, Query, Usage
 
-__all__ = ["Parts", "latest", "mean_of_observed", "read_csv", "read_jsonl", "read_parquet"]
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "Parts",
+    "checked_prices",
+    "latest",
+    "mean_of_observed",
+    "read_csv",
+    "read_jsonl",
+    "read_parquet",
+]
 
 Parts: TypeAlias = dict[str, Any]
 """The arguments of an `OutcomeTable`."""
 Column: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 Names: TypeAlias = Mapping[str, str] | None
+Prices: TypeAlias = Mapping[str, Price] | None
+EARLIEST = datetime.min.replace(tzinfo=UTC).timestamp()
+"""The first second that has a date."""
+LATEST = datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp()
+"""The last one."""
 
 # Our name, then what else a file may call it.
 _ALIASES: dict[str, tuple[str, ...]] = {
@@ -36,6 +51,10 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "quality": ("quality", "score"),
     "cost": ("cost_usd", "cost"),
     "latency": ("latency_s", "latency"),
+    "input_tokens": ("input_tokens",),
+    "output_tokens": ("output_tokens",),
+    "cache_read_tokens": ("cache_read_tokens",),
+    "cache_write_tokens": ("cache_write_tokens",),
     "task": ("task",),
     "role": ("role",),
     "at": ("at",),
@@ -43,6 +62,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 }
 _CANONICAL = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 _MEASURES = {"quality": 1.0, "cost": math.inf, "latency": math.inf}
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 _REQUIRED = ("prompt", "model", "quality")
 _TAG = "tag:"
 
@@ -85,7 +105,7 @@ def latest(rows: npt.NDArray[np.int64], at: npt.NDArray[np.float64], length: int
     return found
 
 
-def read_jsonl(path: str | Path, names: Names = None) -> Parts:
+def read_jsonl(path: str | Path, names: Names = None, prices: Prices = None) -> Parts:
     """Reads one JSON object a line, plain or gzipped."""
     path = Path(path)
     wanted = {*_CANONICAL, *(names or {}).values()}
@@ -108,10 +128,11 @@ def read_jsonl(path: str | Path, names: Names = None) -> Parts:
             lines.append(number)
     source = _Source(path, lambda row: f"line {lines[row]}")
     found = _resolve(path, tuple(present), names)
-    return _assemble({name: [row.get(column) for row in rows] for name, column in found.items()}, len(rows), source)
+    columns = {name: [row.get(column) for row in rows] for name, column in found.items()}
+    return _assemble(columns, len(rows), source, prices)
 
 
-def read_csv(path: str | Path, names: Names = None) -> Parts:
+def read_csv(path: str | Path, names: Names = None, prices: Prices = None) -> Parts:
     """Reads comma-separated values with a header, plain or gzipped; an empty field is unknown."""
     path = Path(path)
     limit = csv.field_size_limit(sys.maxsize)  # a prompt may be longer than the default of 128 KiB
@@ -133,10 +154,10 @@ def read_csv(path: str | Path, names: Names = None) -> Parts:
                 raise DataError(f"{path}, line {reader.line_num}: not CSV ({error})") from error
     finally:
         csv.field_size_limit(limit)
-    return _assemble(columns, len(lines), _Source(path, lambda row: f"line {lines[row]}"))
+    return _assemble(columns, len(lines), _Source(path, lambda row: f"line {lines[row]}"), prices)
 
 
-def read_parquet(path: str | Path, names: Names = None) -> Parts:
+def read_parquet(path: str | Path, names: Names = None, prices: Prices = None) -> Parts:
     """Reads one Parquet file (extra `parquet`)."""
     path = Path(path)
     try:
@@ -162,7 +183,7 @@ def read_parquet(path: str | Path, names: Names = None) -> Parts:
         return values.to_numpy() if fast else values.to_pylist()  # type: ignore[no-any-return]  # untyped library
 
     columns = {name: column(there) for name, there in found.items()}
-    return _assemble(columns, table.num_rows, _Source(path, lambda row: f"row {row}"))
+    return _assemble(columns, table.num_rows, _Source(path, lambda row: f"row {row}"), prices)
 
 
 def _check_file(path: Path) -> None:
@@ -213,7 +234,7 @@ def _resolve(path: Path, present: Sequence[str], names: Names) -> dict[str, str]
     return found
 
 
-def _assemble(columns: Mapping[str, Column], length: int, source: _Source) -> Parts:
+def _assemble(columns: Mapping[str, Column], length: int, source: _Source, prices: Prices) -> Parts:
     """A table's arguments from the columns of a file."""
     if not length:
         raise DataError(f"{source.path}: holds no rows; one row is one answer of one model to one query")
@@ -226,11 +247,37 @@ def _assemble(columns: Mapping[str, Column], length: int, source: _Source) -> Pa
     queries, rows_of = _queries(columns, length, source)
     shape = (len(queries), len(models))
     cells = rows_of * len(models) + columns_of
-    numbers = {
-        name: mean_of_observed(cells, _numbers(columns, name, length, source, top=top), shape) for name, top in _MEASURES.items()
-    }
+    measures = {name: _numbers(columns, name, length, source, top=top) for name, top in _MEASURES.items()}
+    _fill_costs(measures["cost"], columns, source, prices)
+    numbers = {name: mean_of_observed(cells, values, shape) for name, values in measures.items()}
     at = _times(columns["at"], source) if "at" in columns else np.full(length, np.nan)
     return {"queries": queries, "models": tuple(models), **numbers, "at": latest(rows_of, at, len(queries))}
+
+
+def checked_prices(prices: Prices) -> Mapping[str, Price]:
+    """The prices; none when they are not given.
+
+    Raises:
+        ConfigError: One is no `Price`.
+    """
+    for model, price in (prices or {}).items():
+        if not isinstance(price, Price):
+            raise ConfigError(f"prices: give a Price for {model!r}, such as Price(input=2.0, output=8.0), not {price!r}")
+    return prices or {}
+
+
+def _fill_costs(costs: npt.NDArray[np.float64], columns: Mapping[str, Column], source: _Source, prices: Prices) -> None:
+    """Fills the unknown costs, float64 [length], of the rows whose tokens and price are known."""
+    known = checked_prices(prices)
+    if not known or "input_tokens" not in columns or "output_tokens" not in columns:
+        return
+    tokens = np.column_stack([_numbers(columns, name, len(costs), source, top=math.inf) for name in _TOKENS])
+    tokens[:, 2:] = np.nan_to_num(tokens[:, 2:])  # what is not said to be cached is not
+    for row in np.flatnonzero(np.isnan(costs) & ~np.isnan(tokens).any(axis=1)).tolist():
+        price = known.get(columns["model"][row])
+        if price is not None:
+            usage = dict(zip(_TOKENS, map(int, tokens[row]), strict=True))
+            costs[row] = price.cost(Usage(**usage))
 
 
 def _queries(columns: Mapping[str, Column], length: int, source: _Source) -> tuple[tuple[Query, ...], npt.NDArray[np.int64]]:
@@ -287,7 +334,7 @@ def _numbers(columns: Mapping[str, Column], name: str, length: int, source: _Sou
         values = np.array([math.nan if value is None else value for value in column], dtype=np.float64)
         if values.shape != (length,):
             raise ValueError  # noqa: TRY301  # lists in the cells: found one by one below
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         values = np.array([_number(value, name, row, source) for row, value in enumerate(column)])
     bad = np.flatnonzero((values < 0) | (values > top) | np.isinf(values))
     if len(bad):
@@ -299,6 +346,8 @@ def _numbers(columns: Mapping[str, Column], name: str, length: int, source: _Sou
 def _number(value: Any, name: str, row: int, source: _Source) -> float:
     try:
         return math.nan if value is None or value == "" else float(value)
+    except OverflowError as error:
+        raise source.wrong(row, f"{name} is too large a number: rescale it; leave it empty when unknown") from error
     except (TypeError, ValueError) as error:
         raise source.wrong(row, f"{name} {value!r} is not a number; leave it empty when unknown") from error
 
@@ -320,6 +369,8 @@ def _times(column: Column, source: _Source) -> npt.NDArray[np.float64]:
     for row, value in enumerate(column):
         try:
             found[row] = seconds(value)
+            if not (math.isnan(found[row]) or EARLIEST <= found[row] <= LATEST):
+                raise ValueError("beyond the calendar")  # noqa: TRY301  # the same message for whatever is no time
         except (TypeError, ValueError, OverflowError) as error:
-            raise source.wrong(row, f"at={value!r} is no time: give ISO 8601 or seconds since 1970") from error
+            raise source.wrong(row, f"at={str(value)[:40]!r} is no time: give ISO 8601 or seconds since 1970") from error
     return found

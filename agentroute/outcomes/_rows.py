@@ -33,12 +33,12 @@ def encode_query(query: Query, salt: bytes, *, store_text: bool) -> tuple[Any, .
     return (
         digest if query.id is None else clean(query.id),
         digest,
-        len(query.text),
+        1 if query.withheld else len(query.text),  # not 0, which says that there was no text
         clean(query.role),
         clean(query.task),
         _json(query.tags, "tags") if query.tags else None,
         embedding,
-        query.text if store_text else None,
+        query.text if store_text and not query.withheld else None,
     )
 
 
@@ -72,6 +72,8 @@ def encode_outcome(outcome: Outcome) -> tuple[Any, ...]:
         DataError: It holds something that cannot be stored.
     """
     nano = None if outcome.cost is None else round(outcome.cost * _NANO)
+    if nano == 0 and outcome.cost:
+        nano = 1  # the smallest that can be told from nothing
     if nano is not None and nano >= 2**63:
         raise DataError(
             f"cost={outcome.cost!r} of model {outcome.model!r} is more USD than a log can hold: give the cost of one call"
@@ -110,7 +112,7 @@ def decode_fingerprint(row: tuple[Any, ...]) -> Fingerprint:
 
 def decode_outcome(row: tuple[Any, ...], embedders: Mapping[int, Fingerprint]) -> Outcome:
     """The outcome of a row as the log reads it: first its query's columns, then its own."""
-    query_id, role, task, tags, embedder, embedding, text, *rest = row
+    query_id, role, task, tags, embedder, embedding, text, withheld, *rest = row
     (
         id_,
         model,
@@ -137,6 +139,7 @@ def decode_outcome(row: tuple[Any, ...], embedders: Mapping[int, Fingerprint]) -
         tags=json.loads(tags) if tags else {},
         embedding=None if embedding is None else np.frombuffer(embedding, dtype="<f4"),
         fingerprint=None if embedder is None else embedders[embedder],
+        withheld=bool(withheld),
     )
     usage = None
     if n_in is not None:

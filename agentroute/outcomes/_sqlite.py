@@ -53,7 +53,7 @@ WITH judged AS (
         CASE WHEN count(DISTINCT source) = 1 THEN min(source) ELSE '{SEVERAL_SOURCES}' END AS source
     FROM feedback GROUP BY decision_id
 )
-SELECT q.query_id, q.role, q.task, q.tags, q.embedder, q.embedding, q.text,
+SELECT q.query_id, q.role, q.task, q.tags, q.embedder, q.embedding, q.text, q.text IS NULL AND q.chars > 0,
     o.id, o.model, o.decision_id, o.attempt, coalesce(judged.score, o.quality), o.cost_nano, o.latency,
     o.input_tokens, o.output_tokens, o.cache_read_tokens, o.cache_write_tokens,
     o.error, o.propensity, coalesce(judged.source, o.scorer), o.at_micro, o.metadata
@@ -239,7 +239,7 @@ class SqliteOutcomeLog:
     def __iter__(self) -> Iterator[Outcome]:
         """Streams the outcomes as they stand at the first one, in the order of their storing; writers are not held up.
 
-        Queries carry the key under which they were stored as id, and no text where it was not stored.
+        Queries carry the key under which they were stored as id; one whose text was not stored is `withheld`.
         """
         with self._database():
             pass  # not closed, and the file is a log of this schema

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.errors import ConfigError, DataError, UnknownModelError
+from agentroute.errors import ConfigError, DataError, EmbedderMismatchError, OutcomesSkippedWarning, UnknownModelError
 from agentroute.outcomes._log import OutcomeLog
-from agentroute.outcomes._readers import Parts, latest, mean_of_observed, read_csv, read_jsonl, read_parquet
-from agentroute.types import Fingerprint, Matrix, Outcome, Query, Vectors
+from agentroute.outcomes._readers import (
+    EARLIEST,
+    LATEST,
+    Parts,
+    checked_prices,
+    latest,
+    mean_of_observed,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+)
+from agentroute.outcomes._vectors import Usable, bare, merged, skipped, usable
+from agentroute.types import Fingerprint, Matrix, Outcome, Price, Query, Vectors
 
 __all__ = ["OutcomeTable"]
 
@@ -25,12 +37,17 @@ def _unknown() -> npt.NDArray[np.float64]:
     return np.empty(0)
 
 
+def _undeclared() -> npt.NDArray[np.bool_]:
+    return np.empty(0, dtype=np.bool_)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OutcomeTable:
     """Queries by models: what is known of every answer. Arrays are not to be changed in place.
 
     Attributes:
-        queries: The n queries, one a row, without their embeddings.
+        queries: The n queries, one a row, without their embeddings; only where a text is withheld and `embeddings` is `None`
+            does a query carry its own.
         models: The m model ids, one a column.
         quality: float64 [n, m] in [0, 1]; NaN = not observed.
         cost: float64 [n, m], USD; NaN = unknown. Left out = all unknown.
@@ -38,6 +55,8 @@ class OutcomeTable:
         embeddings: float32 [n, d], or `None` when they are to be made from the texts.
         fingerprint: The embedder that made `embeddings`; given exactly when they are.
         at: float64 [n], Unix seconds of the latest outcome; NaN = unknown. Left out = all unknown.
+        withheld: bool [n], whether the log kept no text of the query, so that it cannot be embedded anew. Left out = as the
+            queries say of themselves.
 
     Raises:
         DataError: The table is empty, or its arrays are misshapen or hold values out of range.
@@ -51,6 +70,7 @@ class OutcomeTable:
     embeddings: Vectors | None = None
     fingerprint: Fingerprint | None = None
     at: npt.NDArray[np.float64] = field(default_factory=_unknown)
+    withheld: npt.NDArray[np.bool_] = field(default_factory=_undeclared)
 
     def __post_init__(self) -> None:
         """Checks shapes and ranges once, so that nothing that learns from a table has to."""
@@ -70,9 +90,21 @@ class OutcomeTable:
             object.__setattr__(self, name, array)
         for name, top in (("quality", 1.0), ("cost", math.inf), ("latency", math.inf)):
             self._check_range(name, top)
-        if np.isinf(self.at).any():
-            raise DataError("at holds an infinite time: give Unix seconds, or NaN when unknown")
+        if ((self.at < EARLIEST) | (self.at > LATEST)).any():
+            raise DataError("at holds a time that no calendar has: give Unix seconds, or NaN when unknown")
+        self._check_withheld()
         self._check_embeddings()
+
+    def _check_withheld(self) -> None:
+        said = [query.withheld for query in self.queries]
+        withheld = np.asarray(self.withheld if len(self.withheld) else said, dtype=np.bool_)
+        if withheld.shape != (len(said),):
+            raise DataError(f"withheld has the shape {withheld.shape}, not ({len(said)},): one row a query")
+        if withheld.tolist() != said:
+            marked = zip(self.queries, withheld.tolist(), strict=True)
+            object.__setattr__(self, "queries", tuple(replace(query, withheld=mark) for query, mark in marked))
+            withheld = np.array([query.withheld for query in self.queries])  # a query with a text is not
+        object.__setattr__(self, "withheld", withheld)
 
     def _check_range(self, name: str, top: float) -> None:
         values = getattr(self, name)
@@ -99,38 +131,66 @@ class OutcomeTable:
         object.__setattr__(self, "embeddings", vectors)
 
     @classmethod
-    def from_log(cls, log: OutcomeLog, /, *, models: Iterable[str] | None = None) -> Self:
-        """The outcomes of a log; see `from_outcomes`.
-
-        Embeddings are kept when one embedder has made them for all queries. Otherwise they are left out, to be made anew
-        from the texts.
-
-        Raises:
-            DataError: The log is empty, or has neither: its texts were not stored, and embeddings are missing or mixed.
-        """
-        return cls._build(log, models, withheld=int(getattr(log, "withheld", 0)))
+    def from_log(
+        cls,
+        log: OutcomeLog,
+        /,
+        *,
+        models: Iterable[str] | None = None,
+        prices: Mapping[str, Price] | None = None,
+        fingerprint: Fingerprint | None = None,
+        vectors: bool = True,
+    ) -> Self:
+        """The outcomes of a log; see `from_outcomes`."""
+        return cls._build(log, models=models, prices=prices, fingerprint=fingerprint, vectors=vectors)
 
     @classmethod
-    def from_outcomes(cls, outcomes: Iterable[Outcome], /, *, models: Iterable[str] | None = None) -> Self:
+    def from_outcomes(
+        cls,
+        outcomes: Iterable[Outcome],
+        /,
+        *,
+        models: Iterable[str] | None = None,
+        prices: Mapping[str, Price] | None = None,
+        fingerprint: Fingerprint | None = None,
+        vectors: bool = True,
+    ) -> Self:
         """A table of outcomes, rows (queries by their `key()`) and columns in order of first appearance.
 
         Several outcomes of one query and model are averaged, each measure over those that know it. A failed call counts
         with its cost and latency; its quality is unknown unless it was logged (log 0 where a failure should count
         against the model).
 
+        Embeddings are kept when one embedder has made them for all queries that are kept. Otherwise they are to be made anew
+        from the texts, which `embedded` does. Queries of which there is neither a text nor a vector of that embedder are left
+        out, with an `OutcomesSkippedWarning`.
+
         Args:
             outcomes: Any outcomes.
             models: The columns; outcomes of other models are left out. `None` = all models that appear.
+            prices: Model id → price, for the outcomes that have a usage but no cost.
+            fingerprint: The embedder whose vectors are wanted; `None` = the one that made most.
+            vectors: `False` = no vectors are needed: queries are kept whether or not they have a text or a vector, and the
+                table has no embeddings.
 
         Raises:
-            DataError: There are no outcomes, or no query has a text or an embedding.
+            DataError: There are no outcomes, no query has a text or a fitting vector, or two queries share an id.
         """
-        return cls._build(outcomes, models, withheld=0)
+        return cls._build(outcomes, models=models, prices=prices, fingerprint=fingerprint, vectors=vectors)
 
     @classmethod
-    def _build(cls, outcomes: Iterable[Outcome], models: Iterable[str] | None, *, withheld: int) -> Self:
+    def _build(
+        cls,
+        outcomes: Iterable[Outcome],
+        *,
+        models: Iterable[str] | None,
+        prices: Mapping[str, Price] | None,
+        fingerprint: Fingerprint | None,
+        vectors: bool,
+    ) -> Self:
         columns = {model: j for j, model in enumerate(models or ())}
         fixed = models is not None
+        priced = checked_prices(prices)
         rows: dict[str, int] = {}
         queries: list[Query] = []
         places: list[tuple[int, int]] = []
@@ -141,39 +201,49 @@ class OutcomeTable:
             row = rows.setdefault(outcome.query.key(), len(queries))
             if row == len(queries):
                 queries.append(outcome.query)
-            elif queries[row].embedding is None and outcome.query.embedding is not None:
-                queries[row] = outcome.query
+            else:
+                queries[row] = merged(queries[row], outcome.query)
             places.append((row, columns.setdefault(outcome.model, len(columns))))
             at = None if outcome.at is None else outcome.at.timestamp()
-            values.append((_nan(outcome.quality), _nan(outcome.cost), _nan(outcome.latency), _nan(at)))
+            values.append((_nan(outcome.quality), _nan(_cost(outcome, priced)), _nan(outcome.latency), _nan(at)))
         if not queries:
             raise DataError("there are no outcomes to learn from: log some, or read a file of them, then try again")
+        if vectors:
+            found = usable(queries, fingerprint)
+            if not found.kept.all():
+                # The caller of from_log or from_outcomes stands two frames above.
+                warnings.warn(skipped(found.kept, found.fingerprint or fingerprint), OutcomesSkippedWarning, stacklevel=3)
+        else:
+            found = Usable(kept=np.ones(len(queries), dtype=np.bool_), queries=tuple(map(bare, queries)))
         shape = (len(queries), len(columns))
         where, known = np.array(places, dtype=np.int64), np.array(values, dtype=np.float64)
         cells = where[:, 0] * len(columns) + where[:, 1]
-        embeddings, fingerprint = _common_embeddings(queries, withheld)
         return cls(
-            queries=tuple(_bare(query) for query in queries),
+            queries=found.queries,
             models=tuple(columns),
-            quality=mean_of_observed(cells, known[:, 0], shape),
-            cost=mean_of_observed(cells, known[:, 1], shape),
-            latency=mean_of_observed(cells, known[:, 2], shape),
-            embeddings=embeddings,
-            fingerprint=fingerprint,
-            at=latest(where[:, 0], known[:, 3], len(queries)),
+            quality=mean_of_observed(cells, known[:, 0], shape)[found.kept],
+            cost=mean_of_observed(cells, known[:, 1], shape)[found.kept],
+            latency=mean_of_observed(cells, known[:, 2], shape)[found.kept],
+            embeddings=found.embeddings,
+            fingerprint=found.fingerprint,
+            at=latest(where[:, 0], known[:, 3], len(queries))[found.kept],
         )
 
     @classmethod
-    def from_jsonl(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+    def from_jsonl(
+        cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None, prices: Mapping[str, Price] | None = None
+    ) -> Self:
         r"""Reads a file of JSON lines (plain, or gzipped when its name ends in `.gz`), one line an answer.
 
         Columns: `prompt` (or `text`, `query`), `model` and `quality` (or `score`), which must be there; `query_id` (`id`),
-        `cost_usd` (`cost`), `latency_s` (`latency`), `task`, `role`, `at` (ISO 8601 or Unix seconds), `tags` (an object)
-        and `tag:<name>`, which may be. Others are ignored. `null` is unknown.
+        `cost_usd` (`cost`), `latency_s` (`latency`), `input_tokens`, `output_tokens`, `cache_read_tokens`,
+        `cache_write_tokens`, `task`, `role`, `at` (ISO 8601 or Unix seconds), `tags` (an object) and `tag:<name>`, which may
+        be. Others are ignored. `null` is unknown.
 
         Args:
             path: The file.
             columns: What the file calls a column: our name → its name.
+            prices: Model id → price, for the lines that have input and output tokens but no cost.
 
         Raises:
             DataError: What it holds cannot be right; the message names the line.
@@ -186,17 +256,21 @@ class OutcomeTable:
         ...     OutcomeTable.from_jsonl(file)
         OutcomeTable(1 queries, 1 models, 100% observed)
         """
-        return cls._of(read_jsonl(path, columns))
+        return cls._of(read_jsonl(path, columns, prices))
 
     @classmethod
-    def from_csv(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+    def from_csv(
+        cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None, prices: Mapping[str, Price] | None = None
+    ) -> Self:
         """Reads a CSV file with a header; see `from_jsonl`. An empty field is unknown, `tags` is a JSON object."""
-        return cls._of(read_csv(path, columns))
+        return cls._of(read_csv(path, columns, prices))
 
     @classmethod
-    def from_parquet(cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None) -> Self:
+    def from_parquet(
+        cls, path: str | Path, /, *, columns: Mapping[str, str] | None = None, prices: Mapping[str, Price] | None = None
+    ) -> Self:
         """Reads a Parquet file (extra `parquet`); see `from_jsonl`. Null and NaN are unknown."""
-        return cls._of(read_parquet(path, columns))
+        return cls._of(read_parquet(path, columns, prices))
 
     @classmethod
     def _of(cls, parts: Parts) -> Self:
@@ -237,6 +311,7 @@ class OutcomeTable:
             latency=self.latency[chosen],
             embeddings=None if self.embeddings is None else self.embeddings[chosen],
             at=self.at[chosen],
+            withheld=self.withheld[chosen],
         )
 
     def select(self, models: Iterable[str], /) -> Self:
@@ -256,7 +331,35 @@ class OutcomeTable:
 
     def with_embeddings(self, vectors: Vectors, fingerprint: Fingerprint, /) -> Self:
         """The same table with the embeddings of its queries, float32 [n, d], and the embedder that made them."""
-        return replace(self, embeddings=vectors, fingerprint=fingerprint)
+        return replace(self, queries=tuple(map(bare, self.queries)), embeddings=vectors, fingerprint=fingerprint)
+
+    def embedded(self, embed: Callable[[list[str]], Vectors], fingerprint: Fingerprint, /) -> Self:
+        """The same table with the vectors of one embedder: those that are there, and the others made from the texts.
+
+        Queries that have neither are left out, with an `OutcomesSkippedWarning`.
+
+        Args:
+            embed: Texts to vectors, float32 [k, d] (`Embedder.embed`).
+            fingerprint: The embedder that it belongs to.
+
+        Raises:
+            EmbedderMismatchError: No query has either; the vectors are another embedder's.
+        """
+        if self.fingerprint == fingerprint:
+            return self
+        own = np.array([query.embedding is not None and query.fingerprint == fingerprint for query in self.queries])
+        kept = own | ~self.withheld
+        if not kept.any():
+            raise EmbedderMismatchError(self.fingerprint, fingerprint)
+        if not kept.all():
+            warnings.warn(skipped(kept, fingerprint), OutcomesSkippedWarning, stacklevel=2)
+        table, own = self.take(kept), own[kept]
+        vectors = np.empty((len(table), fingerprint.dimension), dtype=np.float32)
+        if not own.all():
+            vectors[~own] = embed([table.queries[i].text for i in np.flatnonzero(~own)])
+        for i in np.flatnonzero(own):
+            vectors[i] = table.queries[i].embedding
+        return table.with_embeddings(vectors, fingerprint)
 
     def outcomes(self) -> Iterator[Outcome]:
         """One outcome for each cell of which something is known, row by row.
@@ -299,25 +402,9 @@ def _none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _bare(query: Query) -> Query:
-    """The query without its embedding: the table holds it, or it is not to be used."""
-    return query if query.embedding is None else replace(query, embedding=None, fingerprint=None)
-
-
-def _common_embeddings(queries: Sequence[Query], withheld: int) -> tuple[Vectors | None, Fingerprint | None]:
-    """The embeddings of all queries when one embedder made them, else nothing."""
-    vectors = [query.embedding for query in queries if query.embedding is not None and query.fingerprint is not None]
-    fingerprints = {query.fingerprint for query in queries if query.embedding is not None and query.fingerprint is not None}
-    if len(vectors) == len(queries) and len(fingerprints) == 1:
-        fingerprint = fingerprints.pop()
-        if any(vector.shape != (fingerprint.dimension,) for vector in vectors):
-            raise DataError(f"the embeddings of some queries cannot come from {fingerprint}: they are of another length")
-        return np.stack(vectors), fingerprint
-    if withheld or not any(query.text for query in queries):
-        made = ", ".join(sorted(str(fingerprint) for fingerprint in fingerprints)) or "none"
-        raise DataError(
-            f"there is nothing to route on: the texts of {withheld or len(queries)} queries are not there, and embeddings of one "
-            f"embedder are not there for all queries (embedders: {made}). Log queries with their embedding "
-            "(Router.embed), or open the log with store_prompts=True"
-        )
-    return None, None
+def _cost(outcome: Outcome, prices: Mapping[str, Price]) -> float | None:
+    """What the call cost: as logged, else its tokens by price, else unknown."""
+    price = prices.get(outcome.model)
+    if outcome.cost is not None or outcome.usage is None or price is None:
+        return outcome.cost
+    return price.cost(outcome.usage)

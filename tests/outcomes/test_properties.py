@@ -76,7 +76,8 @@ def test_the_disk_gives_back_what_it_was_given(given_):
             assert getattr(after, name) == getattr(before, name), name
         assert (before.cost is None) == (after.cost is None)
         if before.cost is not None:
-            assert abs(before.cost - after.cost) <= 5.1e-10 + 1e-15 * before.cost
+            assert abs(before.cost - after.cost) <= 1e-9 + 1e-15 * before.cost
+            assert (before.cost > 0) == (after.cost > 0)
         if before.query.id is None:
             assert (after.query.text, after.query.labels) == (before.query.text, before.query.labels)
 

@@ -11,6 +11,7 @@ import pytest
 
 from agentroute.errors import ConfigError, DataError, MissingExtraError, StorageError
 from agentroute.outcomes import OutcomeTable
+from agentroute.types import Price
 
 NAN = math.nan
 ROWS = [
@@ -176,6 +177,45 @@ def test_averaging_hides_no_wrong_value(read):
         read([{"prompt": "x", "model": "a", "score": score} for score in (1.5, 0.0)])
 
 
+PRICES = {"a": Price(input=2.0, output=8.0, cache_read=0.5), "b": Price(input=0.0, output=0.0)}
+TOKENS = {"input_tokens": 1_000_000, "output_tokens": 500_000}
+
+
+def test_tokens_become_costs_where_no_cost_is_given(read):
+    rows = [
+        {"model": "a", "cost_usd": None, **TOKENS, "cache_read_tokens": None},
+        {"model": "a", "cost_usd": 0.25, **TOKENS, "cache_read_tokens": None},
+        {"model": "a", "cost_usd": None, **TOKENS, "cache_read_tokens": 1_000_000},
+        {"model": "a", "cost_usd": None, **TOKENS, "cache_read_tokens": None, "output_tokens": None},
+        {"model": "b", "cost_usd": None, **TOKENS, "cache_read_tokens": None},
+        {"model": "c", "cost_usd": None, **TOKENS, "cache_read_tokens": None},
+    ]
+    rows = [{"prompt": f"q{i}", "score": 1.0, **row} for i, row in enumerate(rows)]
+    found = read(rows, prices=PRICES)
+    column = [found.models.index(row["model"]) for row in rows]
+    np.testing.assert_array_equal(found.cost[range(6), column], [6.0, 0.25, 4.5, NAN, 0.0, NAN])
+    assert np.isnan(read(rows).cost).sum() == 18 - 1
+    with pytest.raises(ConfigError, match="give a Price for 'a'"):
+        read(rows, prices={"a": 2.0})
+
+
+def test_prices_without_tokens_change_nothing(read):
+    np.testing.assert_array_equal(read(ROWS, prices=PRICES).cost, [[0.5, NAN], [0.0, NAN]])
+
+
+def test_tokens_that_cannot_be_right(read):
+    rows = [{"prompt": "q", "model": "a", "score": 1.0, **TOKENS, "output_tokens": count} for count in (1, -1)]
+    assert len(read(rows)) == 1  # not looked at when they are not needed
+    with pytest.raises(DataError, match="output_tokens -1 is outside"):
+        read(rows, prices=PRICES)
+
+
+def test_tokens_under_another_name(read):
+    rows = [{"prompt": "q", "model": "a", "score": 1.0, "tokens in": 1_000_000, "tokens out": 0}]
+    columns = {"input_tokens": "tokens in", "output_tokens": "tokens out"}
+    assert read(rows, columns=columns, prices=PRICES).cost.tolist() == [[2.0]]
+
+
 def test_nan_scores_are_not_observed(read):
     found = read([{"prompt": "x", "model": "a", "score": NAN}, {"prompt": "x", "model": "b", "score": 1.0}])
     np.testing.assert_array_equal(found.quality, [[NAN, 1.0]])
@@ -240,7 +280,13 @@ class TestJsonl:
             ("prompt", None, "the prompt must be text, not None"),
             ("prompt", 5, "the prompt must be text, not 5"),
             ("model", 5, "the model must be a name, not 5"),
+            ("score", 10**400, "quality is too large a number"),
+            ("latency_s", -(10**400), "latency is too large a number"),
             ("at", "soon", "at='soon' is no time"),
+            ("at", 1e300, r"at='1e\+300' is no time"),
+            ("at", 10**400, "at='1000"),
+            ("at", math.inf, "at='inf' is no time"),
+            ("at", 1_767_323_045_000, "at='1767323045000' is no time: give ISO 8601 or seconds"),
             ("tags", "en", "tags must be an object"),
             ("tags", [1], "tags must be an object"),
         ],

@@ -81,6 +81,7 @@ def test_prompts_are_on_disk_only_when_asked(path, store):
         log.feedback("d", 1.0)
         assert [outcome.query.text for outcome in log] == [secret if store else ""] * 2
         assert log.withheld == (0 if store else 2)
+        assert [outcome.query.withheld for outcome in log] == [not store] * 2
         files = [path, Path(f"{path}-wal"), Path(f"{path}-shm")]
         while_open = b"".join(file.read_bytes() for file in files)
     assert (secret.encode() in while_open) is store
@@ -94,10 +95,11 @@ def test_money_is_kept_in_whole_nano_dollars(path, make):
         log.append(make(cost=1e-9))
         log.append(make(cost=0.0))
         log.append(make(cost=None))
-        assert [outcome.cost for outcome in log] == [0.1, 0.1, 0.1, 1e-9, 0.0, None]
+        log.append(make(cost=1e-12))  # next to nothing is not nothing
+        assert [outcome.cost for outcome in log] == [0.1, 0.1, 0.1, 1e-9, 0.0, None, 1e-9]
     with closing(sqlite3.connect(path)) as raw:
         rows = raw.execute("SELECT cost_nano, typeof(cost_nano) FROM outcomes").fetchall()
-    assert rows == [(100_000_000, "integer")] * 3 + [(1, "integer"), (0, "integer"), (None, "null")]
+    assert rows == [(100_000_000, "integer")] * 3 + [(1, "integer"), (0, "integer"), (None, "null"), (1, "integer")]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,23 @@ def test_nan_is_unknown(path, make):
         log.append(make(quality=math.nan, cost=math.nan))
         (found,) = log
     assert (found.quality, found.cost) == (None, None)
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_an_empty_prompt_is_not_withheld(path, store):
+    with SqliteOutcomeLog(path, store_prompts=store) as log:
+        log.append(Outcome(query=Query(text=""), model="a"))
+        (found,) = log
+        assert (found.query.text, found.query.withheld, log.withheld) == ("", False, 0)
+
+
+def test_what_another_log_withheld_stays_withheld_until_its_text_comes(path, tmp_path):
+    with SqliteOutcomeLog(tmp_path / "first") as first, SqliteOutcomeLog(path, store_prompts=True) as log:
+        first.append(Outcome(query=Query(text="a", id="1"), model="m"))
+        log.extend(first)
+        assert [(outcome.query.text, outcome.query.withheld) for outcome in log] == [("", True)]
+        log.append(Outcome(query=Query(text="a", id="1"), model="n"))
+        assert [(outcome.query.text, outcome.query.withheld) for outcome in log] == [("a", False)] * 2
 
 
 def test_embeddings_come_back_with_their_fingerprint(path):

@@ -1,30 +1,32 @@
 """Outcomes as arrays: averaging, holes, order, checks, splits."""
 
 import math
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from agentroute.errors import ConfigError, DataError, UnknownModelError
+from agentroute.errors import ConfigError, DataError, EmbedderMismatchError, OutcomesSkippedWarning, UnknownModelError
 from agentroute.outcomes import MemoryOutcomeLog, OutcomeTable, QueuedOutcomeLog, SqliteOutcomeLog
-from agentroute.types import Fingerprint, Outcome, Query
+from agentroute.types import Fingerprint, Outcome, Price, Query, Usage
 
 NAN = math.nan
 MINILM = Fingerprint(name="minilm", revision="1", dimension=2)
 OTHER = Fingerprint(name="minilm", revision="2", dimension=2)
 
 
-def embedded(text, vector=(1, 0), fingerprint=MINILM):
-    return Query(text=text, embedding=np.array(vector, dtype=np.float32), fingerprint=fingerprint)
+def embedded(text, vector=(1, 0), fingerprint=MINILM, **fields):
+    return Query(text=text, embedding=np.array(vector, dtype=np.float32), fingerprint=fingerprint, **fields)
 
 
 def table(n=10, m=2, **fields):
     random = np.random.default_rng(0)
+    queries = tuple(Query(text=f"query {i}") for i in range(n))
     return OutcomeTable(
-        queries=tuple(Query(text=f"query {i}") for i in range(n)),
         models=tuple(f"m{j}" for j in range(m)),
-        **{"quality": random.random((n, m)), "cost": random.random((n, m)), **fields},
+        **{"queries": queries, "quality": random.random((n, m)), "cost": random.random((n, m)), **fields},
     )
 
 
@@ -101,8 +103,52 @@ class TestFromOutcomes:
         assert len(OutcomeTable.from_outcomes([make(""), make("q")])) == 2
 
     def test_nothing_but_empty_prompts(self, make):
-        with pytest.raises(DataError, match="nothing to route on"):
-            OutcomeTable.from_outcomes([make("")])
+        found = OutcomeTable.from_outcomes([make("")])
+        assert [query.text for query in found.queries] == [""]
+        assert found.withheld.tolist() == [False]
+
+    def test_one_id_with_two_texts(self):
+        outcomes = [Outcome(query=Query(text=text, id="q7"), model="m") for text in ("a", "", "b")]
+        assert len(OutcomeTable.from_outcomes(outcomes[:2])) == 1
+        with pytest.raises(DataError, match="query 'q7' has another text than before: give each query its own id"):
+            OutcomeTable.from_outcomes(outcomes)
+        log = MemoryOutcomeLog()
+        log.extend(outcomes)
+        with pytest.raises(DataError, match="query 'q7' has another text"):
+            OutcomeTable.from_log(log, vectors=False)
+
+
+class TestPrices:
+    PRICES: ClassVar = {"a": Price(input=2.0, output=8.0, per_call=0.5), "b": Price(input=1e6, output=0.0)}
+    USAGE: ClassVar = Usage(input_tokens=1_000_000, output_tokens=500_000)
+
+    @pytest.mark.parametrize("through_a_log", [False, True])
+    def test_tokens_become_costs_where_no_cost_was_logged(self, make, tmp_path, through_a_log):
+        outcomes = [
+            make("no cost", "a", usage=self.USAGE),
+            make("a cost", "a", usage=self.USAGE, cost=0.25),
+            make("free", "a", usage=self.USAGE, cost=0.0),
+            make("no tokens", "a"),
+            make("no price", "c", usage=self.USAGE),
+            make("no tokens at all", "b", usage=Usage(input_tokens=0, output_tokens=0)),
+        ]
+        expected = [6.5, 0.25, 0.0, NAN, NAN, 0.0]
+        if through_a_log:
+            with SqliteOutcomeLog(tmp_path / "log", store_prompts=True) as log:
+                log.extend(outcomes)
+                found = OutcomeTable.from_log(log, prices=self.PRICES, models=["a", "b", "c"])
+        else:
+            found = OutcomeTable.from_outcomes(outcomes, prices=self.PRICES, models=["a", "b", "c"])
+        cells = [0, 0, 0, 0, 2, 1]
+        np.testing.assert_array_equal(found.cost[range(6), cells], expected)
+        assert np.isnan(found.cost).sum() == 18 - 4
+
+    def test_without_prices_costs_stay_unknown(self, make):
+        assert np.isnan(OutcomeTable.from_outcomes([make("q", "a", usage=self.USAGE)]).cost).all()
+
+    def test_something_else_than_a_price(self, make):
+        with pytest.raises(ConfigError, match="give a Price for 'a'"):
+            OutcomeTable.from_outcomes([make("q", "a", usage=self.USAGE)], prices={"a": 2.0})
 
 
 class TestEmbeddings:
@@ -134,27 +180,167 @@ class TestEmbeddings:
             found = OutcomeTable.from_log(log)
         assert found.embeddings.tolist() == [[0, 1]]
 
-    @pytest.mark.parametrize("queued", [False, True])
-    @pytest.mark.parametrize("second", [Query(text="b"), embedded("b", fingerprint=OTHER)])
-    def test_a_log_without_texts_needs_them(self, tmp_path, second, queued):
-        with SqliteOutcomeLog(tmp_path / "log") as log:
-            log.extend([Outcome(query=embedded("a"), model="m"), Outcome(query=second, model="m")])
-            source = QueuedOutcomeLog(log) if queued else log
-            with pytest.raises(DataError, match=r"texts of 2 queries are not there.*store_prompts=True"):
-                OutcomeTable.from_log(source)
-            if queued:
-                source.close()
+    def test_the_newer_vector_counts_and_the_text_stays(self):
+        stages = [
+            Query(text="a", id="1"),
+            embedded("", (1, 0), id="1"),
+            embedded("", (0, 1), OTHER, id="1"),
+            Query(text="", id="1"),
+        ]
+        found = OutcomeTable.from_outcomes(Outcome(query=query, model="m") for query in stages)
+        assert found.queries[0].text == "a"
+        assert (found.embeddings.tolist(), found.fingerprint) == ([[0, 1]], OTHER)
 
-    def test_a_log_with_some_texts_needs_them_too(self, tmp_path):
+    def test_a_text_that_comes_later_completes_the_query(self):
+        stages = [embedded("", (1, 0), id="1", withheld=True), Query(text="a", id="1")]
+        found = OutcomeTable.from_outcomes(Outcome(query=query, model="m") for query in stages)
+        assert (found.queries[0].text, found.withheld.tolist(), found.embeddings.tolist()) == ("a", [False], [[1, 0]])
+
+    def test_a_vector_of_nobody_replaces_none(self):
+        stages = [embedded("a", (1, 0)), embedded("a", (0, 1), None)]
+        found = OutcomeTable.from_outcomes(Outcome(query=query, model="m") for query in stages)
+        assert found.embeddings.tolist() == [[1, 0]]
+
+
+LOGS = ["sqlite", "queued", "listed"]
+
+
+@pytest.fixture(params=LOGS)
+def withholding(request, tmp_path):
+    """Stores outcomes of queries in a log that keeps no text, and gives it, or what it holds."""
+    closing = ExitStack()
+
+    def store(*queries):
+        log = closing.enter_context(SqliteOutcomeLog(tmp_path / "log"))
+        log.extend(Outcome(query=query, model="m", quality=i / 10) for i, query in enumerate(queries))
+        return closing.enter_context(QueuedOutcomeLog(log)) if request.param == "queued" else log
+
+    def read(*queries, **options):
+        log = store(*queries)
+        return (
+            OutcomeTable.from_outcomes(list(log), **options)
+            if request.param == "listed"
+            else OutcomeTable.from_log(log, **options)
+        )
+
+    with closing:
+        yield read
+
+
+class TestWithheld:
+    def test_one_row_without_a_vector_costs_only_itself(self, withholding):
+        with pytest.warns(OutcomesSkippedWarning, match=r"1 of 3 queries are left out.*no vector of minilm@1 \(2-d\)") as caught:
+            found = withholding(embedded("a", (1, 0)), Query(text="b"), embedded("c", (0, 1)))
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        assert found.embeddings.tolist() == [[1, 0], [0, 1]]
+        assert found.fingerprint == MINILM
+        assert found.quality.tolist() == [[0.0], [0.2]]
+        assert found.withheld.tolist() == [True, True]
+
+    def test_the_most_frequent_embedder_counts(self, withholding):
+        with pytest.warns(OutcomesSkippedWarning, match=r"1 of 3 .*minilm@2"):
+            found = withholding(embedded("a"), embedded("b", (0, 1), OTHER), embedded("c", (1, 0), OTHER))
+        assert (found.fingerprint, found.quality.ravel().tolist()) == (OTHER, [0.1, 0.2])
+        assert found.embeddings.tolist() == [[0, 1], [1, 0]]
+
+    def test_the_wanted_embedder_counts(self, withholding):
+        with pytest.warns(OutcomesSkippedWarning, match=r"2 of 3 .*minilm@1"):
+            found = withholding(embedded("a"), embedded("b", (0, 1), OTHER), embedded("c", (1, 0), OTHER), fingerprint=MINILM)
+        assert (found.fingerprint, found.quality.tolist()) == (MINILM, [[0.0]])
+
+    def test_a_vector_that_is_no_number_costs_only_itself(self, withholding):
+        with pytest.warns(OutcomesSkippedWarning, match="1 of 2"):
+            found = withholding(embedded("a", (NAN, 0)), embedded("b", (0, 1)))
+        assert found.embeddings.tolist() == [[0, 1]]
+
+    def test_nothing_is_left(self, withholding):
+        with pytest.raises(DataError, match=r"no text of its 2 queries, and no vector of any embedder.*store_prompts=True"):
+            withholding(Query(text="a"), Query(text="b"))
+
+    def test_nothing_is_left_of_the_wanted_embedder(self, withholding):
+        with pytest.raises(DataError, match=r"no vector of minilm@2 .*embedders of its vectors: minilm@1"):
+            withholding(embedded("a"), Query(text="b"), fingerprint=OTHER)
+
+    def test_without_vectors_all_rows_count(self, withholding):
+        found = withholding(embedded("a"), Query(text="b"), Query(text=""), embedded("d", fingerprint=OTHER), vectors=False)
+        assert found.quality.ravel().tolist() == [0.0, 0.1, 0.2, 0.3]
+        assert (found.embeddings, found.fingerprint) == (None, None)
+        assert [query.embedding for query in found.queries] == [None] * 4
+        assert found.withheld.tolist() == [True, True, False, True]
+
+    def test_an_empty_prompt_is_a_text(self, withholding):
+        with pytest.warns(OutcomesSkippedWarning, match="1 of 2"):
+            found = withholding(Query(text=""), Query(text="b"))
+        assert (found.embeddings, found.withheld.tolist()) == (None, [False])
+
+    def test_texts_and_vectors_side_by_side(self, tmp_path):
         with SqliteOutcomeLog(tmp_path / "log") as log:
-            log.append(Outcome(query=Query(text="a"), model="m"))
+            log.extend(Outcome(query=query, model="m") for query in (embedded("a", (0, 1)), Query(text="lost")))
         with SqliteOutcomeLog(tmp_path / "log", store_prompts=True) as log:
-            log.append(Outcome(query=Query(text="b"), model="m"))
-            with pytest.raises(DataError, match="texts of 1 queries"):
-                OutcomeTable.from_log(log)
-            log.append(Outcome(query=Query(text="a"), model="m"))
-            log.append(Outcome(query=Query(text=""), model="m"))
-            assert {query.text for query in OutcomeTable.from_log(log).queries} == {"a", "b", ""}
+            log.extend(Outcome(query=query, model="m") for query in (Query(text="b"), embedded("c", (1, 0), OTHER)))
+            with pytest.warns(OutcomesSkippedWarning, match="1 of 4"):
+                found = OutcomeTable.from_log(log, fingerprint=MINILM)
+        assert [query.text for query in found.queries] == ["", "b", "c"]
+        assert found.withheld.tolist() == [True, False, False]
+        assert found.embeddings is None
+        made = found.take([1, 2, 0]).embedded(Lengths().embed, MINILM)
+        assert made.embeddings.tolist() == [[1, 0], [1, 0], [0, 1]]
+        assert [query.embedding for query in made.queries] == [None] * 3
+
+    def test_carried_along(self):
+        whole = table(withheld=np.arange(10) % 2 == 0, queries=tuple(Query(text="", id=str(i)) for i in range(10)))
+        assert whole.take([0, 1, 2]).withheld.tolist() == [True, False, True]
+        assert whole.select(["m0"]).withheld.tolist() == whole.withheld.tolist()
+        assert whole.with_embeddings(np.ones((10, 2)), MINILM).withheld.tolist() == whole.withheld.tolist()
+        for part in whole.split():
+            assert part.withheld.tolist() == [int(query.id) % 2 == 0 for query in part.queries]
+        assert OutcomeTable.from_outcomes(whole.outcomes(), vectors=False).withheld.tolist() == whole.withheld.tolist()
+
+    def test_left_out_is_what_the_queries_say(self):
+        assert table().withheld.tolist() == [False] * 10
+        assert table(n=1, queries=(Query(text="", withheld=True),)).withheld.tolist() == [True]
+        assert table(withheld=np.ones(10, dtype=bool)).withheld.tolist() == [False] * 10  # their texts are there
+        with pytest.raises(DataError, match=r"withheld has the shape \(3,\), not \(10,\)"):
+            table(withheld=np.zeros(3, dtype=bool))
+
+
+class Lengths:
+    """An embedder that notes what it was given: the first axis for texts, the second for empty ones."""
+
+    def __init__(self):
+        self.given = []
+
+    def embed(self, texts):
+        self.given += texts
+        return np.array([[1, 0] if text else [0, 1] for text in texts], dtype=np.float32)
+
+
+class TestEmbedded:
+    def test_is_the_same_table_when_the_vectors_fit(self):
+        whole = table().with_embeddings(np.ones((10, 2)), MINILM)
+        assert whole.embedded(Lengths().embed, MINILM) is whole
+
+    def test_texts_are_embedded_anew_for_another_embedder(self):
+        embedder = Lengths()
+        found = table(n=2).with_embeddings(np.full((2, 2), 0.5), OTHER).embedded(embedder.embed, MINILM)
+        assert embedder.given == ["query 0", "query 1"]
+        assert (found.embeddings.tolist(), found.fingerprint) == ([[1, 0], [1, 0]], MINILM)
+
+    def test_what_cannot_be_embedded_is_left_out(self):
+        queries = (Query(text="", withheld=True), Query(text="a"), Query(text=""))
+        whole = table(n=3, queries=queries).with_embeddings(np.ones((3, 2)), OTHER)
+        with pytest.warns(OutcomesSkippedWarning, match="1 of 3") as caught:
+            found = whole.embedded(Lengths().embed, MINILM)
+        assert caught[0].filename == __file__
+        assert found.embeddings.tolist() == [[1, 0], [0, 1]]
+        np.testing.assert_array_equal(found.quality, whole.quality[1:])
+
+    def test_nothing_is_left(self):
+        whole = table(n=1, queries=(Query(text="", withheld=True),)).with_embeddings(np.ones((1, 2)), OTHER)
+        with pytest.raises(EmbedderMismatchError) as caught:
+            whole.embedded(Lengths().embed, MINILM)
+        assert (caught.value.expected, caught.value.found) == (OTHER, MINILM)
 
 
 def test_from_log_applies_feedback(make):
@@ -192,8 +378,11 @@ class TestChecks:
     def test_times(self):
         with pytest.raises(DataError, match="at has the shape"):
             table(at=np.zeros(3))
-        with pytest.raises(DataError, match="infinite time"):
-            table(at=np.full(10, math.inf))
+        for wrong in (math.inf, -math.inf, 1e300, -1e12):
+            with pytest.raises(DataError, match="no calendar has"):
+                table(at=np.full(10, wrong))
+        last = table(at=np.full(10, 253_402_300_799.0))
+        assert {outcome.at.year for outcome in last.outcomes()} == {9999}
 
     @pytest.mark.parametrize(("n", "m"), [(0, 2), (2, 0)])
     def test_empty(self, n, m):
