@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from langchain_core.messages import BaseMessage
-from langchain_core.messages.utils import count_tokens_approximately
 
 from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.types import Candidate, Decision, Paradigm, Query
-from langchain_agentroute._messages import conversation_model, query_of, tool_loop_model
+from langchain_agentroute._messages import conversation_model, prompt_tokens, query_of, tool_loop_model
 from langchain_agentroute._retry import is_control_flow
 
 __all__ = ["Decided", "Decider", "Rule", "Sticky", "SupportsRoute"]
@@ -130,7 +129,7 @@ class Decider:
             task=self.task,
             needs=needs,
             max_output_tokens=max_output_tokens,
-            input_tokens=count_tokens_approximately(messages) if self._windows else None,
+            input_tokens=prompt_tokens(messages) if self._windows else None,
         )
         try:
             columns = self.pool.eligible(query)
@@ -164,7 +163,8 @@ class Decider:
         """The model that the conversation has and keeps."""
         if self.sticky == "none":
             return None
-        return tool_loop_model(messages) if self.sticky == "tool_loop" else conversation_model(messages)
+        find = tool_loop_model if self.sticky == "tool_loop" else conversation_model
+        return find(messages, self._known)
 
     def defaulted(self, query: Query, why: str) -> Decision:
         """The default's turn; or the first model that may answer, where the default may not."""

@@ -107,16 +107,26 @@ def stamped(answer: Any, record: dict[str, Any]) -> Any:
     return answer
 
 
+# OpenAI's service tiers report their cached tokens under names of their own.
+_TIERS = ("", "flex_", "priority_")
+# langchain-anthropic splits what was written by how long it is kept, and then says `cache_creation: 0`.
+_KEPT = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+
+
 def usage_of(metadata: Mapping[str, Any] | None) -> Usage | None:
     """Tokens, from LangChain's `usage_metadata`; `None` = the provider did not say."""
     if not metadata or metadata.get("input_tokens") is None or metadata.get("output_tokens") is None:
         return None
     details = metadata.get("input_token_details") or {}
+
+    def total(*names: str) -> int:
+        return sum(int(details.get(name) or 0) for name in names)
+
     return Usage(
         input_tokens=int(metadata["input_tokens"]),
         output_tokens=int(metadata["output_tokens"]),
-        cache_read_tokens=int(details.get("cache_read") or 0),
-        cache_write_tokens=int(details.get("cache_creation") or 0),
+        cache_read_tokens=total(*(f"{tier}cache_read" for tier in _TIERS)),
+        cache_write_tokens=total(*(f"{tier}cache_creation" for tier in _TIERS), *_KEPT),
     )
 
 
@@ -127,6 +137,7 @@ def billed(metadata: Mapping[str, Any] | None, usage: Usage | None, price: Price
         return float(told) if told >= 0 else None
     if usage is None or price is None:
         return None
-    cost = price.cost(usage)
-    # A provider that reports more cached tokens than tokens makes this negative: then the cost is not known.
-    return cost if cost >= 0 else None
+    if usage.cache_read_tokens + usage.cache_write_tokens > usage.input_tokens:
+        # More cached tokens than tokens: no figure made of this would be a known cost.
+        return None
+    return price.cost(usage)

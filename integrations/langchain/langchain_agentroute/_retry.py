@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.exceptions import ContextOverflowError
@@ -28,6 +29,18 @@ _TRANSPORT = frozenset(
 # Request Timeout, Conflict (a lock, at some providers), Too Many Requests; and every 5xx.
 _STATUSES = frozenset({408, 409, 429})
 
+# What an error says of itself where no status does: streams of OpenAI and Anthropic break after their status was 200.
+_KINDS = frozenset(
+    {
+        "api_error",
+        "overloaded_error",
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        "server_error",
+        "timeout_error",
+    }
+)
+
 
 def is_control_flow(error: BaseException) -> bool:
     """Whether this is no failure but a graph's way to stop (`GraphBubbleUp`, `GraphInterrupt`, `ParentCommand`)."""
@@ -42,9 +55,9 @@ def is_overflow(error: BaseException | None) -> bool:
 def retryable(error: Exception) -> bool:
     """Whether another model may succeed where this error arose.
 
-    LangChain's own `ModelError.is_retryable` decides where there is one, then an HTTP status, then the kind of error. An
-    overflow counts: a model with a larger window may take the prompt. Wrong keys, malformed requests and mistakes in the
-    program do not count, because another model would only hide them.
+    LangChain's own `ModelError.is_retryable` decides where there is one, then an HTTP status, then what the error's body
+    calls it, then the kind of error. An overflow counts: a model with a larger window may take the prompt. Wrong keys,
+    malformed requests and mistakes in the program do not count, because another model would only hide them.
     """
     if is_control_flow(error):
         return False
@@ -58,14 +71,31 @@ def retryable(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status in _STATUSES or status >= 500
+    if _said(error) & _KINDS:
+        return True
     return isinstance(error, (ConnectionError, TimeoutError)) or any(kind.__name__ in _TRANSPORT for kind in type(error).__mro__)
 
 
 def _status(error: Any) -> int | None:
-    """The HTTP status that an error carries, where its client says."""
-    for holder in (error, getattr(error, "response", None)):
-        for attribute in ("status_code", "code"):
-            status = getattr(holder, attribute, None)
-            if isinstance(status, int) and not isinstance(status, bool) and 100 <= status < 600:
-                return int(status)
+    """The HTTP status of a failure that an error carries, where its client says."""
+    response = getattr(error, "response", None)
+    told = [getattr(holder, name, None) for holder in (error, response) for name in ("status_code", "code")]
+    if isinstance(response, Mapping):
+        # botocore's ClientError keeps the parsed answer there.
+        about = response.get("ResponseMetadata")
+        told.append(about.get("HTTPStatusCode") if isinstance(about, Mapping) else None)
+    for status in told:
+        if isinstance(status, int) and not isinstance(status, bool) and 400 <= status < 600:
+            return int(status)
     return None
+
+
+def _said(error: Any) -> set[str]:
+    """The `type` and `code` that an error or its body bears."""
+    body = getattr(error, "body", None)
+    holders = [vars(error) if hasattr(error, "__dict__") else {}]
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        holders += [body, *([inner] if isinstance(inner, Mapping) else ())]
+    found = (holder.get(name) for holder in holders for name in ("type", "code"))
+    return {one for one in found if isinstance(one, str)}

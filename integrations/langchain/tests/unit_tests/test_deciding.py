@@ -232,8 +232,30 @@ class TestQuery:
     def test_modalities(self, block, need):
         assert self.ask([HumanMessage([block])]).needs == {need}
 
+    @pytest.mark.parametrize(
+        "block",
+        [
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
+            {"type": "document", "source": {"type": "content", "content": "words"}},
+            {"type": "file", "base64": "", "mime_type": "text/plain"},
+            {"type": "file", "mime_type": 7},
+        ],
+    )
+    def test_blocks_that_ask_for_nothing(self, block):
+        assert self.ask([HumanMessage([block])]).needs == frozenset()
+
+    def test_media_type_of_the_source_comes_first(self):
+        block = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": ""}}
+        assert self.ask([HumanMessage([block])]).needs == {"pdf"}
+
     def test_no_user_message(self):
         assert self.ask([SystemMessage("only this")]).text == "only this"
+
+    def test_no_user_message_but_the_output_of_a_tool(self):
+        call = AIMessage("", tool_calls=[{"name": "add", "args": {}, "id": "1"}])
+        output = ToolMessage("7", tool_call_id="1")
+        assert self.ask([SystemMessage("only this"), call, output]).text == "only this"
+        assert self.ask([call, output]).text == ""
 
     def test_labels(self):
         query = self.ask("x", role="critic", task="review")
@@ -242,6 +264,31 @@ class TestQuery:
     def test_tokens_are_counted_only_when_a_window_is_known(self):
         assert self.ask("x" * 400).input_tokens is None
         assert self.ask("x" * 400, pair=models(small={"max_input_tokens": 9000}, large=None)).input_tokens >= 100
+
+    BYTES = "QUJD" * 100_000
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            {"type": "file", "mime_type": "application/pdf", "base64": BYTES},
+            {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{BYTES}"}},
+            {"type": "input_audio", "input_audio": {"data": BYTES, "format": "wav"}},
+            {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": BYTES}},
+            {"type": "tool_result", "content": [{"type": "image", "source": {"data": BYTES}}]},
+        ],
+    )
+    def test_encoded_bytes_are_not_counted_as_text(self, block):
+        pair = models(small={"max_input_tokens": 9_000_000}, large=None)
+        words = {"type": "text", "text": "word " * 400}
+        alone = self.ask([HumanMessage([words])], pair=pair).input_tokens
+        message = HumanMessage([words, block, block])
+        assert 3_000 <= self.ask([message], pair=pair).input_tokens - alone < 3_200
+        assert len(message.content) == 3, "the caller's message is as it was"
+
+    def test_text_in_a_file_counts_as_text(self):
+        block = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "word " * 4_000}}
+        pair = models(small={"max_input_tokens": 9_000_000}, large=None)
+        assert self.ask([HumanMessage([block])], pair=pair).input_tokens >= 5_000
 
     def test_limit_on_the_answer(self):
         router = Spy()
@@ -324,6 +371,23 @@ class TestSticky:
         call = self.CALL.model_copy(update={"response_metadata": {}})
         assert self.run([call, ToolMessage("7", tool_call_id="1")]) == ("large", "policy", 1)
         assert self.run([ToolMessage("7", tool_call_id="1")]) == ("large", "policy", 1)
+
+    def test_answer_without_a_record_ends_the_loop(self):
+        foreign = self.CALL.model_copy(update={"response_metadata": {}})
+        messages = [*self.LOOP, foreign, ToolMessage("8", tool_call_id="1")]
+        assert self.run(messages) == ("large", "policy", 1)
+
+    @pytest.mark.parametrize("sticky", ["tool_loop", "conversation"])
+    def test_model_within_a_routed_model_keeps_what_it_has_begun(self, sticky):
+        """The outer model's record comes first, with the inner one's below it."""
+        routes = iter(["small", "large"])
+        inner = RoutedChatModel(models=models(), router=lambda _: next(routes), sticky=sticky)
+        middle = RoutedChatModel(models={"inner": inner})
+        outer = RoutedChatModel(models={"middle": middle, "other": ScriptedChatModel()}).bind_tools([TOOL])
+        first = outer.invoke("add 3")
+        last = outer.invoke([HumanMessage("add 3"), first, ToolMessage("7", tool_call_id=first.tool_calls[0]["id"])])
+        record = routing_decision(last)["via"]["via"]
+        assert (record["answered_by"], record["by"]) == ("small", "sticky")
 
     def test_forced_overrules(self):
         router = Spy()

@@ -41,6 +41,24 @@ class APIConnectionError(Exception):
     """As in the clients of OpenAI and Anthropic."""
 
 
+class ClientError(Exception):
+    """As in botocore: what came back is a dictionary."""
+
+    def __init__(self, status):
+        super().__init__(f"client {status}")
+        self.response = {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+class APIError(Exception):
+    """As in openai: an error within a stream, that has no status of its own."""
+
+    def __init__(self, *, body, code=None, kind=None, status_code=None):
+        super().__init__(f"api {body} {code} {kind} {status_code}")
+        self.body, self.code, self.type = body, code, kind
+        if status_code is not None:
+            self.status_code = status_code
+
+
 REQUEST = httpx.Request("POST", "http://model")
 RETRYABLE = [
     ModelRateLimitError("slow down"),
@@ -55,6 +73,13 @@ RETRYABLE = [
     WithStatus(500),
     WithCode(503),
     APIConnectionError("nobody there"),
+    ClientError(429),
+    ClientError(503),
+    APIError(body={"type": "server_error", "code": None}),
+    APIError(body={"message": "x"}, code="rate_limit_exceeded"),
+    APIError(body=None, kind="server_error"),
+    # Anthropic's streams break with an error of their own under the status of the stream.
+    APIError(body={"type": "error", "error": {"type": "overloaded_error"}}, status_code=200),
     AllModelsFailedError("inner", [TimeoutError(), WithStatus(500)]),
 ]
 FINAL = [
@@ -63,6 +88,11 @@ FINAL = [
     WithStatus(400),
     WithStatus(401),
     WithCode(404),
+    ClientError(403),
+    ClientError(400),
+    APIError(body={"type": "invalid_request_error", "code": "insufficient_quota"}),
+    APIError(body="a page"),
+    APIError(body={"type": "server_error"}, status_code=403),
     httpx.HTTPStatusError("who?", request=REQUEST, response=httpx.Response(404, request=REQUEST)),
     ValueError("a mistake"),
     TypeError("a mistake"),

@@ -175,6 +175,28 @@ def test_cached_tokens(logged, log, small):
     assert outcome.cost == pytest.approx((20 * 100 + 80 * 10 + 200) / 1e6)
 
 
+@pytest.mark.parametrize(
+    ("details", "read", "written"),
+    [
+        ({"cache_read": 30, "cache_creation": 0, "ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 10}, 30, 50),
+        ({"cache_read": 30, "cache_creation": 50}, 30, 50),
+        ({"flex_cache_read": 30, "flex_cache_creation": 20, "flex": 50}, 30, 20),
+        ({"priority_cache_read": 30, "priority": 70}, 30, 0),
+    ],
+)
+def test_cached_tokens_under_every_name(details, read, written, small, log):
+    usage = {"input_tokens": 100, "output_tokens": 2, "total_tokens": 102, "input_token_details": details}
+    small.replies = [AIMessage("x", usage_metadata=usage)]
+    card = ModelCard(id="small", price=Price(input=1_000, output=5_000, cache_read=100, cache_write=1_250))
+    model = RoutedChatModel(models=[small], outcome_log=log, cards=[card])
+    model.invoke("x")
+    (outcome,) = outcomes(model, log)
+    model.outcome_log.close()
+    assert (outcome.usage.cache_read_tokens, outcome.usage.cache_write_tokens) == (read, written)
+    plain = 100 - read - written
+    assert outcome.cost == pytest.approx((plain * 1_000 + read * 100 + written * 1_250 + 2 * 5_000) / 1e6)
+
+
 def test_answers_from_the_candidate_s_cache_teach_no_cost_and_no_latency(logged, log, small):
     small.cache = InMemoryCache()
     logged.invoke("x")
