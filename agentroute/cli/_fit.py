@@ -68,4 +68,4 @@ def run_evaluate(folder: Path, log: Path, *, seed: int, test_share: float) -> No
     routed = found["routed"]
     shares = ", ".join(f"{model} {share:.0%}" for model, share in sorted(routed.shares.items(), key=lambda one: -one[1]))
     console.print(f"routed to: {shares}", soft_wrap=True, highlight=False, markup=False)
-    console.print(verdict(found, "routed"), soft_wrap=True, highlight=False, markup=False)
+    console.print(verdict(found, "routed", test), soft_wrap=True, highlight=False, markup=False)

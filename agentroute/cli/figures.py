@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
 from agentroute.evaluation import Evaluation, Interval, Row
+from agentroute.outcomes import OutcomeTable
 
 __all__ = ["evaluation_table", "figures", "one_line", "seconds", "table_of", "usd", "verdict"]
 
@@ -76,8 +78,14 @@ def _interval(found: Interval, digits: int, scale: float = 1.0) -> str:
     return f"{found.mean * scale:.{digits}f} ±{(found.high - found.low) / 2 * scale:.{digits}f}"
 
 
-def verdict(found: Evaluation, name: str) -> str:
-    """What a policy gained over always the best single model, in words that the intervals allow."""
+def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
+    """What a policy gained over always the best single model, in words that the intervals allow.
+
+    Args:
+        found: The evaluation.
+        name: Of the policy.
+        table: The outcomes that it was judged on; they say what mixes of single models would get.
+    """
     row, single = found[name], found["best single"]
     gain = row.gain
     quality = f"{gain.mean:+.3f} quality (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
@@ -86,7 +94,7 @@ def verdict(found: Evaluation, name: str) -> str:
         return f"{name}: {quality} {against}; costs are unknown."
     change = row.cost.mean / single.cost.mean - 1
     money = f"{abs(change):.0%} {'less' if change < 0 else 'more'} cost"
-    told = f"{name}: {row.quality.mean:.3f}, that is {quality} at {money} {against}.{_mix(found, row)}"
+    told = f"{name}: {row.quality.mean:.3f}, that is {quality} at {money} {against}.{_mix(found, row, table)}"
     loses = gain.high <= 0 > gain.mean  # an interval that touches zero from below is no tie
     if loses and change >= 0:
         return f"{told} Routing loses on both: do not route this pool on this log."
@@ -101,16 +109,33 @@ def verdict(found: Evaluation, name: str) -> str:
     return f"{told} Routing gains little here: nothing that exceeds noise."
 
 
-def _mix(found: Evaluation, row: Row) -> str:
-    """What a coin between the cheapest and the best single model would get for the same money: what any router must beat."""
-    low, high = found["cheapest"], found["best single"]
-    spread = high.cost.mean - low.cost.mean
-    share = (row.cost.mean - low.cost.mean) / spread if spread > 0 else math.nan
-    if not 0.0 <= share <= 1.0:
+def _mix(found: Evaluation, row: Row, table: OutcomeTable) -> str:
+    """What chance gets out of single models for the same money: a coin between two of them, the best pair of all.
+
+    This is what any router must beat (the upper hull of the single models in cost and quality). A single model that does as
+    well for no more money needs no coin.
+    """
+    money = row.cost.mean
+    singles = [
+        (float(np.nanmean(cost)), float(np.nanmean(quality)), model)
+        for model, cost, quality in zip(table.models, table.cost.T, table.quality.T, strict=True)
+        if np.isfinite(cost).any() and np.isfinite(quality).any()
+    ]
+    alone = [(quality, model) for cost, quality, model in singles if cost <= money]
+    pairs = [
+        (low[1] + (money - low[0]) / (high[0] - low[0]) * (high[1] - low[1]), f"{low[2]} and {high[2]}")
+        for low in singles
+        for high in singles
+        if low[0] < money < high[0]
+    ]
+    single, mixed = max(alone, default=None), max(pairs, default=None)
+    if mixed is not None and (single is None or mixed[0] > single[0]):
+        quality, told = mixed[0], f"A random mix of {mixed[1]} would get {mixed[0]:.3f} for the same money"
+    elif single is not None and single[1] not in {found.best_single, found.cheapest}:
+        quality, told = single[0], f"Always {single[1]} would get {single[0]:.3f} for no more money"
+    else:
         return ""
-    quality = low.quality.mean + share * (high.quality.mean - low.quality.mean)
-    more = ", which is more" if quality > row.quality.mean else ""
-    return f" A random mix of {found.cheapest} and {found.best_single} would get {quality:.3f} for the same money{more}."
+    return f" {told}, which is more." if quality > row.quality.mean else f" {told}."
 
 
 def _rate(row: Row, single: Row) -> str:

@@ -2,10 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from agentroute.cli.figures import one_line, seconds, usd, verdict
 from agentroute.evaluation import Evaluation, Interval, Row
+from agentroute.outcomes import OutcomeTable
+from agentroute.types import Query
 
 
 def row(name, quality, cost, gain=(0.0, 0.0, 0.0)):
@@ -23,10 +26,17 @@ def row(name, quality, cost, gain=(0.0, 0.0, 0.0)):
     )
 
 
-def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0))):
+def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
     low, high = singles
     rows = (row("cheapest", *low), row("best single", *high), row("routed", quality, cost, gain), row("oracle", 0.9, 1.5))
-    return verdict(Evaluation(rows=rows, queries=100, cheapest="small", best_single="large"), "routed")
+    means = np.array([low, high, *others])
+    table = OutcomeTable(
+        queries=(Query(text="?"),),
+        models=("small", "large", "third", "fourth")[: len(means)],
+        quality=means[:, 0][None],
+        cost=means[:, 1][None],
+    )
+    return verdict(Evaluation(rows=rows, queries=100, cheapest="small", best_single="large"), "routed", table)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +66,25 @@ def test_a_verdict_names_the_random_mix_that_costs_the_same():
     assert "would get 0.600 for the same money, which is more." in said(0.5, 2.0, (-0.3, -0.4, -0.2))
     assert "random mix" not in said(0.8, 3.5, (0.0, -0.1, 0.1))
     assert "random mix" not in said(0.8, 3.0, (0.0, -0.1, 0.1), singles=((0.8, 3.0), (0.8, 3.0)))
+
+
+def test_the_random_mix_is_the_best_of_all_pairs():
+    # A third model at 2 USD: halfway from small to it is 0.575, halfway from it to large 0.775.
+    third = [(0.75, 2.0)]
+    assert "A random mix of small and third would get 0.575 for the same money." in said(
+        0.7, 1.5, (-0.1, -0.2, 0.0), others=third
+    )
+    assert "A random mix of third and large would get 0.775 for the same money, which" in said(
+        0.7, 2.5, (-0.1, -0.2, 0.0), others=third
+    )
+    # Below the line from small to large, it is in no mix.
+    assert "of small and large would get 0.700" in said(0.7, 2.5, (-0.1, -0.2, 0.0), others=[(0.45, 2.0)])
+    # The best of all on these queries, and for less: no coin is needed.
+    assert "Always third would get 0.900 for no more money, which is more." in said(
+        0.7, 2.5, (-0.1, -0.2, 0.0), others=[(0.9, 2.0), (0.5, 2.2)]
+    )
+    # A model of which nothing is known is in no mix.
+    assert "of small and large would get 0.700" in said(0.7, 2.5, (-0.1, -0.2, 0.0), others=[(math.nan, 2.0), (0.9, math.nan)])
 
 
 def test_unknown_costs_are_said_to_be_unknown():

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
@@ -19,7 +20,7 @@ from agentroute.router import Router
 if TYPE_CHECKING:
     from langchain_agentroute.demo import Answered
 
-_QUALITY_COUNTS = 0.01
+Floats = npt.NDArray[np.float64]
 _COST_COUNTS = 0.1
 
 __all__ = ["closing", "conclusion", "learned", "live_table", "opening", "question", "splits"]
@@ -65,14 +66,14 @@ def question(console: Console, number: int, given: Sequence[Answered]) -> None:
         console.print(Text.assemble("    ", f"“{one_line(one.text, 40)}” ", mark, (facts, "dim")), soft_wrap=True)
 
 
-def closing(console: Console, found: Evaluation) -> None:
+def closing(console: Console, found: Evaluation, test: OutcomeTable) -> None:
     """The table over the held-out part, and what it says about each policy."""
     console.print()
     console.print(evaluation_table(found, title=f"All {found.queries} held-out questions, from the log"))
     console.print()
     for row in found.rows:
         if row.name.startswith("routed"):
-            console.print(verdict(found, row.name), soft_wrap=True, markup=False)
+            console.print(verdict(found, row.name, test), soft_wrap=True, markup=False)
 
 
 def splits(console: Console, repeated: Sequence[Evaluation]) -> None:
@@ -83,45 +84,51 @@ def splits(console: Console, repeated: Sequence[Evaluation]) -> None:
         changes = np.array([found[name].cost.mean / found["best single"].cost.mean - 1 for found in repeated])
         console.print(
             f"  {name}: quality {gains.mean():+.3f} on average ({gains.min():+.3f} to {gains.max():+.3f}), "
-            f"cost {changes.mean():+.0%} ({changes.min():+.0%} to {changes.max():+.0%}): "
-            f"{conclusion(float(gains.mean()), float(changes.mean()))}.",
+            f"cost {changes.mean():+.0%} ({changes.min():+.0%} to {changes.max():+.0%}): {conclusion(gains, changes)}.",
             soft_wrap=True,
             markup=False,
         )
 
 
-def conclusion(gain: float, change: float) -> str:
-    """A mean gain in quality and a mean relative change of the cost, in words. A point of quality counts, and a tenth of cost."""
-    if gain >= _QUALITY_COUNTS:
-        return "better, and no dearer" if change <= 0 else "better, for more money"
-    if gain > -_QUALITY_COUNTS:
-        return "as good, for less money" if change <= -_COST_COUNTS else "routing gains little on this pool"
-    return "worse, for less money" if change < 0 else "routing loses on this pool"
+def conclusion(gains: Floats, changes: Floats) -> str:
+    """Gains in quality and relative changes of the cost over splits, in words: no more than all splits say.
+
+    The splits overlap, so that their spread is no interval: better or worse is only what every one of them is.
+    """
+    saves = float(changes.mean()) <= -_COST_COUNTS and bool((changes < 0).all())
+    if (gains > 0).all():
+        return "better on every split, and no dearer" if (changes <= 0).all() else "better on every split, for more money"
+    if (gains < 0).all():
+        return "worse on every split, for less money" if saves else "routing loses on this pool"
+    return f"quality within noise{', for less money' if saves else '; routing gains little on this pool'}"
 
 
-def live_table(console: Console, ladder: Ladder, pool: Sequence[str], asked: Sequence[Task], live: Sequence[Answered]) -> None:
-    """The same for the questions that were answered live; single models and oracle from their recorded rows."""
+def live_table(console: Console, ladder: Ladder, pool: Sequence[str], shown: Evaluation, live: Sequence[Answered]) -> None:
+    """The same for the questions that were answered just now; single models and oracle from their recorded rows.
+
+    The single models are those of the closing table, which the training part has chosen: the best one on so few questions
+    would be chosen in hindsight.
+    """
     rows: list[tuple[str, ...]] = []
-    recorded = {
-        model: np.array([_measures(ladder, model, task) for task in asked], dtype=np.float64).reshape(len(asked), 3)
-        for model in pool
-    }
-    best = max(pool, key=lambda model: recorded[model][:, 0].mean())
-    cheapest = min(pool, key=lambda model: recorded[model][:, 1].mean())
-    for label, model in (("cheapest", cheapest), ("best single", best)):
-        rows.append((f"{label}: {model} *", *_cells(recorded[model])))
+    asked = list({one.task.id: one.task for one in live}.values())
+    recorded = np.array([[_measures(ladder, model, task) for model in ladder.table.models] for task in asked], dtype=np.float64)
+    for label, model in (("cheapest", shown.cheapest), ("best single", shown.best_single)):
+        rows.append((f"{label}: {model} *", *_cells(recorded[:, ladder.table.models.index(model)])))
     for policy in dict.fromkeys(one.policy for one in live):
-        own = [(one.score, one.cost, one.latency) for one in live if one.policy == policy]
-        rows.append((policy, *_cells(np.array(own, dtype=np.float64))))
-    stacked = np.stack([recorded[model] for model in pool], axis=1)
+        own = [one for one in live if one.policy == policy]
+        measured = np.array([(one.score, one.cost, one.latency) for one in own], dtype=np.float64)
+        rows.append((f"{policy} *" if any(one.recorded for one in own) else policy, *_cells(measured)))
     # The best answer, and the cheapest of those: by falling score, then by rising cost.
-    pick = np.lexsort((stacked[:, :, 1], -stacked[:, :, 0]), axis=1)[:, 0]
-    rows.append(("oracle *", *_cells(stacked[np.arange(len(asked)), pick])))
+    among = recorded[:, [ladder.table.models.index(model) for model in pool]]
+    pick = np.lexsort((among[:, :, 1], -among[:, :, 0]), axis=1)[:, 0]
+    rows.append(("oracle *", *_cells(among[np.arange(len(asked)), pick])))
     columns = ("± half of the 95 % interval", "quality", "USD per 1,000", "seconds")
+    calls = {(one.task.id, one.model): not one.recorded for one in live}
     console.print()
-    console.print(table_of(f"The {len(asked)} questions answered just now", columns, rows, first=31))
+    title = f"The {len(asked)} questions answered just now: {sum(calls.values())} of {len(calls)} calls were live"
+    console.print(table_of(title, columns, rows, first=31))
     console.print(
-        "* recorded answers to the same questions; their seconds are processor seconds, the live ones are this machine's clock."
+        "* holds recorded answers to the same questions: their seconds are processor seconds, live ones are of this machine's clock."
     )
 
 
@@ -132,7 +139,7 @@ def _measures(ladder: Ladder, model: str, task: Task) -> tuple[float, float, flo
     return float(quality), float(cost), float(latency)
 
 
-def _cells(measures: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> tuple[str, str, str]:
+def _cells(measures: Floats) -> tuple[str, str, str]:
     quality, cost, latency = bootstrap(measures * np.array([1.0, 1e3, 1.0]))
     return _cell(quality, 3), _cell(cost, 4), _cell(latency, 2)
 

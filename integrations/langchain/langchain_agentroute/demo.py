@@ -81,11 +81,11 @@ def demo(*, size: Size = "default", questions: int = 14, seed: int = 0, log: Pat
         routers = {name: _with_policy(router, policy) for name, policy in policies.items()}
         live = _answer_all(console, asked, routers, candidates, queued)
         shown = evaluate(router, test, policies=policies, reference=train)
-        report.closing(console, shown)
+        report.closing(console, shown, test)
         with _progress(console) as bar:
             others = over_splits(pool_of(entries), table, range(seed + 1, seed + 1 + _MORE_SPLITS), bar)
         report.splits(console, [shown, *others])
-        report.live_table(console, ladder, pool, asked, live)
+        report.live_table(console, ladder, pool, shown, live)
         if log is not None:
             queued.flush(5.0)
             console.print(f"\nThe live outcomes are in {log}: see `agentroute log {log}`.", soft_wrap=True, markup=False)

@@ -106,6 +106,10 @@ def test_the_whole_demo_with_recorded_answers(capsys, tmp_path):
     assert "against always" in held_out
     assert "Over 6 random splits" in held_out
     assert "(recorded)" in out
+    assert "calls were live" in live.split("\n", 1)[0]
+    assert live.startswith(": 0 of ")
+    assert "routed, thrifty *" in live
+    assert "routed, generous *" in live
     with SqliteOutcomeLog(tmp_path / "live.sqlite") as log:
         assert len(log) == 0
 
@@ -144,18 +148,56 @@ def test_two_policies_with_one_choice_share_one_call(ladder, no_servers, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("gain", "change", "says"),
+    ("gains", "changes", "says"),
     [
-        (0.02, -0.05, "better, and no dearer"),
-        (0.02, 0.05, "better, for more money"),
-        (0.005, -0.2, "as good, for less money"),
-        (-0.005, -0.08, "routing gains little on this pool"),
-        (-0.02, -0.2, "worse, for less money"),
-        (-0.02, 0.1, "routing loses on this pool"),
+        ((0.01, 0.03), (-0.08, -0.02), "better on every split, and no dearer"),
+        ((0.01, 0.03), (-0.3, 0.01), "better on every split, for more money"),
+        # A good mean of which one split knows nothing.
+        ((0.05, 0.0), (-0.3, -0.2), "quality within noise, for less money"),
+        ((0.05, -0.001), (-0.08, -0.05), "quality within noise; routing gains little on this pool"),
+        ((-0.05, 0.001), (-0.9, 0.1), "quality within noise; routing gains little on this pool"),
+        ((-0.01, -0.03), (-0.3, -0.2), "worse on every split, for less money"),
+        ((-0.01, -0.03), (-0.3, 0.1), "routing loses on this pool"),
     ],
 )
-def test_the_conclusion_says_when_routing_gains_little(gain, change, says):
-    assert report.conclusion(gain, change) == says
+def test_the_conclusion_says_no_more_than_every_split(gains, changes, says):
+    assert report.conclusion(np.array(gains), np.array(changes)) == says
+
+
+def answered(task, policy, model, *, score, recorded):
+    facts = {"why": "", "text": "", "tokens": (1, 1), "cost": 0.5, "latency": 1.0}
+    return demo_module.Answered(task=task, policy=policy, model=model, score=score, recorded=recorded, **facts)
+
+
+def test_the_live_table_tells_live_from_recorded_and_chooses_nothing_in_hindsight(ladder):
+    small, middle, large = ladder.table.models
+    train, test = ladder.table.split(0.3, seed=0)
+    shown = evaluate(Router(ladder.table.models).fit(train), test, reference=train)
+    at = ladder.table.models.index
+    assert shown.best_single == large
+    # Questions that the best single model of the training part answered wrongly, and another one rightly.
+    hard = [q.id for q, row in zip(ladder.table.queries, ladder.table.quality, strict=True) if row[at(middle)] > row[at(large)]][
+        :3
+    ]
+    live = []
+    for task in (ladder.tasks[name] for name in hard):
+        live += [
+            answered(task, "routed, thrifty", small, score=1.0, recorded=False),
+            answered(task, "routed, generous", large, score=0.0, recorded=True),
+        ]
+    # Both policies share a live call.
+    live += [
+        answered(ladder.tasks[ladder.table.queries[0].id], policy, small, score=1.0, recorded=False)
+        for policy in ("routed, thrifty", "routed, generous")
+    ]
+    console = Console(width=120, file=io.StringIO())
+    report.live_table(console, ladder, ladder.table.models, shown, live)
+    out = console.file.getvalue()
+    assert "The 4 questions answered just now: 4 of 7 calls were live" in out
+    assert f"best single: {large} *" in out
+    assert "routed, generous *" in out
+    assert "routed, thrifty " in out
+    assert "routed, thrifty *" not in out
 
 
 def test_the_table_fits_a_plain_terminal(ladder):
