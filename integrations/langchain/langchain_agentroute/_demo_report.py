@@ -128,7 +128,7 @@ def live_table(console: Console, ladder: Ladder, pool: Sequence[str], shown: Eva
     title = f"The {len(asked)} questions answered just now: {sum(calls.values())} of {len(calls)} calls were live"
     console.print(table_of(title, columns, rows, first=31))
     console.print(
-        "* holds recorded answers to the same questions: their seconds are processor seconds, live ones are of this machine's clock."
+        "* holds recorded answers: their seconds are processor seconds; those of live answers are of this machine's clock."
     )
 
 
