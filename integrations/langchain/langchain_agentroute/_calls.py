@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
@@ -17,7 +17,7 @@ from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from agentroute.cascades import Answered, Attempt, Call, Flow, failover
+from agentroute.cascades import Answered, Attempt, Call, Flow, adrive, drive, failover
 from agentroute.errors import OutcomeDroppedWarning
 from agentroute.pool import ModelPool
 from agentroute.types import Outcome, Usage
@@ -26,10 +26,12 @@ from langchain_agentroute._candidates import Target
 from langchain_agentroute._deciding import Decided
 from langchain_agentroute._messages import RECORD
 from langchain_agentroute._record import billed, record_of, stamped, usage_of
-from langchain_agentroute._retry import is_control_flow, is_overflow, retryable
+from langchain_agentroute._retry import Mistake, is_control_flow, is_overflow, mistakes, retryable
 from langchain_agentroute._runs import Capture, Run
 
 __all__ = ["CHUNKS", "EVENTS", "Door", "Opened", "Prepare", "Request", "RoutedCall", "Watch", "with_handler"]
+
+A = TypeVar("A")
 
 Prepare: TypeAlias = Callable[[list[BaseMessage], BaseChatModel], list[BaseMessage]]
 """Rewrites a conversation for the candidate that is about to see it."""
@@ -151,10 +153,14 @@ class RoutedCall:
         decision = self.decided.decision
         order = [decision.model]
         if self.failover and decision.by != "forced":
-            ranking = decision.ranking
-            later = ranking if self.failover is True else [name for name in self.failover if name in ranking]
-            order += [name for name in later if name != decision.model and name in self.targets]
-        return failover(order, retryable=retryable, suitable=self._suitable)
+            later = decision.ranking
+            if self.failover is not True:
+                # The caller's own list: a router that ranks nobody but its choice has no say in it.
+                allow = self.decided.query.allow
+                later = tuple(name for name in self.failover if allow is None or name in allow)
+            order += [name for name in later if name in self.targets]
+        # Each but once: a second call of the same model is the candidate's own max_retries.
+        return failover(list(dict.fromkeys(order)), retryable=retryable, suitable=self._suitable)
 
     def _suitable(self, attempt: Attempt[Any], candidate: str) -> bool:
         """After an overflow only a model with a window known to be larger; after anything else any model."""
@@ -163,8 +169,24 @@ class RoutedCall:
         failed, other = self.pool.card(attempt.model).context_window, self.pool.card(candidate).context_window
         return failed is not None and other is not None and other > failed
 
+    def drive(self, call: Callable[[Call], Attempt[A]]) -> Answered[A]:
+        """Calls one model after the other until one answers. The caller's own mistakes come out as they are."""
+        try:
+            return drive(self.flow(), call)
+        except Mistake as mistake:
+            error = mistake.error
+        raise error
+
+    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> Answered[A]:
+        """As `drive`."""
+        try:
+            return await adrive(self.flow(), call)
+        except Mistake as mistake:
+            error = mistake.error
+        raise error
+
     def ready(self, step: Call) -> Ready:
-        """Binds tools or schema and prepares the messages. Its errors are mistakes to be seen, not to fail over."""
+        """Binds tools or schema and prepares the messages."""
         request = self.request
         target = self.targets[step.model]
         if request.binding is not None:
@@ -192,21 +214,24 @@ class RoutedCall:
 
     def invoke(self, step: Call) -> Attempt[Any]:
         """Calls the candidate and waits for the whole answer."""
-        ready = self.ready(step)
+        with mistakes():
+            ready = self.ready(step)
         with Watch(self, step, ready.capture) as watch:
             answer = ready.target.runnable.invoke(ready.messages, ready.config, **ready.kwargs)
         return watch.answered(answer)
 
     async def ainvoke(self, step: Call) -> Attempt[Any]:
         """As `invoke`."""
-        ready = self.ready(step)
+        with mistakes():
+            ready = self.ready(step)
         with Watch(self, step, ready.capture) as watch:
             answer = await ready.target.runnable.ainvoke(ready.messages, ready.config, **ready.kwargs)
         return watch.answered(answer)
 
     def open(self, step: Call, door: Door) -> Attempt[Opened]:
         """Opens the candidate's stream and waits for the first item that shows anything."""
-        ready = self.ready(step)
+        with mistakes():
+            ready = self.ready(step)
         with Watch(self, step, ready.capture) as watch:
             items: Iterator[Any]
             if door is EVENTS:
@@ -222,7 +247,8 @@ class RoutedCall:
 
     async def aopen(self, step: Call, door: Door) -> Attempt[Opened]:
         """As `open`."""
-        ready = self.ready(step)
+        with mistakes():
+            ready = self.ready(step)
         with Watch(self, step, ready.capture) as watch:
             items: AsyncIterator[Any]
             if door is EVENTS:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from langchain_core.messages import BaseMessage
 
-from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning, UnknownModelError
+from agentroute.errors import ConfigError, NoEligibleModelError, OutcomeDroppedWarning, RouterFailedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.types import Candidate, Decision, Paradigm, Query
 from langchain_agentroute._messages import conversation_model, prompt_tokens, query_of, tool_loop_model
@@ -30,7 +30,7 @@ _LOOKUP = Paradigm(when="pre-generation", what=(), how="lookup")
 class SupportsRoute(Protocol):
     """Anything that routes, such as `agentroute.router.Router`.
 
-    It may also have `embed(query) -> Query` (then the embedding is logged with the outcome), `pool` (then the candidates
+    It may also have `embed(query) -> Query` (then that embedding is logged with the outcome), `pool` (then the candidates
     must be exactly its models) and `default` (then that is the default).
     """
 
@@ -77,7 +77,9 @@ class Decider:
         sticky: Where a conversation keeps the model that it has.
         role: The agent role of every query.
         task: The task of every query.
-        embed_always: Whether queries that need no router are embedded too, for the outcome log.
+        logged: Whether outcomes are logged: then every query is embedded, also where no router asks for it, because without
+            an embedding nothing can be learned from an outcome. A router that does not embed leaves it to the core's
+            default embedder, which `Router.fit` takes too.
 
     Raises:
         UnknownModelError: `default` is no candidate.
@@ -93,7 +95,7 @@ class Decider:
         sticky: Sticky,
         role: str | None,
         task: str | None,
-        embed_always: bool,
+        logged: bool,
     ) -> None:
         self.pool = pool
         self._known = frozenset(pool.ids)
@@ -113,7 +115,7 @@ class Decider:
             self._embed = getattr(router, "embed", None)
             if self._route is None:
                 raise ConfigError(f"router={router!r} has no route(query) and cannot be called")
-        self._embed_always = embed_always and self._embed is not None
+        self._logged = logged
         # Counting tokens is dear; without a known window the count decides nothing.
         self._windows = any(card.context_window is not None for card in pool)
 
@@ -174,36 +176,58 @@ class Decider:
 
     def waits(self, fixed: Decision | None) -> bool:
         """Whether there is work for a worker thread: a router to ask, or an embedding to make."""
-        return fixed is None or self._embed_always
+        return fixed is None or self._logged
 
     def ask(self, query: Query, fixed: Decision | None) -> Decided:
-        """Asks the router; with a `fixed` decision, only for the embedding. A router that fails costs no answer.
+        """Asks the router; a `fixed` decision only gets the embedding for the log. What fails here costs no answer.
 
         Raises:
             NoEligibleModelError: No candidate may answer; that is a result and no failure.
         """
         started = time.perf_counter()
+        if fixed is not None:
+            query = self._embedded(query)
+            return Decided(query=query, decision=fixed, latency=time.perf_counter() - started)
         error: Exception | None = None
         try:
             if self._embed is not None:
                 query = self._embed(query)
-            decision = fixed if fixed is not None else self._asked(query)
+            decision = self._asked(query)
         except NoEligibleModelError:
             raise
         except Exception as caught:  # declared fallback point: a failing router never fails the call
             if is_control_flow(caught):
                 raise
             error = caught
-            decision = fixed or self.defaulted(query, f"the router failed ({type(caught).__name__})")
+            decision = self.defaulted(query, f"the router failed ({type(caught).__name__})")
             warnings.warn(
                 f"the router failed, so that {decision.model!r} answers: {type(caught).__name__}: {caught}",
                 RouterFailedWarning,
                 stacklevel=2,
             )
-        return Decided(query=query, decision=decision, error=error, latency=time.perf_counter() - started)
+        latency = time.perf_counter() - started
+        if self._embed is None:
+            query = self._embedded(query)
+        return Decided(query=query, decision=decision, error=error, latency=latency)
+
+    def _embedded(self, query: Query) -> Query:
+        """The query with an embedding for the log, where there is a log and the embedder works."""
+        if not self._logged:
+            return query
+        try:
+            return _embed_by_default(query) if self._embed is None else self._embed(query)
+        except Exception as error:  # declared fallback point: the log never fails the call
+            if is_control_flow(error):
+                raise
+            warnings.warn(
+                f"the outcome will be logged without an embedding: {type(error).__name__}: {error}",
+                OutcomeDroppedWarning,
+                stacklevel=3,
+            )
+            return query
 
     def _asked(self, query: Query) -> Decision:
-        assert self._route is not None  # noqa: S101  # ask() is called for a fixed decision otherwise
+        assert self._route is not None  # noqa: S101  # without a router the decision is fixed
         found = self._route(query)
         if isinstance(found, str):
             if found not in self._known:
@@ -234,6 +258,14 @@ class Decider:
     def _ranked(self, first: str | None, query: Query) -> tuple[Candidate, ...]:
         rest = [model for model in self.pool.ids if model != first and self._may(model, query)]
         return tuple(Candidate(model=model) for model in ([] if first is None else [first]) + rest)
+
+
+def _embed_by_default(query: Query) -> Query:
+    """The query with a vector of the core's default embedder, whose table is read at the first call."""
+    from agentroute.embedders import as_embedder
+
+    embedder = as_embedder(None)
+    return replace(query, embedding=embedder.embed([query.text])[0], fingerprint=embedder.fingerprint)
 
 
 def forced_model(value: Any, known: Mapping[str, Any]) -> str | None:

@@ -26,7 +26,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
-from agentroute.cascades import Answered, Call, adrive, drive
+from agentroute.cascades import Answered, Call
 from langchain_agentroute._bindings import BINDING, Binding, SchemaBinding, ToolBinding
 from langchain_agentroute._calls import CHUNKS, EVENTS, Door, Opened, Ready, Request, RoutedCall
 from langchain_agentroute._record import stamped
@@ -71,7 +71,7 @@ class DelegatingChatModel(BaseChatModel):
         request = self._request(input, config, stop, kwargs)
         with ChainRun(self, request.config, request.messages) as run:
             call = self._routing.decide(request, run)
-            return cast("AIMessage", self._finish(call, drive(call.flow(), call.invoke)))
+            return cast("AIMessage", self._finish(call, call.drive(call.invoke)))
 
     async def ainvoke(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None, **kwargs: Any
@@ -80,7 +80,7 @@ class DelegatingChatModel(BaseChatModel):
         request = self._request(input, config, stop, kwargs)
         async with AsyncChainRun(self, request.config, request.messages) as run:
             call = await self._routing.adecide(request, run)
-            return cast("AIMessage", self._finish(call, await adrive(call.flow(), call.ainvoke)))
+            return cast("AIMessage", self._finish(call, await call.adrive(call.ainvoke)))
 
     @staticmethod
     def _finish(call: RoutedCall, answered: Answered[Any]) -> Any:
@@ -228,7 +228,7 @@ class DelegatingChatModel(BaseChatModel):
         """The items of the candidate's stream, one of them with the record on it."""
         with ChainRun(self, request.config, request.messages) as run:
             call = self._routing.decide(request, run)
-            answered = drive(call.flow(), lambda step: call.open(step, door))
+            answered = call.drive(lambda step: call.open(step, door))
             opened: Opened = answered.answer
             passing = Passing(door, call.record(answered), opened, run)
             with opened.watch as watch:
@@ -248,7 +248,7 @@ class DelegatingChatModel(BaseChatModel):
             async def open_stream(step: Call) -> Any:
                 return await call.aopen(step, door)
 
-            answered = await adrive(call.flow(), open_stream)
+            answered = await call.adrive(open_stream)
             opened: Opened = answered.answer
             passing = Passing(door, call.record(answered), opened, run)
             with opened.watch as watch:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from langchain_core.exceptions import ContextOverflowError
 
 from agentroute.errors import AllModelsFailedError
 
-__all__ = ["is_control_flow", "is_overflow", "retryable"]
+__all__ = ["Mistake", "is_control_flow", "is_overflow", "mistakes", "retryable"]
 
 # Transport failures of the clients that LangChain's providers use (httpx, openai, anthropic, requests, aiohttp, gRPC),
 # known by name: none of these packages is a dependency of this one.
@@ -99,3 +100,23 @@ def _said(error: Any) -> set[str]:
         holders += [body, *([inner] if isinstance(inner, Mapping) else ())]
     found = (holder.get(name) for holder in holders for name in ("type", "code"))
     return {one for one in found if isinstance(one, str)}
+
+
+class Mistake(BaseException):
+    """Carries an error of the caller's own code (a tool that cannot be bound, `prepare_messages`) past the flow.
+
+    No other model may hide such an error, whatever its kind.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def mistakes() -> Iterator[None]:
+    """Marks every error within as a mistake, for `RoutedCall.drive` to raise."""
+    try:
+        yield
+    except Exception as error:
+        raise Mistake(error) from error

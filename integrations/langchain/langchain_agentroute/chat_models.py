@@ -148,7 +148,7 @@ class RoutedChatModel(DelegatingChatModel):
             sticky=self.sticky,
             role=self.role,
             task=self.task,
-            embed_always=self.outcome_log is not None,
+            logged=self.outcome_log is not None,
         )
         self._routing = Routing(
             targets=targets,

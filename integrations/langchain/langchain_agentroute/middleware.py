@@ -25,13 +25,14 @@ except ImportError as error:
     msg = "RoutingMiddleware needs LangChain's agents: pip install 'langchain-agentroute[agents]'"
     raise ImportError(msg, name="langchain.agents") from error
 
-from agentroute.cascades import Answered, Attempt, Call, adrive, drive
+from agentroute.cascades import Answered, Attempt, Call
 from agentroute.errors import ConfigError
 from agentroute.types import Decision, Query
 from langchain_agentroute._calls import Request, RoutedCall, Watch, with_handler
 from langchain_agentroute._candidates import Target
 from langchain_agentroute._deciding import Decided
 from langchain_agentroute._record import stamped
+from langchain_agentroute._retry import mistakes
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute.chat_models import RoutedChatModel, routing_of
 
@@ -113,12 +114,13 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
 
         def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            prepared = self._prepared(request, call, step, capture)
+            with mistakes():
+                prepared = self._prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = handler(prepared)
             return _attempt(step, watch, capture, response)
 
-        return _response(call, drive(call.flow(), attempt))
+        return _response(call, call.drive(attempt))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -134,12 +136,13 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
 
         async def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            prepared = self._prepared(request, call, step, capture)
+            with mistakes():
+                prepared = self._prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = await handler(prepared)
             return _attempt(step, watch, capture, response)
 
-        return _response(call, await adrive(call.flow(), attempt))
+        return _response(call, await call.adrive(attempt))
 
     def _asked(self, request: ModelRequest[Any]) -> tuple[Request, Query, Decision | None]:
         messages: list[BaseMessage] = list(request.messages)

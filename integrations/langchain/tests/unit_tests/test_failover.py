@@ -15,7 +15,7 @@ from langchain_core.exceptions import (
 from langgraph.errors import GraphInterrupt
 
 from agentroute.errors import AllModelsFailedError
-from agentroute.types import ModelCard
+from agentroute.types import Candidate, Decision, ModelCard, Paradigm
 from langchain_agentroute import RoutedChatModel, routing_decision
 from langchain_agentroute._retry import is_control_flow, retryable
 from langchain_agentroute.testing import ScriptedChatModel
@@ -246,6 +246,29 @@ def test_declared_order():
     assert [one["model"] for one in routing_decision(message)["attempts"]] == ["a", "c", "d"]
 
 
+@pytest.mark.parametrize("way", WAYS)
+async def test_declared_order_overrules_a_router_that_ranks_only_its_choice(way, collect):
+    def only(_):
+        paradigm = Paradigm(when="pre-generation", what=("text",), how="rule")
+        return Decision(model="a", candidates=(Candidate(model="a"),), reason="", paradigm=paradigm)
+
+    models = {name: ScriptedChatModel(model_name=name, replies=[TimeoutError()]) for name in "abc"}
+    models["d"] = ScriptedChatModel(model_name="d")
+    model = RoutedChatModel(models=models, router=only, failover=["c", "a", "c", "d"])
+    assert [one["model"] for one in routing_decision(await collect(way, model, "x"))["attempts"]] == ["a", "c", "d"]
+
+
+def test_declared_order_passes_over_who_may_not_answer():
+    models = {
+        "a": ScriptedChatModel(replies=[TimeoutError()]),
+        "toolless": ScriptedChatModel(profile={"tool_calling": False}),
+        "c": ScriptedChatModel(),
+    }
+    model = RoutedChatModel(models=models, failover=["toolless", "c"])
+    message = model.bind_tools([{"name": "t", "description": "", "parameters": {}}]).invoke("x")
+    assert [one["model"] for one in routing_decision(message)["attempts"]] == ["a", "c"]
+
+
 def window(size):
     return ScriptedChatModel(model_name=str(size), profile={"max_input_tokens": size} if size else {})
 
@@ -280,6 +303,53 @@ def test_binding_error_is_no_reason_to_fail_over():
     with pytest.raises(NotImplementedError, match="no tools here"):
         model.bind_tools([{"name": "t", "description": "", "parameters": {}}]).invoke("x")
     assert not backup.asked
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("failed_before", [False, True])
+async def test_errors_of_prepare_messages_reach_the_caller_as_they_are(way, failed_before, collect, recorder):
+    """Also those that look like a model's, and also after a model's own."""
+    cause = KeyError("why")
+    error = ConnectionError("the summary's service is gone")
+    error.__cause__ = cause
+    prepared = []
+
+    def prepare(messages, candidate):
+        prepared.append(candidate.model_name)
+        if failed_before and candidate.model_name == "first":
+            return messages
+        raise error
+
+    first = ScriptedChatModel(model_name="first", replies=[TimeoutError()])
+    model, backup = pair(first, prepare_messages=prepare)
+    with pytest.raises(ConnectionError) as raised:
+        await collect(way, model, "x", {"callbacks": [recorder]})
+    assert raised.value is error
+    assert error.__cause__ is cause
+    assert error.__context__ is None
+    assert prepared == (["first", "backup"] if failed_before else ["first"])
+    assert not backup.asked
+    recorder.tree()
+    assert recorder.runs[0]["error"] is error
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("failed_before", [False, True])
+async def test_errors_of_binding_reach_the_caller_as_they_are(way, failed_before, collect):
+    error = TimeoutError("the schema's registry is slow")
+
+    class Toolless(ScriptedChatModel):
+        def bind_tools(self, tools, **kwargs):
+            raise error
+
+    models = {"b": Toolless(), "c": ScriptedChatModel()}
+    if failed_before:
+        models = {"a": ScriptedChatModel(replies=[ConnectionError()]), **models}
+    bound = RoutedChatModel(models=models).bind_tools([{"name": "t", "description": "", "parameters": {}}])
+    with pytest.raises(TimeoutError) as raised:
+        await collect(way, bound.bound, "x", **bound.kwargs)
+    assert raised.value is error
+    assert not models["c"].asked
 
 
 def test_control_flow_is_known_by_name():

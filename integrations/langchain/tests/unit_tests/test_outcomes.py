@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning
 from agentroute.outcomes import MemoryOutcomeLog, QueuedOutcomeLog, SqliteOutcomeLog
+from agentroute.router import Router
 from agentroute.types import Candidate, Decision, Fingerprint, ModelCard, Paradigm, Price, Query
 from langchain_agentroute import RoutedChatModel, routing_decision
 from langchain_agentroute.testing import ScriptedChatModel
@@ -220,6 +221,59 @@ def test_forced_calls_are_embedded_for_the_log(logged, log):
     (outcome,) = outcomes(logged, log)
     assert outcome.query.embedding is not None
     assert outcome.propensity == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_embedding_that_fails_only_for_the_log_is_no_fallback(way, small, large, log, collect):
+    router = EmbeddingRouter()
+    router.embed = lambda _: 1 / 0
+    logged = RoutedChatModel(models=[small, large], router=router, outcome_log=log)
+    with pytest.warns(OutcomeDroppedWarning, match="without an embedding: ZeroDivisionError"):
+        message = await collect(way, logged, "x", model="large")
+    record = routing_decision(message)
+    assert (record["answered_by"], record["by"], record["fallback"]) == ("large", "forced", False)
+    (outcome,) = outcomes(logged, log)
+    logged.outcome_log.close()
+    assert outcome.query.embedding is None
+
+
+class TestRoutersThatDoNotEmbed:
+    """Without an embedding nothing could be learned from their outcomes, and the log keeps no texts by default."""
+
+    @pytest.mark.parametrize("router", [None, lambda query: "small" if "sum" in query.text else "large"])
+    def test_a_router_can_be_fitted_from_their_log(self, router, small, large, tmp_path):
+        with SqliteOutcomeLog(tmp_path / "plain.db") as log:
+            model = RoutedChatModel(models=[small, large], router=router, outcome_log=log)
+            for n in range(40):
+                topic, best = ("the sum of numbers", "small") if n % 5 else ("a poem about love", "large")
+                answer = model.invoke(f"{topic} {n}", **({} if router else {"model": best}))
+                model.record_feedback(answer, 1.0)
+            assert len(outcomes(model, log)) == 40
+            model.outcome_log.close()
+            fitted = Router(["small", "large"]).fit(log)
+        assert fitted.fitted
+        decision = fitted.route("the sum of numbers 7")
+        assert decision.by == "policy"
+        # The vectors that were logged are those that the router makes of the same words.
+        (nearest, *_) = fitted.explain("the sum of numbers 7").neighbours
+        assert nearest.similarity == pytest.approx(1, abs=1e-3)
+
+    async def test_embedder_that_fails_costs_no_answer(self, small, log, monkeypatch):
+        def broken(_):
+            raise OSError("no table")
+
+        monkeypatch.setattr("agentroute.embedders.as_embedder", broken)
+        model = RoutedChatModel(models=[small], router=lambda _: "small", outcome_log=log)
+        with pytest.warns(OutcomeDroppedWarning, match="without an embedding: OSError: no table"):
+            record = routing_decision(await model.ainvoke("x"))
+        assert (record["by"], record["fallback"]) == ("policy", False)
+        (outcome,) = outcomes(model, log)
+        model.outcome_log.close()
+        assert outcome.query.embedding is None
+
+    def test_nothing_is_embedded_without_a_log(self, small, monkeypatch):
+        monkeypatch.setattr("agentroute.embedders.as_embedder", lambda _: 1 / 0)
+        assert RoutedChatModel(models=[small], router=lambda _: "small").invoke("x").text.startswith("[small]")
 
 
 def test_without_a_log_forced_calls_are_not_embedded(small, large):
