@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agentroute.collection._answerers import Answer, Answerer
 from agentroute.collection._tasks import Task
@@ -89,13 +90,13 @@ def collect(
         What was done. All models are asked a task before the next task, so that a partial log is balanced.
 
     Raises:
-        ConfigError: There is no model.
+        ConfigError: There is no model, or the log knows another question or verifier under the id of a task.
         StorageError: The log cannot be written.
     """
     if not models:
         raise ConfigError("give at least one model to collect from")
     todo = list(tasks)
-    done = {(outcome.query.key(), outcome.model) for outcome in log if outcome.error is None and outcome.quality is not None}
+    done = _answered(todo, log)
     pairs = [(task, model) for task in todo for model in models]
     open_pairs = [(task, model) for task, model in pairs if (task.id, model) not in done]
     skipped = len(pairs) - len(open_pairs)
@@ -115,6 +116,32 @@ def collect(
             on_progress(skipped + answered + failed, len(pairs), outcome)
     given_up = tuple(model for model, count in in_a_row.items() if count >= _GIVE_UP_AFTER)
     return CollectReport(answered=answered, failed=failed, skipped=skipped, given_up=given_up)
+
+
+def _answered(tasks: Iterable[Task], log: OutcomeLog) -> set[tuple[str, str]]:
+    """Pairs of task id and model that the log holds with an answer, once it is sure that these are the same tasks."""
+    known = {task.id: task for task in tasks}
+    done = set()
+    for outcome in log:
+        key = outcome.query.key()
+        if key in known and (changed := _changed(known[key], outcome)):
+            raise ConfigError(f"the log holds the task {key!r} with another {changed}: give the task a new id, or collect anew")
+        if outcome.error is None and outcome.quality is not None:
+            done.add((key, outcome.model))
+    return done
+
+
+def _changed(task: Task, outcome: Outcome) -> str | None:
+    """What of the task is not as it was logged, so far as the log knows it: a log without prompts cannot tell."""
+    if outcome.query.text and outcome.query.text != task.prompt:
+        return "prompt"
+    verifier = outcome.metadata.get("verifier")
+    return "verifier" if verifier is not None and _canonical(verifier) != _canonical(task.verifier) else None
+
+
+def _canonical(verifier: Mapping[str, Any]) -> str:
+    """The verifier as text, the same before and after it was stored."""
+    return json.dumps(verifier, sort_keys=True, default=repr)
 
 
 def _call(task: Task, model: str, answerer: Answerer, price: Price | None) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def read_tasks(path: Path | str, /) -> list[Task]:
                     if task.id in tasks:
                         raise ConfigError(f"{path}:{number}: a second task is called {task.id!r}")
                     tasks[task.id] = task
-        except (UnicodeDecodeError, EOFError) as error:
+        except (UnicodeDecodeError, EOFError, zlib.error) as error:
             raise ConfigError(f"{path}: not a file of JSON lines ({error})") from error
     if not tasks:
         raise ConfigError(f"{path} holds no task")

@@ -17,6 +17,7 @@ verifier gives 1.0 (right) or 0.0 (wrong); none of them raises on a strange answ
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def _plain(text: str, *, case: bool = False) -> str:
 
 def _accepted(spec: Mapping[str, Any]) -> list[str]:
     expected = spec["expected"]
-    return [expected] if isinstance(expected, str) else [str(one) for one in expected]
+    return [expected] if isinstance(expected, str) else list(expected)
 
 
 def _number(answer: str, spec: Mapping[str, Any]) -> bool:
@@ -45,9 +46,14 @@ def _number(answer: str, spec: Mapping[str, Any]) -> bool:
     return bool(found) and float(found[-1].replace(",", "")) == float(spec["expected"])
 
 
+def _says(answer: str, expected: str, *, case: bool = False) -> bool:
+    plain = _plain(expected, case=case)
+    # What is expected may be nothing but marks, which an empty answer has not said.
+    return _plain(answer, case=case) == plain if plain else answer.strip() == expected.strip()
+
+
 def _exact(answer: str, spec: Mapping[str, Any]) -> bool:
-    case = bool(spec.get("case"))
-    return _plain(answer, case=case) in {_plain(one, case=case) for one in _accepted(spec)}
+    return any(_says(answer, one, case=bool(spec.get("case"))) for one in _accepted(spec))
 
 
 def _named(options: Sequence[str], answer: str) -> list[str]:
@@ -57,7 +63,7 @@ def _named(options: Sequence[str], answer: str) -> list[str]:
 
 def _choice(answer: str, spec: Mapping[str, Any]) -> bool:
     named = _named(spec["options"], answer)
-    return bool(named) and named[0] == str(spec["expected"]).casefold()
+    return bool(named) and named[0] == spec["expected"].casefold()
 
 
 def _contains(answer: str, spec: Mapping[str, Any]) -> bool:
@@ -65,7 +71,8 @@ def _contains(answer: str, spec: Mapping[str, Any]) -> bool:
 
 
 def _lines(answer: str, spec: Mapping[str, Any]) -> bool:
-    return [_plain(one) for one in answer.splitlines() if one.strip()] == [_plain(one) for one in _accepted(spec)]
+    said, expected = [one for one in answer.splitlines() if one.strip()], _accepted(spec)
+    return len(said) == len(expected) and all(map(_says, said, expected))
 
 
 def _json(answer: str, spec: Mapping[str, Any]) -> bool:
@@ -74,9 +81,18 @@ def _json(answer: str, spec: Mapping[str, Any]) -> bool:
         return False
     try:
         value, _ = json.JSONDecoder().raw_decode(answer[start:])
+        return _same(value, spec["expected"])
     except (ValueError, RecursionError):
         return False
-    return bool(value == spec["expected"])
+
+
+def _same(value: Any, expected: Any) -> bool:
+    """Equality of JSON values, in which true is not 1; 1 and 1.0 are the same number."""
+    if isinstance(value, dict) and isinstance(expected, dict):
+        return value.keys() == expected.keys() and all(_same(value[key], expected[key]) for key in expected)
+    if isinstance(value, list) and isinstance(expected, list):
+        return len(value) == len(expected) and all(map(_same, value, expected))
+    return isinstance(value, bool) is isinstance(expected, bool) and bool(value == expected)
 
 
 def _python(answer: str, spec: Mapping[str, Any]) -> bool:
@@ -105,24 +121,59 @@ _NEEDS: dict[str, dict[str, tuple[type, ...]]] = {
     "json": {"expected": (dict,)},
     "python": {"tests": (list,)},
 }
+_MOST_SECONDS = 3600.0
+_SHOWN = 80
 
 
 def check_verifier(verifier: Mapping[str, Any], /) -> None:
     """Checks that a verifier is complete, before any model is asked.
 
     Raises:
-        ConfigError: The kind is unknown, or a field that it needs is missing or of the wrong type.
+        ConfigError: The kind is unknown, or a field that it needs is missing, of the wrong type or out of range.
     """
     if not isinstance(verifier, Mapping):
         raise ConfigError(f"a verifier is a mapping with a kind, not {verifier!r}")
     kind = verifier.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(f"unknown verifier kind {kind!r}: use one of {', '.join(_KINDS)}")
-    for name, types in _NEEDS[str(kind)].items():
+    for name, types in _NEEDS[kind].items():
         if name not in verifier:
             raise ConfigError(f"the {kind!r} verifier needs the field {name!r}")
-        if not isinstance(verifier[name], types):
-            raise ConfigError(f"the {kind!r} verifier's {name}={verifier[name]!r} is not a {types[0].__name__}")
+        value = verifier[name]
+        if not isinstance(value, types) or isinstance(value, bool):
+            raise ConfigError(f"the {kind!r} verifier's {name}={_shown(value)} is not a {types[0].__name__}")
+        if isinstance(value, str | list) and not (value and all(isinstance(one, str) and one for one in value)):
+            raise ConfigError(f"the {kind!r} verifier's {name}={_shown(value)} must be strings, none of them empty")
+    _check_ranges(kind, verifier)
+
+
+def _check_ranges(kind: str, verifier: Mapping[str, Any]) -> None:
+    """What the type alone does not say."""
+    if kind == "number" and not _finite(verifier["expected"]):
+        raise ConfigError(f"the 'number' verifier's expected={_shown(verifier['expected'])} is not a finite number")
+    if kind == "choice" and verifier["expected"].casefold() not in {one.casefold() for one in verifier["options"]}:
+        raise ConfigError(f"the 'choice' verifier's expected={_shown(verifier['expected'])} is none of its options")
+    if kind == "python" and "timeout" in verifier:
+        timeout = verifier["timeout"]
+        numeric = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+        if not (numeric and _finite(timeout) and 0.0 < timeout <= _MOST_SECONDS):
+            raise ConfigError(f"the 'python' verifier's timeout={_shown(timeout)} is not in (0, {_MOST_SECONDS:g}] seconds")
+
+
+def _finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer that no float holds
+        return False
+
+
+def _shown(value: object) -> str:
+    """The value for one line of an error."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "(a number of thousands of digits)"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def verify(answer: str, verifier: Mapping[str, Any]) -> float:

@@ -1,5 +1,7 @@
 """Collecting: what is logged, what a second run does, and what a failing model costs."""
 
+from dataclasses import replace
+
 import pytest
 
 from agentroute.collection import Answer, Task, collect
@@ -103,6 +105,33 @@ def test_a_dead_model_is_given_up_and_the_others_go_on():
     gone, alive = Fixed(dead), Fixed(lambda prompt: prompt)
     report = collect(tasks, {"gone": gone, "alive": alive}, MemoryOutcomeLog())
     assert (report.answered, report.failed, report.given_up) == (9, 5, ("gone",))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"prompt": "1 plus 1?"}, "'t1' with another prompt"),
+        ({"verifier": {"kind": "number", "expected": 3}}, "'t1' with another verifier"),
+        ({"verifier": {"kind": "exact", "expected": "2"}}, "'t1' with another verifier"),
+    ],
+)
+def test_a_task_that_changed_under_its_id_is_refused_before_any_call(tmp_path, change, says):
+    model = Fixed(right)
+    with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=True) as log:
+        collect(TASKS[:2], {"m": model}, log)
+        changed = [TASKS[0], replace(TASKS[1], **change), *TASKS[2:]]
+        with pytest.raises(ConfigError, match=says):
+            collect(changed, {"m": model, "n": model}, log)
+        assert len(model.asked) == 2
+        assert collect(TASKS, {"m": model}, log).skipped == 2
+
+
+def test_a_task_made_in_python_is_the_same_after_it_was_stored(tmp_path):
+    task = Task(id="a", prompt="?", verifier={"kind": "json", "expected": {"n": (1, 2)}})
+    for _ in range(2):
+        with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=True) as log:
+            report = collect([task], {"m": Fixed(lambda _: "")}, log)
+    assert report.skipped == 1
 
 
 def test_no_model_is_an_error():

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 
 import pytest
 
@@ -40,6 +41,9 @@ def test_reads_plain_and_gzipped(tmp_path):
         ({**GOOD, "max_tokens": 0}, "max_tokens must be"),
         ({**GOOD, "max_tokens": True}, "max_tokens must be"),
         ({**GOOD, "verifier": {"kind": "x"}}, "unknown verifier kind"),
+        ({**GOOD, "verifier": {"kind": "choice", "options": ["a", 2], "expected": "a"}}, "options=.* must be strings"),
+        ({**GOOD, "verifier": {"kind": "python", "tests": ["assert f()"], "timeout": 0}}, "timeout=0 is not in"),
+        ({**GOOD, "verifier": {"kind": "number", "expected": math.inf}}, "expected=inf is not a finite number"),
         ({**GOOD}, "a second task is called 'a'"),
     ],
 )
@@ -54,7 +58,11 @@ def test_files_that_are_no_task_files(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(json.dumps(GOOD).encode())[:-9])
     (tmp_path / "empty").write_text("\n")
-    for name, says in (("binary", "not a file of JSON lines"), ("cut.gz", "not a file of JSON lines"), ("empty", "no task")):
+    packed = bytearray(gzip.compress(json.dumps(GOOD).encode()))
+    packed[10:14] = b"\xff\xff\xff\xff"
+    (tmp_path / "flipped.jsonl.gz").write_bytes(packed)
+    broken = "not a file of JSON lines"
+    for name, says in (("binary", broken), ("cut.gz", broken), ("flipped.jsonl.gz", broken), ("empty", "no task")):
         with pytest.raises(ConfigError, match=says):
             read_tasks(tmp_path / name)
     with pytest.raises(FileNotFoundError):
