@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
@@ -29,6 +29,9 @@ from langchain_agentroute._record import billed, record_of, stamped, usage_of
 from langchain_agentroute._retry import Mistake, is_control_flow, is_overflow, mistakes, retryable
 from langchain_agentroute._runs import Capture, Run
 
+if TYPE_CHECKING:
+    from langchain_agentroute._routing import Routing
+
 __all__ = ["CHUNKS", "EVENTS", "Door", "Opened", "Prepare", "Request", "RoutedCall", "Watch", "with_handler"]
 
 A = TypeVar("A")
@@ -42,6 +45,7 @@ class Request:
     """What a caller asks of a routed model.
 
     Attributes:
+        routing: What decides about it, from beginning to end, whatever is assigned to the model meanwhile.
         messages: The conversation.
         kwargs: Arguments for the candidate's call.
         binding: Tools or a schema, to be bound by the candidate.
@@ -50,6 +54,7 @@ class Request:
         config: LangChain's configuration of the call.
     """
 
+    routing: Routing
     messages: list[BaseMessage]
     kwargs: dict[str, Any]
     binding: Binding | None

@@ -70,7 +70,7 @@ class DelegatingChatModel(BaseChatModel):
         """Routes one call and waits for the answer."""
         request = self._request(input, config, stop, kwargs)
         with ChainRun(self, request.config, request.messages) as run:
-            call = self._routing.decide(request, run)
+            call = request.routing.decide(request, run)
             return cast("AIMessage", self._finish(call, call.drive(call.invoke)))
 
     async def ainvoke(
@@ -79,7 +79,7 @@ class DelegatingChatModel(BaseChatModel):
         """As `invoke`. The router works on a worker thread."""
         request = self._request(input, config, stop, kwargs)
         async with AsyncChainRun(self, request.config, request.messages) as run:
-            call = await self._routing.adecide(request, run)
+            call = await request.routing.adecide(request, run)
             return cast("AIMessage", self._finish(call, await call.adrive(call.ainvoke)))
 
     @staticmethod
@@ -227,7 +227,7 @@ class DelegatingChatModel(BaseChatModel):
     def _items(self, request: Request, door: Door) -> Iterator[Any]:
         """The items of the candidate's stream, one of them with the record on it."""
         with ChainRun(self, request.config, request.messages) as run:
-            call = self._routing.decide(request, run)
+            call = request.routing.decide(request, run)
             answered = call.drive(lambda step: call.open(step, door))
             opened: Opened = answered.answer
             passing = Passing(door, call.record(answered), opened, run)
@@ -243,7 +243,7 @@ class DelegatingChatModel(BaseChatModel):
     async def _aitems(self, request: Request, door: Door) -> AsyncGenerator[Any]:
         """As `_items`."""
         async with AsyncChainRun(self, request.config, request.messages) as run:
-            call = await self._routing.adecide(request, run)
+            call = await request.routing.adecide(request, run)
 
             async def open_stream(step: Call) -> Any:
                 return await call.aopen(step, door)

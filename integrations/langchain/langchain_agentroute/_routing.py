@@ -51,7 +51,7 @@ class Routing:
             needs |= binding.needs
         if kwargs.get("tools"):
             needs |= {"tools"}
-        return Request(messages=messages, kwargs=kwargs, binding=binding, forced=forced, needs=needs, config=config)
+        return Request(routing=self, messages=messages, kwargs=kwargs, binding=binding, forced=forced, needs=needs, config=config)
 
     def before_router(self, request: Request, kept: str | None = None) -> tuple[Query, Decision | None]:
         """The query, and the decision where it needs no router. `kept` is the model that the caller would rather keep.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +29,34 @@ from langchain_agentroute._runs import FORCED, Run
 __all__ = ["RoutedChatModel"]
 
 _VERSION = metadata.version("langchain-agentroute")
+# What routing is made of: when one of these is assigned, it is made anew.
+_SETTINGS = (
+    "models",
+    "router",
+    "default",
+    "outcome_log",
+    "failover",
+    "sticky",
+    "prepare_messages",
+    "role",
+    "task",
+    "cards",
+)
+
+
+def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses a misspelt argument. Other unknown ones pass: LangChain's tools hand `temperature` and the like to any model."""
+    for name in given:
+        close = [] if name in known else get_close_matches(name, _SETTINGS, n=1, cutoff=0.75)
+        if close:
+            raise ConfigError(f"a routed model has no argument {name!r}: did you mean {close[0]!r}?")
+
+
+def _check_log(log: Any) -> None:
+    if isinstance(log, (str, os.PathLike)):
+        raise ConfigError(f"outcome_log={log!r} is a path: open it, outcome_log=SqliteOutcomeLog({os.fspath(log)!r})")
+    if log is not None and not callable(getattr(log, "append", None)):
+        raise ConfigError(f"outcome_log={log!r} has no append(outcome): pass a log such as SqliteOutcomeLog(path)")
 
 
 def routing_of(model: RoutedChatModel) -> Routing:
@@ -50,6 +80,12 @@ class RoutedChatModel(DelegatingChatModel):
     A call names its model with `model="small"` or `config={"configurable": {"agentroute_model": "small"}}`; then neither the
     router nor failover has a say. Cache, rate limit and provider settings belong on the candidates.
 
+    Arguments can be assigned later, checked as at first: after a `fit`, `model.router = router` swaps the new router in. Calls
+    under way end as they began; `model_copy(update={"router": router})` leaves this model as it is.
+
+    Outcomes are logged by the public methods (`invoke`, `stream`, `batch` and so on). A wrapper of somebody else that calls the
+    private `_generate` or `_stream` gets a routed answer, but without a record, failover or a logged outcome.
+
     Args:
         models: The candidates, by name, or a sequence of chat models that know their own names. `.bind(...)` and
             `.with_config(...)` around them are kept.
@@ -57,7 +93,8 @@ class RoutedChatModel(DelegatingChatModel):
             model's name or a whole decision. `None` = always the default.
         default: Who answers when the router does not know or fails; `None` = the router's default, else the first model.
         outcome_log: Where the outcome of every call goes, without delaying it. It is wrapped in a queue, which then
-            stands here: `model.outcome_log.flush(1.0)` waits for the queue.
+            stands here: `model.outcome_log.flush(1.0)` waits for the queue. Queries that the router does not embed are
+            embedded with the core's default embedder, so that a router can be fitted from the log.
         failover: After a failure that another model may help with (no connection, rate limit, server error; an overflow, if
             a larger window is known), and before the first token: `True` = go on to the router's next candidates, a sequence
             of names = to these, `False` = do not.
@@ -85,8 +122,9 @@ class RoutedChatModel(DelegatingChatModel):
     cards: SkipValidation[Cards | None] = Field(default=None, exclude=True, repr=False)
 
     if not TYPE_CHECKING:
-        # Type checkers make a better signature from the fields.
+        # Type checkers make a better signature from the fields, and would let anything be assigned.
         def __init__(self, **kwargs: Any) -> None:
+            _check_names(kwargs, type(self).model_fields)
             try:
                 super().__init__(**kwargs)
             except ValidationError as error:
@@ -96,6 +134,32 @@ class RoutedChatModel(DelegatingChatModel):
                     if isinstance(ours, AgentRouteError):
                         raise ours from None
                 raise
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name in _SETTINGS:
+                self._adopt({name: value})
+            else:
+                super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but that the routing arguments in `update` are checked and take effect."""
+        changes = dict(update or {})
+        ours = {name: changes.pop(name) for name in _SETTINGS if name in changes}
+        copied = super().model_copy(update=changes, deep=deep)
+        if ours:
+            copied._adopt(ours)  # noqa: SLF001  # it is one of these
+        return copied
+
+    def _adopt(self, changes: dict[str, Any]) -> None:
+        """Takes other settings: all of them or, when one is wrong, none."""
+        made = RoutedChatModel(**{name: getattr(self, name) for name in _SETTINGS} | changes)
+        if "models" in changes and self.profile == shared_profile(self._named.values()):
+            # It was theirs, not one of the caller's own.
+            self.profile = made.profile
+        for name in changes:
+            super().__setattr__(name, getattr(made, name))
+        # Every call reads this once, so that none sees half a change.
+        self._routing = made._routing
 
     @classmethod
     def from_router(
@@ -130,11 +194,7 @@ class RoutedChatModel(DelegatingChatModel):
             raise ConfigError("a routed model has no cache of its own: set cache= on the candidates")
         if self.rate_limiter is not None:
             raise ConfigError("a routed model has no rate limiter of its own: set rate_limiter= on the candidates")
-        if self.outcome_log is not None:
-            from agentroute.outcomes import QueuedOutcomeLog
-
-            if not isinstance(self.outcome_log, QueuedOutcomeLog):
-                self.outcome_log = QueuedOutcomeLog(self.outcome_log)
+        _check_log(self.outcome_log)
         targets = targets_of(dict(self._named))
         learned = getattr(self.router, "pool", None)
         pool = pool_of(targets, self.cards, learned if isinstance(learned, ModelPool) else None)
@@ -150,6 +210,12 @@ class RoutedChatModel(DelegatingChatModel):
             task=self.task,
             logged=self.outcome_log is not None,
         )
+        if self.outcome_log is not None:
+            from agentroute.outcomes import QueuedOutcomeLog
+
+            if not isinstance(self.outcome_log, QueuedOutcomeLog):
+                # Only now, when nothing more can go wrong: a queue has a thread. Not by assignment, which would begin anew.
+                self.__dict__["outcome_log"] = QueuedOutcomeLog(self.outcome_log)
         self._routing = Routing(
             targets=targets,
             pool=pool,
@@ -171,8 +237,8 @@ class RoutedChatModel(DelegatingChatModel):
         return self.models
 
     def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
-        routing = self._routing
         request = self._request(messages, None, stop, kwargs)
+        routing = request.routing
         query, fixed = routing.before_router(request)
         decided = routing.decider.ask(query, fixed)
         call = routing.call(decided, request, Run(self, request.config, request.messages))

@@ -93,7 +93,6 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         else:
             self.model = RoutedChatModel(models=models, **kwargs)
         self.route_once = route_once
-        self._routing = routing_of(self.model)
 
     def before_agent(self, state: RoutingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002  # LangChain's signature
         """A new run of the agent is decided anew."""
@@ -108,7 +107,7 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
     ) -> ExtendedModelResponse[Any]:
         """Picks a model, and calls on with it."""
         asked, query, fixed = self._asked(request)
-        decider = self._routing.decider
+        decider = asked.routing.decider
         decided = decider.ask(query, fixed) if decider.waits(fixed) else Decided(query=query, decision=_sure(fixed))
         call = self._call(decided, asked)
 
@@ -127,7 +126,7 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
     ) -> ExtendedModelResponse[Any]:
         """As `wrap_model_call`. The router works on a worker thread."""
         asked, query, fixed = self._asked(request)
-        decider = self._routing.decider
+        decider = asked.routing.decider
         if decider.waits(fixed):
             decided = await run_in_executor(None, decider.ask, query, fixed)
         else:
@@ -151,21 +150,22 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         # A setting called `model` is for the provider, not a candidate's name.
         settings = {name: value for name, value in request.model_settings.items() if name != "model"}
         wanted = (("tools", request.tools), ("structured_output", request.response_format))
-        asked = self._routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
+        routing = routing_of(self.model)
+        asked = routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
         kept = request.state.get("agentroute_model") if self.route_once else None
-        query, fixed = self._routing.before_router(asked, kept if isinstance(kept, str) else None)
+        query, fixed = routing.before_router(asked, kept if isinstance(kept, str) else None)
         return asked, query, fixed
 
     def _call(self, decided: Decided, asked: Request) -> RoutedCall:
-        return self._routing.call(decided, asked, Run(self.model, asked.config, asked.messages))
+        return asked.routing.call(decided, asked, Run(self.model, asked.config, asked.messages))
 
     def _prepared(self, request: ModelRequest[Any], call: RoutedCall, step: Call, capture: Capture) -> ModelRequest[Any]:
         target = call.targets[step.model]
         changes: dict[str, Any] = {"model": _watched(target, call, step, capture)}
         if target.kwargs:
             changes["model_settings"] = {**target.kwargs, **request.model_settings}
-        if self.model.prepare_messages is not None:
-            changes["messages"] = self.model.prepare_messages(list(request.messages), target.chat)
+        if call.prepare_messages is not None:
+            changes["messages"] = call.prepare_messages(list(request.messages), target.chat)
         return request.override(**changes)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
@@ -12,6 +13,7 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 
 from agentroute.errors import ConfigError, DuplicateModelError, UnknownModelError
+from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.types import ModelCard, Price
 from langchain_agentroute import RoutedChatModel, routing_decision
 from langchain_agentroute.testing import ScriptedChatModel
@@ -84,6 +86,34 @@ class TestArguments:
             RoutedChatModel(models=[small], failover=["huge"])
         with pytest.raises(UnknownModelError, match="'huge'"):
             RoutedChatModel(models=[small], cards=[ModelCard(id="huge")])
+
+    @pytest.mark.parametrize(
+        ("wrong", "right"),
+        [
+            ("outcome_logs", "outcome_log"),
+            ("falover", "failover"),
+            ("fail_over", "failover"),
+            ("routers", "router"),
+            ("prepare_message", "prepare_messages"),
+            ("defualt", "default"),
+        ],
+    )
+    def test_misspelt_names(self, small, wrong, right):
+        with pytest.raises(ConfigError, match=f"'{wrong}': did you mean '{right}'"):
+            RoutedChatModel(models=[small], **{wrong: None})
+
+    def test_arguments_that_langchain_gives_to_any_model_pass(self, small):
+        names = ["temperature", "max_tokens", "timeout", "stop", "max_retries", "api_key", "base_url", "streaming", "top_p"]
+        RoutedChatModel(models=[small], **dict.fromkeys(names), tags=["a"], metadata={}, callbacks=None)
+
+    @pytest.mark.parametrize("path", ["x.sqlite", Path("x.sqlite")])
+    def test_path_is_no_outcome_log(self, small, path):
+        with pytest.raises(ConfigError, match=r"SqliteOutcomeLog\('x.sqlite'\)"):
+            RoutedChatModel(models=[small], outcome_log=path)
+
+    def test_something_else_is_no_outcome_log(self, small):
+        with pytest.raises(ConfigError, match="append"):
+            RoutedChatModel(models=[small], outcome_log=object())
 
     def test_wrong_word(self, small):
         with pytest.raises(ValueError, match="tool_loop"):
@@ -198,6 +228,116 @@ def test_configurable_fields_make_a_new_model(small, large):
 def test_copy(routed):
     copied = routed.model_copy(update={"name": "twin"})
     assert routing_decision(copied.invoke("x"))["answered_by"] == "small"
+
+
+def assigned(model, name, value):
+    setattr(model, name, value)
+    return model
+
+
+def copied(model, name, value):
+    return model.model_copy(update={name: value})
+
+
+@pytest.mark.parametrize("change", [assigned, copied])
+class TestChanges:
+    """Whatever is assigned takes effect, or is refused; never neither."""
+
+    def test_router(self, routed, change):
+        changed = change(routed, "router", lambda _: "large")
+        assert routing_decision(changed.invoke("x"))["answered_by"] == "large"
+        assert routing_decision(changed.bind_tools([]).invoke("x"))["answered_by"] == "large"
+
+    def test_default(self, small, large, change):
+        changed = change(RoutedChatModel(models=[small, large]), "default", "large")
+        assert routing_decision(changed.invoke("x"))["answered_by"] == "large"
+        assert repr(changed).endswith("default='large')")
+
+    def test_failover(self, small, large, change):
+        small.replies = [TimeoutError("late")]
+        changed = change(RoutedChatModel(models=[small, large]), "failover", False)
+        with pytest.raises(TimeoutError):
+            changed.invoke("x")
+
+    def test_models(self, small, large, change):
+        changed = change(RoutedChatModel(models=[small]), "models", [large])
+        assert routing_decision(changed.invoke("x"))["answered_by"] == "large"
+        assert list(changed.models) == ["large"]
+
+    def test_profile_follows_the_models(self, small, change):
+        tools, plain = {"tool_calling": True}, {"tool_calling": False}
+        other = ScriptedChatModel(model_name="other", profile=plain)
+        model = RoutedChatModel(models=[ScriptedChatModel(profile=tools)])
+        assert change(model, "models", [other]).profile == plain
+        own = RoutedChatModel(models=[small], profile=tools)
+        assert change(own, "models", [other]).profile == tools
+
+    def test_outcome_log(self, small, change):
+        log = MemoryOutcomeLog()
+        changed = change(RoutedChatModel(models=[small]), "outcome_log", log)
+        changed.invoke("x")
+        assert changed.outcome_log.flush(10)
+        assert len(log) == 1
+        queue = changed.outcome_log
+        assert change(changed, "router", lambda _: "small").outcome_log is queue
+        queue.close()
+
+    def test_prepare_messages(self, small, change):
+        changed = change(RoutedChatModel(models=[small]), "prepare_messages", lambda messages, _: [*messages, HumanMessage("y")])
+        changed.invoke("x")
+        assert [message.content for message in small.asked[0][0]] == ["x", "y"]
+
+    def test_labels_and_cards(self, small, change):
+        queries = []
+        model = RoutedChatModel(models=[small], router=lambda query: queries.append(query) or "small")
+        model = change(change(model, "role", "critic"), "task", "review")
+        message = change(model, "cards", [ModelCard(id="small", price=Price(input=1, output=2))]).invoke("x")
+        assert (queries[0].role, queries[0].task) == ("critic", "review")
+        assert routing_decision(message)["attempts"][0]["cost"] == pytest.approx((10 * 1 + 5 * 2) / 1e6)
+
+    @pytest.mark.parametrize(
+        ("name", "wrong", "error"),
+        [
+            ("default", "huge", UnknownModelError),
+            ("failover", ["huge"], UnknownModelError),
+            ("router", "large", ConfigError),
+            ("models", {}, ConfigError),
+            ("outcome_log", "x.sqlite", ConfigError),
+            ("sticky", "always", ValueError),
+        ],
+    )
+    def test_what_is_wrong_changes_nothing(self, routed, change, name, wrong, error):
+        before = getattr(routed, name)
+        with pytest.raises(error):
+            change(routed, name, wrong)
+        assert getattr(routed, name) == before
+        assert routing_decision(routed.invoke("x"))["answered_by"] == "small"
+
+    def test_subclass_stays_one(self, small, large, change):
+        class Named(RoutedChatModel):
+            label: str
+
+        changed = change(Named(models=[small, large], label="mine"), "default", "large")
+        assert (type(changed), changed.label) == (Named, "mine")
+        assert routing_decision(changed.invoke("x"))["answered_by"] == "large"
+
+
+def test_copy_with_another_router_leaves_the_original_alone(routed):
+    routed.model_copy(update={"router": lambda _: "large", "name": "twin"})
+    assert routing_decision(routed.invoke("x"))["answered_by"] == "small"
+
+
+def test_call_under_way_ends_as_it_began(small, large):
+    """The router swaps the candidates in the middle of its own call."""
+
+    def swap(_):
+        model.models = [large]
+        return "small"
+
+    model = RoutedChatModel(models=[small, large], router=swap)
+    assert routing_decision(model.invoke("x"))["answered_by"] == "small"
+    with pytest.raises(UnknownModelError):
+        model.invoke("x", model="small")
 
 
 def questions(count):

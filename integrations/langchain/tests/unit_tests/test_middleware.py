@@ -259,3 +259,12 @@ async def test_routed_model_as_the_agent_s_model(way, small, large):
     state = await run(create_agent(RoutedChatModel(models=[small, large], router=routes), [add]), way)
     assert who(state) == ["large", "large"]
     assert state["messages"][-2].content == "3"
+
+
+def test_router_assigned_to_the_model_is_the_middleware_s_too():
+    model = RoutedChatModel(
+        models={"small": ScriptedChatModel(model_name="small"), "large": ScriptedChatModel(model_name="large")}
+    )
+    agent = create_agent(model=model, middleware=[RoutingMiddleware(model)])
+    model.router = lambda _: "large"
+    assert routing_decision(agent.invoke({"messages": [HumanMessage("x")]})["messages"][-1])["answered_by"] == "large"
