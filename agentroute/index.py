@@ -98,17 +98,20 @@ class VectorIndex:
             self._rows = rows
             self._extend_graph()
 
-    def search(self, queries: Vectors, k: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def search(
+        self, queries: Vectors, k: int, *, within: int | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         """The k most similar rows of each query.
 
         Args:
             queries: float32 [n, d].
             k: How many; fewer come back when there are fewer rows.
+            within: Search only this many first rows: for a reader that knows an older state than a writer has made since.
 
         Returns:
             Similarities float32 [n, k], highest first, and rows int64 [n, k].
         """
-        vectors = self.vectors
+        vectors = self.vectors if within is None else self._buffer[:within]
         k = min(k, len(vectors))
         if k == 0:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -126,15 +129,17 @@ class VectorIndex:
                 )
                 return found
             # A graph may find fewer than k rows (-1); asking for efSearch candidates makes that a matter of theory.
-            params = faiss.SearchParametersHNSW(efSearch=max(self.effort, 2 * k))
-            similarity, rows = graph.search(query, min(k, graph.ntotal), params=params)
+            # The few rows past `within` that it may hold are asked for on top, and dropped below.
+            newer = max(graph.ntotal - len(vectors), 0)
+            params = faiss.SearchParametersHNSW(efSearch=max(self.effort, 2 * (k + newer)))
+            similarity, rows = graph.search(query, min(k + newer, graph.ntotal), params=params)
             if graph.ntotal < len(vectors):
                 tail = vectors[graph.ntotal :]
                 near, extra = faiss.knn(query, tail, min(k, len(tail)), metric=faiss.METRIC_INNER_PRODUCT)
                 similarity = np.concatenate([similarity, near], axis=1)
                 rows = np.concatenate([rows, extra + graph.ntotal], axis=1)
-        order = np.argsort(-similarity[0], kind="stable")[:k]
-        order = order[rows[0, order] >= 0]
+        order = np.argsort(-similarity[0], kind="stable")
+        order = order[(rows[0, order] >= 0) & (rows[0, order] < len(vectors))][:k]
         return similarity[:, order], rows[:, order]
 
     def _extend_graph(self) -> None:
@@ -144,7 +149,7 @@ class VectorIndex:
         if rows < self.approximate_from or rows - built <= built // 10:
             return
         faiss = _faiss()
-        # On one thread the graph depends on the rows and their order only, so that a rebuilt cache decides as the old one did.
+        # On one thread the graph depends on nothing but the rows, their order and the steps in which they came.
         with _one_thread(faiss):
             graph: Any
             if self._graph is None:
@@ -192,26 +197,39 @@ def _search_batch(queries: Vectors, vectors: Vectors, k: int) -> tuple[npt.NDArr
     """
     similarity = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
+    first = min(len(vectors), max(1024, 2 * k))
+    # Fresh memory for every product would cost as much as the product itself, in page faults.
+    room = np.empty(min(len(queries), 256) * max(first, min(_BLOCK, len(vectors))), np.float32)
+    beats = np.empty(len(room), np.bool_)
     for start in range(0, len(queries), 256):
         part = queries[start : start + 256]
-        done = min(len(vectors), max(1024, 2 * k))
-        best, where = _top(part @ vectors[:done].T, None, k)
+        near = np.matmul(part, vectors[:first].T, out=room[: len(part) * first].reshape(len(part), first))
+        best, where = _top(near, None, k)
+        done = first
         while done < len(vectors):
-            block = min(done, _BLOCK)
-            best, where = _merge(best, where, part @ vectors[done : done + block].T, done, k)
-            done += block
-        order = np.argsort(-best, axis=1, kind="stable")
+            block = vectors[done : done + min(done, _BLOCK)]
+            size = len(part) * len(block)
+            near = np.matmul(part, block.T, out=room[:size].reshape(len(part), len(block)))
+            above = np.greater(near, best.min(axis=1, keepdims=True), out=beats[:size].reshape(near.shape))
+            hits = np.flatnonzero(above)
+            if len(hits):
+                best, where = _merge(best, where, near, hits, done, k)
+            done += len(block)
+        order = np.argsort(-best, axis=1)
         similarity[start : start + 256] = np.take_along_axis(best, order, 1)
         rows[start : start + 256] = np.take_along_axis(where, order, 1)
     return similarity, rows
 
 
 def _merge(
-    best: npt.NDArray[np.float32], where: npt.NDArray[np.int64], near: npt.NDArray[np.float32], offset: int, k: int
+    best: npt.NDArray[np.float32],
+    where: npt.NDArray[np.int64],
+    near: npt.NDArray[np.float32],
+    hits: npt.NDArray[np.int64],
+    offset: int,
+    k: int,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    hits = np.flatnonzero(near > best.min(axis=1, keepdims=True))
-    if not len(hits):
-        return best, where
+    """The best of both: `hits` are places in the flattened `near`, whose columns are rows from `offset` on."""
     query, column = np.divmod(hits, near.shape[1])
     # Ragged lists of hits, laid out as rows: the place of a hit is its rank within its query, hits being sorted by query.
     counts = np.bincount(query, minlength=len(near))

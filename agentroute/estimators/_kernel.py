@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,18 @@ from agentroute.estimators._base import folds
 from agentroute.estimators._prior import LabelPrior
 from agentroute.index import VectorIndex
 
-__all__ = ["Kernel", "Tuning", "spread", "tune"]
+__all__ = ["FOLDS", "HeldOut", "Kernel", "Tuning", "allowed", "distinct_neighbours", "shrunken", "spread", "tune", "weighted"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Labels = Sequence[tuple[str, ...]]
 
 FOLDS = 5
 SAMPLE = 2000  # queries that the cross-validation predicts; its standard error is then near 0.01
 NEIGHBOURS = (20, 50, 100, 200)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)  # in units of the typical distance to the 20th neighbour, so that any embedder fits
 PRIOR_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, np.inf)
+_BLOCK = 512  # queries whose neighbours are gathered at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,21 +64,65 @@ class Tuning:
     residual_std: Floats
 
 
+def weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: Rows) -> Floats:
+    """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> float64 [n, c]."""
+    found = np.empty((len(rows), values.shape[1]))
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        found[part] = np.matmul(weights[part, None, :], values[rows[part]])[:, 0, :]
+    return found
+
+
+def shrunken(total: Floats, mass: npt.NDArray[Any], prior_weight: float) -> Floats:
+    """Total / (mass + prior_weight); 0 where nothing at all weighs, so that the prior stands."""
+    weight = mass + prior_weight
+    if prior_weight > 0:
+        return total / weight
+    return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0)
+
+
 def spread(similarity: npt.NDArray[np.float32]) -> float:
     """The unit of kernel width: the median distance (1 - cosine) to the 20th neighbour."""
     column = min(20, similarity.shape[1]) - 1
     return max(float(np.median(1.0 - similarity[:, column])), 1e-3)
 
 
-def held_out(
-    values: Floats, labels: Sequence[tuple[str, ...]], fold: Rows, part: int, pseudo_counts: float
-) -> tuple[Floats, Floats, Floats]:
-    """The prior without one fold, for every row; the rows' residuals from it (0 = not observed); and what is observed."""
-    train = np.flatnonzero(fold != part)
-    prior = LabelPrior.fit(values[train], [labels[row] for row in train.tolist()], pseudo_counts=pseudo_counts)
-    expected = np.stack([prior.of(one)[0] for one in labels])
-    observed = np.isfinite(values)
-    return expected, np.where(observed, values - expected, 0.0), observed.astype(np.float64)
+def distinct_neighbours(vectors: npt.NDArray[np.float32], seed: int) -> npt.NDArray[np.float32]:
+    """Similarities of some logged queries to their nearest others, float32 [s, up to 20]; copies of a query count once.
+
+    A log with several samples of a prompt would else say that every query has twins, and a new one, which has none, were odd.
+    """
+    rng = np.random.default_rng(seed)
+    # Equal vectors have equal products with one random direction, and are found by sorting numbers instead of rows.
+    direction = rng.standard_normal(vectors.shape[1], np.float32)
+    distinct = np.unique(np.asarray(vectors @ direction), return_index=True)[1]
+    kept = vectors[np.sort(distinct)]
+    probe = kept[np.sort(rng.permutation(len(kept))[:1000])]
+    # Each query comes first among its own neighbours; what a new one sees begins after it.
+    return VectorIndex(kept, approximate_from=len(kept) + 1).search(probe, min(len(kept), 21))[0][:, 1:]
+
+
+class HeldOut:
+    """What can be known without one fold.
+
+    Attributes:
+        expected: float64 [n, c], every row's prior; the mean where none of its labels is known outside the fold.
+        known: bool [n], whether one is.
+        residual: float64 [n, c], from `expected`; 0 = not observed.
+        from_mean: float64 [n, c], from the column means.
+        observed: float64 [n, c].
+    """
+
+    def __init__(self, values: Floats, labels: Labels, fold: Rows, part: int, pseudo_counts: float) -> None:
+        train = np.flatnonzero(fold != part)
+        prior = LabelPrior.fit(values[train], [labels[row] for row in train.tolist()], pseudo_counts=pseudo_counts)
+        found = [prior.of(one) for one in labels]
+        seen = np.isfinite(values)
+        self.expected = np.array([expected for expected, _ in found])
+        self.known = np.array([known for _, known in found], bool)
+        self.residual = np.where(seen, values - self.expected, 0.0)
+        self.from_mean = np.where(seen, values - prior.mean, 0.0)
+        self.observed = seen.astype(np.float64)
 
 
 def allowed(fold: Rows, neighbours: Rows, part: int, k: int) -> npt.NDArray[np.bool_]:
@@ -86,9 +133,10 @@ def allowed(fold: Rows, neighbours: Rows, part: int, k: int) -> npt.NDArray[np.b
 
 def tune(
     values: Floats,
-    labels: Sequence[tuple[str, ...]],
+    labels: Labels,
     index: VectorIndex,
     *,
+    rows: Rows,
     pseudo_counts: float,
     fixed: tuple[int | None, float | None, float | None],
     seed: int,
@@ -104,15 +152,16 @@ def tune(
         values: float64 [n, m], qualities, NaN = not observed.
         labels: The rows' labels.
         index: The rows' vectors.
+        rows: int64, which rows to predict.
         pseudo_counts: Shrinkage of label effects.
         fixed: k, width and prior weight where the user gave them, else `None`.
         seed: Of folds and sample.
     """
     n = len(values)
     fold = folds(n, FOLDS, seed)
-    sample = np.sort(np.random.default_rng(seed).permutation(n)[:SAMPLE])
+    sample = np.sort(np.random.default_rng(seed).permutation(rows)[:SAMPLE])
     widest = max(NEIGHBOURS) if fixed[0] is None else fixed[0]
-    # A quarter more than is used, for the neighbours that fall into the query's own fold, and one for the query itself.
+    # A quarter more than is used, for the neighbours that fall into the query's own fold, and some for the query itself.
     similarity, neighbours = index.search(index.vectors[sample], min(n, widest * FOLDS // (FOLDS - 1) + 16))
     unit = spread(similarity)
     grid = [
@@ -121,14 +170,13 @@ def tune(
         for width in ([unit * one for one in WIDTHS] if fixed[1] is None else [fixed[1]])
         for k in (NEIGHBOURS if fixed[0] is None else (fixed[0],))
     ]
-    losses = np.full((len(grid) + 1, len(sample)), np.nan)  # the last line is the prior alone
+    # The last line is the prior alone.
     errors = np.full((len(grid) + 1, len(sample), values.shape[1]), np.nan, np.float32)
     for part in range(FOLDS):
         here = np.flatnonzero(fold[sample] == part)
-        expected, residual, observed = held_out(values, labels, fold, part, pseudo_counts)
-        truth, prior = values[sample[here]], expected[sample[here]]
-        near = neighbours[here]
-        near_residual, near_observed = residual[near], observed[near]
+        without = HeldOut(values, labels, fold, part, pseudo_counts)
+        truth, prior, near = values[sample[here]], without.expected[sample[here]], neighbours[here]
+        near_residual, near_observed = without.residual[near], without.observed[near]
         moved: dict[tuple[int, float], tuple[Floats, Floats]] = {}
         for line, kernel in enumerate(grid):
             shape = (kernel.k, kernel.width)
@@ -138,20 +186,18 @@ def tune(
                     np.einsum("nk,nkm->nm", weights, near_residual, optimize=True),
                     np.einsum("nk,nkm->nm", weights, near_observed, optimize=True),
                 )
-            total, mass = moved[shape]
-            errors[line, here] = prior + total / (mass + kernel.prior_weight) - truth
+            errors[line, here] = prior + shrunken(*moved[shape], kernel.prior_weight) - truth
         errors[-1, here] = prior - truth
     losses = _loss(errors)
     chosen = _nearest_to_prior(losses[:-1], grid)
-    with np.errstate(invalid="ignore"):
-        seen = np.isfinite(errors[chosen])
-        squares = np.where(seen, errors[chosen].astype(np.float64) ** 2, 0.0).sum(axis=0)
-        residual_std = np.sqrt(squares / np.where(seen.sum(axis=0), seen.sum(axis=0), np.nan))
+    seen = np.isfinite(errors[chosen])
+    squares = np.where(seen, errors[chosen].astype(np.float64) ** 2, 0.0).sum(axis=0)
+    usable = np.isfinite(losses[chosen])
     return Tuning(
         kernel=grid[chosen],
-        loss=float(np.nanmean(losses[chosen])),
-        loss_prior=float(np.nanmean(losses[-1])),
-        residual_std=residual_std,
+        loss=float(losses[chosen, usable].mean()) if usable.any() else np.nan,
+        loss_prior=float(losses[-1, usable].mean()) if usable.any() else np.nan,
+        residual_std=np.sqrt(squares / np.where(seen.any(axis=0), seen.sum(axis=0), np.nan)),
     )
 
 

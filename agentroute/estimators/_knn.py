@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,18 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, NotFittedError
 from agentroute.estimators._base import Arrays, State, folds
-from agentroute.estimators._kernel import FOLDS, Kernel, Tuning, allowed, held_out, spread, tune
+from agentroute.estimators._kernel import (
+    FOLDS,
+    HeldOut,
+    Kernel,
+    Tuning,
+    allowed,
+    distinct_neighbours,
+    shrunken,
+    spread,
+    tune,
+    weighted,
+)
 from agentroute.estimators._rows import Rows
 from agentroute.index import VectorIndex
 from agentroute.outcomes import OutcomeTable
@@ -23,7 +35,19 @@ __all__ = ["KNNEstimator"]
 Floats = npt.NDArray[np.float64]
 _TUNABLE = 50  # rows below which cross-validation says nothing
 _OPTIONS = ("k", "width", "min_rows", "support_quantile", "approximate_from", "keep_prompts", "seed")
-_BLOCK = 512  # queries whose neighbours are gathered at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Learned:
+    """All that was learned: replaced as a whole, so that readers never see half of an update."""
+
+    rows: Rows
+    index: VectorIndex  # may hold a few newer rows than `rows`; searches stop at `len(rows.queries)`
+    kernel: Kernel
+    bare_kernel: Kernel
+    similarity_floor: float
+    residual_std: Floats  # [m]
+    tuning: Tuning | None
 
 
 class KNNEstimator:
@@ -43,20 +67,12 @@ class KNNEstimator:
         width: Kernel width in units of cosine similarity.
         prior_weight: Weight `a` of the prior, in units of identical neighbours; infinity = the prior alone.
         label_counts: Pseudo-counts by which label effects are shrunken; infinity = labels are ignored.
-        min_rows: Below this many logged queries, no prediction counts as supported.
+        min_rows: Scores that a model needs before it is ranked; a model with fewer has the quality NaN.
         support_quantile: A query is unsupported when its five nearest neighbours fall half as far again below the logged
             queries' median similarity to theirs as this quantile of the logged queries does.
         approximate_from: Rows from which single queries search an HNSW graph.
         keep_prompts: Keep the logged prompts' text for explanations; it is then saved with the router.
         seed: Of cross-validation.
-
-    Attributes:
-        models_: Column names.
-        queries_: The logged queries, without vectors, in the order of `Estimate.neighbours`.
-        kernel_: k, width and prior weight for queries with a label that the log knows.
-        bare_kernel_: The same for queries without one.
-        tuning_: What cross-validation saw; `None` when it had nothing to choose, or after loading.
-        similarity_floor_: Least mean similarity of a supported query.
 
     Source: k-nearest-neighbour regression with shrinkage, the specification in sections 3.3 of the survey by Moslem and
     Kelleher (arXiv:2603.04445) and of RouterEval (arXiv:2503.10657), whose k=5 baseline loses to the best single model.
@@ -90,27 +106,41 @@ class KNNEstimator:
         self.seed = seed
         self._learning = threading.Lock()
 
-    kernel_: Kernel
-    bare_kernel_: Kernel
-    tuning_: Tuning | None
-    similarity_floor_: float
-    residual_std_: Floats
-    _index: VectorIndex
-    _rows: Rows
+    _learned: _Learned
 
     @property
     def models_(self) -> tuple[str, ...]:
         """Column names."""
-        return self._fitted().models
+        return self._fitted().rows.models
 
     @property
     def queries_(self) -> tuple[Query, ...]:
-        """The logged queries."""
-        return self._fitted().queries
+        """The logged queries, without vectors, in the order of `Estimate.neighbours`."""
+        return self._fitted().rows.queries
 
-    def _fitted(self) -> Rows:
+    @property
+    def kernel_(self) -> Kernel:
+        """k, width and prior weight for queries with a label that the log knows."""
+        return self._fitted().kernel
+
+    @property
+    def bare_kernel_(self) -> Kernel:
+        """The same for queries without one."""
+        return self._fitted().bare_kernel
+
+    @property
+    def tuning_(self) -> Tuning | None:
+        """What cross-validation saw; `None` when it had nothing to choose, or after loading."""
+        return self._fitted().tuning
+
+    @property
+    def similarity_floor_(self) -> float:
+        """Least mean similarity of a supported query."""
+        return self._fitted().similarity_floor
+
+    def _fitted(self) -> _Learned:
         try:
-            return self._rows
+            return self._learned
         except AttributeError:
             msg = "this KNNEstimator is not fitted: call fit(table) first"
             raise NotFittedError(msg) from None
@@ -126,34 +156,43 @@ class KNNEstimator:
         queries = tuple(self._kept(query) for query in table.queries)
         values = np.concatenate([table.quality, table.cost, table.latency], axis=1)
         index = VectorIndex(vectors, approximate_from=self.approximate_from)
-        rng = np.random.default_rng(self.seed)
-        probe = np.sort(rng.permutation(len(vectors))[:1000])
-        # The query itself comes first among its neighbours; what a new query sees begins after it.
-        near = index.search(vectors[probe], min(len(vectors), 21))[0][:, 1:]
-        floor, unit = -1.0, 1.0
+        near = distinct_neighbours(vectors, self.seed)
+        floor = -1.0
         if near.shape[1]:
             typical, least = np.quantile(near[:, :5].mean(axis=1), [0.5, self.support_quantile]).tolist()
-            floor = typical - 1.5 * (typical - least)
-            unit = spread(near)
-        tuning = None
-        if len(table) >= _TUNABLE:
-            labels = [query.labels for query in queries]
-            fixed = (self.k, self.width, self.prior_weight)
-            tuning = tune(table.quality, labels, index, pseudo_counts=self.label_counts, fixed=fixed, seed=self.seed)
-            kernel = bare = tuning.kernel
-            residual_std = tuning.residual_std
-            if any(labels) and np.isfinite(self.label_counts):
-                # Where labels explain everything the neighbours may be told to add nothing; a query without them needs them.
-                bare = tune(table.quality, [()] * len(table), index, pseudo_counts=np.inf, fixed=fixed, seed=self.seed).kernel
-        else:
-            kernel = bare = Kernel(k=self.k or 100, width=self.width or unit, prior_weight=_or(self.prior_weight, 10.0))
-            residual_std = np.full(len(table.models), 0.5)
-        rows = Rows.of(table.models, queries, values, self.label_counts)
+            floor = typical - 1.5 * (typical - least) - 1e-3
+        kernel, bare, tuning = self._tuned(table, index, spread(near) if near.shape[1] else 1.0)
+        std = np.full(len(table.models), 0.5) if tuning is None else tuning.residual_std
         with self._learning:
-            self._rows, self._index = rows, index
-            self.kernel_, self.bare_kernel_, self.tuning_ = kernel, bare, tuning
-            self.similarity_floor_, self.residual_std_ = floor, residual_std
+            self._learned = _Learned(
+                rows=Rows.of(table.models, queries, values, self.label_counts),
+                index=index,
+                kernel=kernel,
+                bare_kernel=bare,
+                similarity_floor=floor,
+                residual_std=std,
+                tuning=tuning,
+            )
         return self
+
+    def _tuned(self, table: OutcomeTable, index: VectorIndex, unit: float) -> tuple[Kernel, Kernel, Tuning | None]:
+        """The kernels for queries with and without a known label, and what the tuning of the former saw."""
+        fixed = (self.k, self.width, self.prior_weight)
+        scored = np.flatnonzero(np.isfinite(table.quality).any(axis=1))
+        if len(scored) < _TUNABLE:
+            weight = 10.0 if self.prior_weight is None else self.prior_weight
+            kernel = Kernel(k=self.k or 100, width=self.width or unit, prior_weight=weight)
+            return kernel, kernel, None
+        # Where labels explain everything the neighbours may be told to add nothing; a query without them needs them. So the
+        # two kinds of query have constants of their own.
+        nothing: list[tuple[str, ...]] = [()] * len(table)
+        bare = tune(table.quality, nothing, index, rows=scored, pseudo_counts=np.inf, fixed=fixed, seed=self.seed)
+        labels = [query.labels for query in table.queries]
+        labelled = scored[[bool(labels[row]) for row in scored.tolist()]]
+        if len(labelled) < _TUNABLE or np.isinf(self.label_counts):
+            return bare.kernel, bare.kernel, bare
+        best = tune(table.quality, labels, index, rows=labelled, pseudo_counts=self.label_counts, fixed=fixed, seed=self.seed)
+        return best.kernel, bare.kernel, best
 
     def partial_fit(self, table: OutcomeTable, /) -> Self:
         """Adds queries, outcomes and models; k, width and prior weight stay as they are until the next `fit`.
@@ -162,112 +201,110 @@ class KNNEstimator:
         known becomes a new last column: a few hundred probe outcomes make it a candidate, without a rebuild.
         """
         with self._learning:
-            old = self._fitted()
+            learned = self._fitted()
+            old, index = learned.rows, learned.index
             models = old.models + tuple(model for model in table.models if model not in old.models)
-            place = {query.key(): row for row, query in enumerate(old.queries)}
-            fresh = [row for row, query in enumerate(table.queries) if query.key() not in place]
+            place = {str(query.id): row for row, query in enumerate(old.queries)}
+            fresh: list[int] = []
+            for row, query in enumerate(table.queries):
+                if place.setdefault(query.key(), len(place)) == len(old.queries) + len(fresh):
+                    fresh.append(row)
             vectors = _vectors(table)[fresh]
-            if len(vectors) and vectors.shape[1] != self._index.vectors.shape[1]:
-                msg = f"the new rows have {vectors.shape[1]}-d vectors, the fitted ones {self._index.vectors.shape[1]}-d"
+            if vectors.shape[1] != index.vectors.shape[1]:
+                msg = f"the new rows have {vectors.shape[1]}-d vectors, the fitted ones {index.vectors.shape[1]}-d"
                 raise ConfigError(msg)
             queries = old.queries + tuple(self._kept(table.queries[row]) for row in fresh)
-            place.update({query.key(): row for row, query in enumerate(queries)})
             values = np.full((len(queries), 3, len(models)), np.nan)
             values[: len(old.queries), :, : len(old.models)] = old.values.reshape(len(old.queries), 3, -1)
-            columns = [models.index(model) for model in table.models]
+            columns = np.array([models.index(model) for model in table.models])
             at = np.array([place[query.key()] for query in table.queries], np.int64)
             for part, news in enumerate((table.quality, table.cost, table.latency)):
-                block = values[at[:, None], part, columns]
-                values[at[:, None], part, columns] = np.where(np.isfinite(news), news, block)
+                seen = np.nonzero(np.isfinite(news))
+                values[at[seen[0]], part, columns[seen[1]]] = news[seen]
+            std = np.full(len(models), 0.5)
+            std[: len(old.models)] = learned.residual_std
             rows = Rows.of(models, queries, values.reshape(len(queries), -1), self.label_counts)
-            std = np.full(len(models), float(np.nanmean(self.residual_std_)))
-            std[: len(old.models)] = self.residual_std_
-            # Rows first, vectors last: whoever finds a neighbour finds its row.
-            self._rows, self.residual_std_ = rows, std
-            self._index.add(vectors)
+            # Readers stop at the rows that they know, so that the index may run ahead of them.
+            index.add(vectors)
+            self._learned = replace(learned, rows=rows, residual_std=std)
         return self
 
     def predict(self, queries: Sequence[Query], /) -> Estimate:
         """Estimates from the nearest logged queries; every query needs its `embedding`."""
-        rows = self._fitted()
+        learned = self._fitted()
+        dimension = learned.index.vectors.shape[1]
         if not queries:
-            nothing = np.empty((0, self._index.vectors.shape[1]), np.float32)
-            return self._estimate(nothing, np.empty((0, 3 * len(rows.models))), labelled=False)
-        vectors = np.array([_embedding(query) for query in queries])
-        dimension = self._index.vectors.shape[1]
-        if vectors.shape[1] != dimension:
-            msg = f"the query's vector has {vectors.shape[1]} dimensions, the fitted ones have {dimension}"
-            raise ConfigError(msg)
-        priors = [rows.prior.of(query.labels) for query in queries]
-        labelled = np.array([known for _, known in priors], bool)
+            nothing = np.empty((0, dimension), np.float32)
+            return self._estimate(learned, nothing, np.empty((0, 3 * len(learned.rows.models))), labelled=False)
+        vectors = np.array([_embedding(query, dimension) for query in queries])
+        priors = [learned.rows.prior.of(query.labels) for query in queries]
         prior = np.array([expected for expected, _ in priors])
-        if labelled.all() or not labelled.any():
-            return self._estimate(vectors, prior, labelled=bool(labelled[0]))
-        with_, without = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+        labelled = [known for _, known in priors]
+        if all(labelled) or not any(labelled):
+            return self._estimate(learned, vectors, prior, labelled=labelled[0])
+        with_, without = np.flatnonzero(labelled), np.flatnonzero(np.logical_not(labelled))
         parts = (
-            self._estimate(vectors[with_], prior[with_], labelled=True),
-            self._estimate(vectors[without], prior[without], labelled=False),
+            self._estimate(learned, vectors[with_], prior[with_], labelled=True),
+            self._estimate(learned, vectors[without], prior[without], labelled=False),
         )
         return _joined(parts, np.concatenate([with_, without]))
 
-    def _estimate(self, vectors: npt.NDArray[np.float32], prior: Floats, *, labelled: bool) -> Estimate:
+    def _estimate(self, learned: _Learned, vectors: npt.NDArray[np.float32], prior: Floats, *, labelled: bool) -> Estimate:
         """Estimates for queries that all have a known label, or all have none."""
-        kernel = self.kernel_ if labelled else self.bare_kernel_
-        # The vectors first, the rows after: `partial_fit` replaces them in the other order.
-        similarity, neighbours = self._index.search(vectors, kernel.k)
-        rows = self._rows
+        rows, kernel = learned.rows, learned.kernel if labelled else learned.bare_kernel
         m = len(rows.models)
+        similarity, neighbours = learned.index.search(vectors, kernel.k, within=len(rows.queries))
         weights = kernel.weights(similarity)
-        residual = rows.from_prior if labelled else rows.from_mean
+        total = weighted(weights, rows.from_prior if labelled else rows.from_mean, neighbours)
         if rows.complete:
-            total = _weighted(weights, residual, neighbours)
             mass, square = weights.sum(axis=1, keepdims=True), (weights * weights).sum(axis=1, keepdims=True)
         else:
-            total, mass = _weighted(weights, residual, neighbours), _weighted(weights, rows.observed, neighbours)
-            square = _weighted(weights * weights, rows.observed, neighbours)
-        if prior.shape[1] != 3 * m:  # a model joined between the two looks at the rows
-            prior = np.broadcast_to(rows.prior.mean, (len(vectors), 3 * m))
-        values = np.maximum(np.minimum(prior + total / (mass + kernel.prior_weight), rows.high), rows.low)
+            mass = weighted(weights, rows.observed, neighbours)
+            square = weighted(weights * weights, rows.observed, neighbours)
+        values = np.maximum(np.minimum(prior + shrunken(total, mass, kernel.prior_weight), rows.high), rows.low)
+        quality = np.where(rows.scores >= self.min_rows, values[:, :m], np.nan)
         support = np.zeros((len(vectors), m)) + mass[:, :m] ** 2 / np.maximum(square[:, :m], 1e-12)
         closest = similarity[:, :5]
         nearest = closest.sum(axis=1, dtype=np.float64) / max(closest.shape[1], 1)
         return Estimate(
             models=rows.models,
-            quality=values[:, :m],
+            quality=quality,
             # As many pseudo-observations as neighbours stand behind it, and the prior counts for its weight (at most all rows).
-            quality_std=self.residual_std_[:m] / np.sqrt(support + min(kernel.prior_weight, len(rows.queries)) + 1e-9),
+            quality_std=learned.residual_std / np.sqrt(support + min(kernel.prior_weight, len(rows.queries)) + 1e-9),
             cost=values[:, m : 2 * m],
             latency=values[:, 2 * m :],
             support=support,
             similarity=nearest,
-            supported=(nearest >= self.similarity_floor_) & (len(rows.queries) >= self.min_rows),
+            supported=nearest >= learned.similarity_floor,
             neighbours=neighbours,
         )
 
     def cross_predict(self, table: OutcomeTable, rows: npt.NDArray[np.int64], /) -> Estimate:
         """Predictions for rows of the fitted table with five-fold cross-fitting: neither neighbour nor prior of their fold."""
-        vectors = _vectors(table)
+        learned = self._fitted()
+        m = len(table.models)
         fold = folds(len(table), FOLDS, self.seed)
         values = np.concatenate([table.quality, table.cost, table.latency], axis=1)
         labels = [query.labels for query in table.queries]
-        wanted = min(len(table), self.kernel_.k * FOLDS // (FOLDS - 1) + 16)
-        similarity, neighbours = self._index.search(vectors[rows], wanted)
-        found = np.full((len(rows), values.shape[1]), np.nan)
-        support = np.zeros((len(rows), len(table.models)))
+        widest = max(learned.kernel.k, learned.bare_kernel.k)
+        wanted = min(len(table), widest * FOLDS // (FOLDS - 1) + 16)
+        similarity, neighbours = learned.index.search(_vectors(table)[rows], wanted)
+        found, support = np.full((len(rows), 3 * m), np.nan), np.zeros((len(rows), m))
         for part in range(FOLDS):
-            here = np.flatnonzero(fold[rows] == part)
-            expected, residual, observed = held_out(values, labels, fold, part, self.label_counts)
-            near = neighbours[here]
-            weights = self.kernel_.weights(similarity[here]) * allowed(fold, near, part, self.kernel_.k)
-            total, mass = _weighted(weights, residual, near), _weighted(weights, observed, near)
-            found[here] = expected[rows[here]] + total / (mass + self.kernel_.prior_weight)
-            support[here] = mass[:, : len(table.models)]
-        m = len(table.models)
-        found = np.clip(found, self._rows.low, self._rows.high)
+            without = HeldOut(values, labels, fold, part, self.label_counts)
+            for labelled, kernel in ((True, learned.kernel), (False, learned.bare_kernel)):
+                here = np.flatnonzero((fold[rows] == part) & (without.known[rows] == labelled))
+                near = neighbours[here]
+                weights = kernel.weights(similarity[here]) * allowed(fold, near, part, kernel.k)
+                total = weighted(weights, without.residual if labelled else without.from_mean, near)
+                mass = weighted(weights, without.observed, near)
+                found[here] = without.expected[rows[here]] + shrunken(total, mass, kernel.prior_weight)
+                support[here] = mass[:, :m]
+        found = np.clip(found, learned.rows.low, learned.rows.high)
         return Estimate(
             models=table.models,
-            quality=found[:, :m],
-            quality_std=np.broadcast_to(self.residual_std_, (len(rows), m)),
+            quality=np.where(learned.rows.scores >= self.min_rows, found[:, :m], np.nan),
+            quality_std=np.broadcast_to(learned.residual_std, (len(rows), m)),
             cost=found[:, m : 2 * m],
             latency=found[:, 2 * m :],
             support=support,
@@ -277,10 +314,10 @@ class KNNEstimator:
 
     def logged(self, row: int) -> tuple[npt.NDArray[np.float32], dict[str, float], dict[str, float]]:
         """A logged row for explanations: its vector, and each model's observed quality and billed cost in USD."""
-        rows = self._fitted()
-        quality, cost, _ = rows.values[row].reshape(3, -1).tolist()
-        seen = [dict(zip(rows.models, part, strict=True)) for part in (quality, cost)]
-        return self._index.vectors[row], *({m: value for m, value in one.items() if value == value} for one in seen)  # noqa: PLR0124 # NaN
+        learned = self._fitted()
+        quality, cost, _ = learned.rows.values[row].reshape(3, -1).tolist()
+        seen = [dict(zip(learned.rows.models, part, strict=True)) for part in (quality, cost)]
+        return learned.index.vectors[row], *({m: value for m, value in one.items() if not math.isnan(value)} for one in seen)
 
     def _kept(self, query: Query) -> Query:
         return replace(
@@ -301,23 +338,24 @@ class KNNEstimator:
 
     def state(self) -> State:
         """Options, learned constants, the rows' ids and labels, and the arrays; text only with `keep_prompts`."""
-        rows = self._fitted()
+        learned = self._fitted()
+        rows = learned.rows
         config: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS}
         config |= {name: str(getattr(self, name)) for name in ("prior_weight", "label_counts")}  # JSON has no infinity
         config["models"] = list(rows.models)
         config["kernels"] = [
-            {"k": one.k, "width": one.width, "prior_weight": str(one.prior_weight)} for one in (self.kernel_, self.bare_kernel_)
+            {"k": one.k, "width": one.width, "prior_weight": str(one.prior_weight)}
+            for one in (learned.kernel, learned.bare_kernel)
         ]
-        config["similarity_floor"] = self.similarity_floor_
+        config["similarity_floor"] = learned.similarity_floor
         config["queries"] = [
             {"id": query.id, "task": query.task, "role": query.role, "tags": dict(query.tags)}
             | ({"text": query.text} if self.keep_prompts else {})
             for query in rows.queries
         ]
-        # The vectors of rows that another thread is adding right now belong to the next save.
-        vectors = self._index.vectors[: len(rows.queries)]
-        arrays: Arrays = {"vectors": vectors, "values": rows.values[: len(vectors)], "residual_std": self.residual_std_}
-        graph = self._index.graph_bytes()
+        vectors = learned.index.vectors[: len(rows.queries)]
+        arrays: Arrays = {"vectors": vectors, "values": rows.values, "residual_std": learned.residual_std}
+        graph = learned.index.graph_bytes()
         return config, arrays if graph is None else arrays | {"graph": graph}
 
     @classmethod
@@ -337,24 +375,19 @@ class KNNEstimator:
         if values.shape != (len(queries), 3 * len(config["models"])) or len(vectors) != len(queries):
             msg = f"{len(queries)} queries, values {list(values.shape)} and vectors {list(vectors.shape)} do not belong together"
             raise ConfigError(msg)
-        made._rows = Rows.of(tuple(config["models"]), queries, values, made.label_counts)  # a constructor of this class
-        made._index = VectorIndex.from_cache(vectors, arrays.get("graph"), approximate_from=made.approximate_from)
-        made.kernel_, made.bare_kernel_ = (
+        kernel, bare = (
             Kernel(k=one["k"], width=one["width"], prior_weight=float(one["prior_weight"])) for one in config["kernels"]
         )
-        made.tuning_ = None
-        made.similarity_floor_ = float(config["similarity_floor"])
-        made.residual_std_ = arrays["residual_std"]
+        made._learned = _Learned(
+            rows=Rows.of(tuple(config["models"]), queries, values, made.label_counts),
+            index=VectorIndex.from_cache(vectors, arrays.get("graph"), approximate_from=made.approximate_from),
+            kernel=kernel,
+            bare_kernel=bare,
+            similarity_floor=float(config["similarity_floor"]),
+            residual_std=arrays["residual_std"],
+            tuning=None,
+        )
         return made
-
-
-def _weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> Floats:
-    """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> float64 [n, c]."""
-    found = np.empty((len(rows), values.shape[1]))
-    for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        found[part] = np.matmul(weights[part, None, :], values[rows[part]])[:, 0, :]
-    return found
 
 
 def _joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate:
@@ -368,10 +401,6 @@ def _joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate
     return Estimate(models=parts[0].models, neighbours=np.concatenate(padded)[back], **merged)
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
-
-
 def _vectors(table: OutcomeTable) -> npt.NDArray[np.float32]:
     if table.embeddings is None:
         msg = "KNNEstimator needs table.embeddings: fit through a Router with an embedder, or call table.with_embeddings(...)"
@@ -379,8 +408,12 @@ def _vectors(table: OutcomeTable) -> npt.NDArray[np.float32]:
     return table.embeddings
 
 
-def _embedding(query: Query) -> npt.NDArray[np.float32]:
-    if query.embedding is None:
+def _embedding(query: Query, dimension: int) -> npt.NDArray[np.float32]:
+    vector = query.embedding
+    if vector is None:
         msg = "the query has no embedding: route through a Router, which embeds it"
         raise ConfigError(msg)
-    return query.embedding
+    if vector.shape != (dimension,):
+        msg = f"the query's vector has the shape {vector.shape}, the fitted ones have {dimension} dimensions"
+        raise ConfigError(msg)
+    return vector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ class MeanEstimator:
     """Predicts every model's mean quality, cost and latency.
 
     Args:
-        min_rows: Below this many logged queries, no prediction counts as supported.
+        min_rows: Scores that a model needs before it is ranked; a model with fewer has the quality NaN.
 
     Attributes:
         models_: Column names.
@@ -48,11 +49,10 @@ class MeanEstimator:
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.nansum(stacked, axis=1) / np.where(counts, counts, np.nan)
             spread = np.nansum((table.quality - mean[0]) ** 2, axis=0) / np.maximum(counts[0] - 1, 1)
-            self.std_ = np.where(counts[0] > 0, np.sqrt(spread / np.maximum(counts[0], 1)), np.nan)
+            self.std_ = np.where(counts[0] > 1, np.sqrt(spread / np.maximum(counts[0], 1)), np.nan)
         self.models_ = table.models
         self.mean_ = mean
         self.counts_ = counts[0].astype(np.float64)
-        self.rows_ = len(table)
         return self
 
     def predict(self, queries: Sequence[Query], /) -> Estimate:
@@ -67,22 +67,30 @@ class MeanEstimator:
 
         return Estimate(
             models=self.models_,
-            quality=repeated(self.mean_[0]),
+            quality=repeated(np.where(self.counts_ >= self.min_rows, self.mean_[0], np.nan)),
             quality_std=repeated(self.std_),
             cost=repeated(self.mean_[1]),
             latency=repeated(self.mean_[2]),
             support=repeated(self.counts_),
             similarity=np.full(n, np.nan),
-            supported=np.full(n, self.rows_ >= self.min_rows),
+            supported=np.ones(n, bool),
         )
 
     def cross_predict(self, table: OutcomeTable, rows: npt.NDArray[np.int64], /) -> Estimate:
-        """The means themselves: one row hardly moves them."""
-        return self.predict([table.queries[row] for row in rows])
+        """The means of all other rows."""
+        estimate = self.predict([table.queries[row] for row in rows])
+        parts = []
+        for column, values in enumerate((table.quality, table.cost, table.latency)):
+            seen = np.isfinite(values)
+            own, count = np.where(seen, values, 0.0)[rows], seen.sum(axis=0) - seen[rows]
+            total = np.where(np.isnan(self.mean_[column]), 0.0, self.mean_[column]) * seen.sum(axis=0) - own
+            parts.append(np.divide(total, count, out=np.full(own.shape, np.nan), where=count > 0))
+        quality = np.where(self.counts_ >= self.min_rows, np.clip(parts[0], 0.0, 1.0), np.nan)
+        return replace(estimate, quality=quality, cost=parts[1], latency=parts[2])
 
     def state(self) -> State:
         """Means, counts and options."""
-        config = {"min_rows": self.min_rows, "models": list(self.models_), "rows": self.rows_}
+        config = {"min_rows": self.min_rows, "models": list(self.models_)}
         return config, {"mean": self.mean_, "std": self.std_, "counts": self.counts_}
 
     @classmethod
@@ -90,6 +98,5 @@ class MeanEstimator:
         """The estimator that `state` described."""
         made = cls(min_rows=int(config["min_rows"]))
         made.models_ = tuple(config["models"])
-        made.rows_ = int(config["rows"])
         made.mean_, made.std_, made.counts_ = arrays["mean"], arrays["std"], arrays["counts"]
         return made

@@ -69,7 +69,8 @@ class LabelPrior:
                 np.add.at(total, column, residual)
                 np.add.at(seen, column, observed)
                 here = np.unique(column[column < len(known)])
-                effects[here] = total[here] / (seen[here] + pseudo_counts)
+                count = seen[here] + pseudo_counts
+                effects[here] = np.divide(total[here], count, out=np.zeros_like(count), where=count > 0)
                 residual -= np.where(observed, effects[column], 0.0)
         return cls(mean, known, effects)
 

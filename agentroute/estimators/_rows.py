@@ -28,6 +28,7 @@ class Rows:
     complete: bool
     from_mean: npt.NDArray[np.float32]  # [n, 3 m], residuals from the column means; 0 = not observed
     from_prior: npt.NDArray[np.float32]  # [n, 3 m], residuals from each row's own prior
+    scores: npt.NDArray[np.int64]  # [m], how many qualities of each model were observed
     low: Floats  # [3 m]
     high: Floats  # [3 m]
 
@@ -50,6 +51,7 @@ class Rows:
             complete=bool(seen.all()),
             from_mean=from_mean,
             from_prior=from_prior,
+            scores=seen[:, : len(models)].sum(axis=0),
             low=np.where(seen, values, np.inf).min(axis=0, initial=np.inf),
             high=np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -137,13 +137,19 @@ def evaluate(
     quality, cost, latency = (part[:, columns] for part in (table.quality, table.cost, table.latency))
     chosen_on = table if reference is None else reference
     means = [_means(chosen_on, models, part) for part in ("quality", "cost")]
+    if not np.isfinite(means[0]).any():
+        raise DataError("the reference table holds no quality of any model of the pool: give the training part of the log")
     best = int(np.nanargmax(means[0]))
     cheapest = int(np.nanargmin(means[1])) if np.isfinite(means[1]).any() else best
+    asked = list(table.queries)
+    if table.embeddings is not None:
+        # A log without prompts has its vectors to route by, and one with prompts need not be embedded again.
+        asked = [replace(q, embedding=v, fingerprint=table.fingerprint) for q, v in zip(asked, table.embeddings, strict=True)]
     picks: dict[str, Rows] = {"cheapest": np.full(len(table), cheapest), "best single": np.full(len(table), best)}
     for name, policy in (policies or {"routed": router.policy}).items():
         if name in {"cheapest", "best single", "oracle"}:
             raise ConfigError(f"a policy cannot be called {name!r}: that is a baseline's name")
-        decisions = router.route_many(table.queries, policy=policy)
+        decisions = router.route_many(asked, policy=policy)
         picks[name] = np.array([router.pool.index(decision.model) for decision in decisions], np.int64)
     picks["oracle"] = _oracle(quality, cost)
     at = np.arange(len(table))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
-from agentroute.errors import PriceUnknownError
+from agentroute.errors import DataError, PriceUnknownError
 from agentroute.types import Candidate, Decision, Estimate, Matrix, Paradigm
 
-__all__ = ["POLICIES", "CalibratedPolicy", "Policy", "decide"]
+__all__ = ["POLICIES", "CalibratedPolicy", "Policy", "check_needs", "decide"]
 
 
 @runtime_checkable
@@ -29,8 +29,8 @@ class Policy(Protocol):
         """`Paradigm.how`."""
 
     @property
-    def needs_cost(self) -> bool:
-        """Whether a model without any known cost makes the policy raise."""
+    def needs(self) -> frozenset[str]:
+        """What must be known of every model that has a quality: `"cost"`, `"latency"`, both or nothing."""
 
     def utilities(self, estimate: Estimate, /) -> Matrix:
         """float64 [n, m], higher is better; NaN = cannot be ranked."""
@@ -55,6 +55,25 @@ POLICIES: dict[str, type[Policy]] = {}
 """The built-in policies by kind: what `Router.load` can make without being told more."""
 
 
+def check_needs(
+    policy: Policy, models: Sequence[str], quality: Sequence[float], cost: Sequence[float], latency: Sequence[float]
+) -> None:
+    """Refuses to rank models of known quality by a cost or latency that nobody knows: unknown is neither free nor instant.
+
+    Raises:
+        PriceUnknownError: The policy weighs cost, and one of these models has none.
+        DataError: The same for latency.
+    """
+    for need, values in (("cost", cost), ("latency", latency)):
+        if need in policy.needs:
+            unknown = [m for m, q, value in zip(models, quality, values, strict=True) if math.isnan(value) and not math.isnan(q)]
+            if unknown and need == "cost":
+                raise PriceUnknownError(unknown)
+            if unknown:
+                named = ", ".join(map(repr, unknown))
+                raise DataError(f"the policy weighs latency, and none is logged for {named}: log it, or set latency_weight=0")
+
+
 def decide(policy: Policy, estimate: Estimate, columns: Sequence[Sequence[int]], paradigm: Paradigm) -> list[Decision]:
     """One decision a query: the eligible models by falling utility; ties go to the cheaper one, then to the pool's order.
 
@@ -65,16 +84,19 @@ def decide(policy: Policy, estimate: Estimate, columns: Sequence[Sequence[int]],
         paradigm: Declared by the decisions.
 
     Raises:
-        PriceUnknownError: The policy needs costs, and an eligible model of known quality has none.
+        PriceUnknownError: The policy weighs cost, and an eligible model of known quality has none.
+        DataError: The same for latency.
     """
     # One conversion of each matrix: plain floats are several times faster to pick from than array cells.
     parts = (policy.utilities(estimate), estimate.quality, estimate.cost, estimate.latency, estimate.support)
     made = []
     for eligible, utility, quality, cost, latency, support in zip(columns, *(part.tolist() for part in parts), strict=True):
-        if policy.needs_cost:
-            unpriced = [estimate.models[j] for j in eligible if math.isnan(cost[j]) and not math.isnan(quality[j])]
-            if unpriced:
-                raise PriceUnknownError(unpriced)
+        if policy.needs:
+            check_needs(
+                policy,
+                [estimate.models[j] for j in eligible],
+                *([part[j] for j in eligible] for part in (quality, cost, latency)),
+            )
         # NaN is the one value that differs from itself: such models rank last, and show as None.
         ranks = [
             (-utility[j] if utility[j] == utility[j] else math.inf, cost[j] if cost[j] == cost[j] else math.inf, j)
@@ -99,7 +121,7 @@ def decide(policy: Policy, estimate: Estimate, columns: Sequence[Sequence[int]],
 def _reason(candidates: tuple[Candidate, ...]) -> str:
     best = candidates[0]
     if best.utility is None or best.quality is None:
-        return "nothing is known of any eligible model; the first of the pool"
+        return "too little is known of every eligible model"
     text = f"best expected utility {best.utility:.4g} of {len(candidates)}: quality {best.quality:.3f}"
     if best.cost is not None:
         text += f", cost ${best.cost:.3g}"

@@ -31,7 +31,7 @@ class BudgetPolicy:
     kind = "budget"
     what = ("cost", "budget")
     how = "optimisation"
-    needs_cost = True
+    needs = frozenset({"cost"})
 
     def __init__(self, *, mean_cost: float) -> None:
         if not (mean_cost > 0 and math.isfinite(mean_cost)):
@@ -54,22 +54,29 @@ class BudgetPolicy:
             PriceUnknownError: A model of known quality has no known cost at all.
             ConfigError: Even the cheapest choice costs more; the message gives that cost.
         """
-        usable = ~np.isnan(estimate.quality)
-        unpriced = [name for j, name in enumerate(estimate.models) if usable[:, j].any() and np.isnan(estimate.cost[:, j]).all()]
+        scored = ~np.isnan(estimate.quality)
+        unpriced = [name for j, name in enumerate(estimate.models) if scored[:, j].any() and np.isnan(estimate.cost[:, j]).all()]
         if unpriced:
             raise PriceUnknownError(unpriced)
-        billed = np.where(np.isnan(cost), estimate.cost, cost)
+        usable = scored & ~np.isnan(estimate.cost)
+        rows = usable.any(axis=1)
+        if not rows.any():
+            # Nothing can be ranked yet, so that nothing is spent by this policy; the next fit sets lambda.
+            self.cost_weight_, self.expected_cost_ = 0.0, 0.0
+            return self
+        expected, worth, usable = estimate.cost[rows], estimate.quality[rows], usable[rows]
+        billed = np.where(np.isnan(cost[rows]), expected, cost[rows])
 
         def spend(weight: float) -> float:
-            utility = estimate.quality - weight * estimate.cost if math.isfinite(weight) else -estimate.cost
-            chosen = np.nanargmax(np.where(usable, utility, -np.inf), axis=1)
-            return float(np.nanmean(billed[np.arange(len(billed)), chosen]))
+            utility = worth - weight * expected if math.isfinite(weight) else -expected
+            chosen = np.argmax(np.where(usable, utility, -np.inf), axis=1)
+            return float(billed[np.arange(len(billed)), chosen].mean())
 
         cheapest = spend(math.inf)
         if cheapest > self.mean_cost:
             msg = f"mean_cost=${self.mean_cost:.3g} cannot be kept: the cheapest choice costs ${cheapest:.3g} a query on this log"
             raise ConfigError(msg)
-        low, high = 0.0, 1.0 / max(float(np.nanmean(estimate.cost)), 1e-12)
+        low, high = 0.0, 1.0 / max(float(expected[usable].mean()), 1e-12)
         if spend(low) <= self.mean_cost:
             high = low
         else:

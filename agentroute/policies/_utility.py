@@ -43,14 +43,14 @@ class UtilityPolicy:
         return 1.0 / self.willingness_to_pay
 
     @property
-    def needs_cost(self) -> bool:
-        """Whether cost enters at all."""
-        return self.cost_weight > 0
-
-    @property
     def what(self) -> tuple[str, ...]:
         """`("cost",)` and `("latency",)` as far as they weigh."""
         return (("cost",) if self.cost_weight else ()) + (("latency",) if self.latency_weight else ())
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The same as a set: what weighs must be known."""
+        return frozenset(self.what)
 
     def utilities(self, estimate: Estimate, /) -> Matrix:
         """float64 [n, m]."""

@@ -60,7 +60,7 @@ def write_artefact(folder: str | Path, config: Mapping[str, Any], arrays: Mappin
         ArtefactError: The folder holds something else.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MANIFEST).is_file())):
+    if folder.exists() and not _replaceable(folder):
         raise ArtefactError(folder, "this exists and is not a saved router; choose another folder")
     packed = io.BytesIO()
     np.savez(packed, **{name: array for name, array in arrays.items() if name != _GRAPH})  # type: ignore[arg-type]  # numpy's stub mistakes ** for allow_pickle
@@ -88,12 +88,31 @@ def write_artefact(folder: str | Path, config: Mapping[str, Any], arrays: Mappin
             # Two renames: a reader in between finds no folder, never a mixture of two.
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
             folder.rename(old / "router")
-            fresh.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                (old / "router").rename(folder)
+                raise
+            finally:
+                shutil.rmtree(old, ignore_errors=True)
         else:
             fresh.rename(folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether a path is an empty folder or holds a router of ours and nothing else: whatever is there will be deleted."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    present = {path.name for path in folder.iterdir()}
+    if not present:
+        return True
+    try:
+        known = json.loads((folder / _MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return present <= _FILES | {_MANIFEST} and isinstance(known, dict) and known.get("format") == _FORMAT
 
 
 def read_artefact(folder: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.embedders import Embedder, as_embedder
+from agentroute.embedders import Embedder, as_embedder, normalise
 from agentroute.errors import (
     ArtefactError,
     ConfigError,
@@ -22,10 +22,10 @@ from agentroute.errors import (
 )
 from agentroute.estimators import ESTIMATORS, Estimator, IncrementalEstimator, KNNEstimator
 from agentroute.outcomes import OutcomeLog, OutcomeTable
-from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolicy, decide
+from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolicy, check_needs, decide
 from agentroute.pool import ModelPool
 from agentroute.router._artefact import read_artefact, write_artefact
-from agentroute.types import Candidate, Decision, Estimate, Fingerprint, ModelCard, Paradigm, Price, Query
+from agentroute.types import Candidate, Decision, Estimate, Fingerprint, ModelCard, Paradigm, Price, Query, Vectors
 
 __all__ = ["Explanation", "Neighbour", "Router"]
 
@@ -77,8 +77,8 @@ class Router:
             `CallableEmbedder` gives it the name by which vectors are told apart.
         estimator: Predicts quality, cost and latency; `None` = `KNNEstimator()`.
         policy: Ranks models by them; `None` = `UtilityPolicy()`, the best expected quality.
-        default: Who answers when nothing is known; `None` = the model of the best mean quality once fitted, before that the
-            first of the pool.
+        default: Who answers when too little is known; `None` = the model of the best mean quality once enough is logged,
+            before that the first of the pool.
 
     Raises:
         UnknownModelError: The pool does not hold the default.
@@ -106,11 +106,12 @@ class Router:
             self.pool.index(default)
         self._declared = default
         self._best: str | None = None
+        self._fitted = False
 
     @property
     def fitted(self) -> bool:
         """Whether there is anything learned to decide by."""
-        return self._best is not None
+        return self._fitted
 
     @property
     def default(self) -> str:
@@ -126,7 +127,7 @@ class Router:
         return Paradigm(when="pre-generation", what=(*self.estimator.what, *policy.what), how=policy.how)
 
     def fit(self, data: OutcomeTable | OutcomeLog, /) -> Self:
-        """Learns from logged outcomes, and calibrates the policy on them.
+        """Learns from logged outcomes, and calibrates the policy on them. After an error the router is as it was.
 
         Args:
             data: A table, or a log that is read into one.
@@ -134,24 +135,41 @@ class Router:
         Raises:
             UnknownModelError: The data hold a model that the pool does not.
             EmbedderMismatchError: The data hold vectors of another embedder, and no text to embed again.
-            PriceUnknownError: The policy needs costs that nobody logged.
+            PriceUnknownError: The policy weighs costs, and a scored model has none.
+            DataError: The same for latency; or there are no outcomes.
         """
-        table = self._table(data)
-        if len(table) < getattr(self.estimator, "min_rows", 0):
+        table = self._table(data, self.pool)
+        scores = np.isfinite(table.quality).sum(axis=0)
+        enough = getattr(self.estimator, "min_rows", 0)
+        before = dict(vars(self.estimator)), dict(vars(self.policy))
+        try:
+            self.estimator.fit(table)
+            self._check_and_calibrate(table, scores)
+        except Exception:
+            for part, state in zip((self.estimator, self.policy), before, strict=True):
+                vars(part).clear()
+                vars(part).update(state)
+            raise
+        means = np.nansum(table.quality, axis=0) / np.maximum(scores, 1)
+        ranked = np.where(scores >= max(enough, 1), means, -1.0)
+        self._best = self.pool.ids[int(np.argmax(ranked))] if ranked.max() >= 0 else None
+        self._fitted = True
+        if scores.max() < enough:
             warnings.warn(
-                f"the log has only {len(table)} queries: {self.default!r} or the declared default answers until there are "
-                f"{getattr(self.estimator, 'min_rows', 0)}",
+                f"the log holds at most {scores.max()} scores of a model: {self.default!r} answers until there are {enough}",
                 LowSupportWarning,
                 stacklevel=2,
             )
-        self.estimator.fit(table)
+        return self
+
+    def _check_and_calibrate(self, table: OutcomeTable, scores: npt.NDArray[np.int64]) -> None:
+        """Finds out now, and not at the first call, that the policy weighs what nobody logged."""
+        known = [np.where(np.isfinite(part).any(axis=0), 1.0, np.nan).tolist() for part in (table.cost, table.latency)]
+        enough = max(getattr(self.estimator, "min_rows", 0), 1)
+        check_needs(self.policy, table.models, np.where(scores >= enough, 1.0, np.nan).tolist(), *known)
         if isinstance(self.policy, CalibratedPolicy):
             rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_CALIBRATION_ROWS])
             self.policy.calibrate(self.estimator.cross_predict(table, rows), table.quality[rows], table.cost[rows])
-        seen = np.isfinite(table.quality)
-        means = np.where(seen, table.quality, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-        self._best = self.pool.ids[int(np.argmax(np.where(seen.any(axis=0), means, -1.0)))]
-        return self
 
     def partial_fit(self, data: OutcomeTable | OutcomeLog, /) -> Self:
         """Adds rows to a fitted router; constants and policy stay as they are until the next `fit`.
@@ -166,7 +184,7 @@ class Router:
         if not isinstance(self.estimator, IncrementalEstimator):
             msg = f"{type(self.estimator).__name__} cannot learn in steps: call fit on the whole log"
             raise ConfigError(msg)
-        self.estimator.partial_fit(self._table(data))
+        self.estimator.partial_fit(self._table(data, self.pool))
         return self
 
     def add_model(self, card: ModelCard, probes: OutcomeTable | OutcomeLog) -> Self:
@@ -176,20 +194,19 @@ class Router:
             card: The new model.
             probes: Its outcomes, on queries of the log or on new ones.
         """
-        before = self.pool
-        self.pool = ModelPool([*before, card])
-        try:
-            return self.partial_fit(probes)
-        except Exception:
-            self.pool = before
-            raise
+        pool = ModelPool([*self.pool, card])
+        if not self.fitted or not isinstance(self.estimator, IncrementalEstimator):
+            msg = "add_model needs a fitted router whose estimator learns in steps: call fit on a log of all models"
+            raise NotFittedError(msg)
+        self.estimator.partial_fit(self._table(probes, pool))
+        # Last, so that a decision made meanwhile never meets a model that the estimator does not know.
+        self.pool = pool
+        return self
 
     def embed(self, query: Query | str, /) -> Query:
         """The same query with its vector, computed once; as it is when the estimator needs none."""
         query = Query(text=query) if isinstance(query, str) else query
-        if not self.estimator.uses_embeddings or self._embedded(query):
-            return query
-        return replace(query, embedding=self.embedder.embed([query.text])[0], fingerprint=self.embedder.fingerprint)
+        return self._embed_all([query])[0]
 
     def route(self, query: Query | str, /, *, policy: Policy | None = None) -> Decision:
         """The model that should answer, and why.
@@ -243,8 +260,11 @@ class Router:
     ) -> tuple[list[Decision], Estimate]:
         estimate = self.estimator.predict(queries)
         made = decide(policy, estimate, eligible, self._paradigm(policy))
-        for row in np.flatnonzero(~estimate.supported).tolist():
-            made[row] = self._default(eligible[row], _thin(estimate, row), made[row])
+        for row, decision in enumerate(made):
+            if not estimate.supported[row]:
+                made[row] = self._default(eligible[row], _strange(estimate, row), decision)
+            elif decision.candidates[0].utility is None:
+                made[row] = self._default(eligible[row], "the log is too thin", decision)
         return made, estimate
 
     def _default(self, eligible: tuple[int, ...], why: str, ranked: Decision | None) -> Decision:
@@ -265,33 +285,46 @@ class Router:
         return query.fingerprint is self.embedder.fingerprint or query.fingerprint == self.embedder.fingerprint
 
     def _embed_all(self, queries: list[Query]) -> list[Query]:
-        if not self.estimator.uses_embeddings:
+        bare = [row for row, query in enumerate(queries) if not self._embedded(query)] if self.estimator.uses_embeddings else []
+        if not bare:
             return queries
-        bare = [row for row, query in enumerate(queries) if not self._embedded(query)]
-        vectors = self.embedder.embed([queries[row].text for row in bare]) if bare else ()
+        for row in bare:
+            if queries[row].embedding is not None and not queries[row].text:
+                raise EmbedderMismatchError(queries[row].fingerprint, self.embedder.fingerprint)
         made = list(queries)
-        for row, vector in zip(bare, vectors, strict=True):
+        for row, vector in zip(bare, self._vectors([queries[row].text for row in bare]), strict=True):
             made[row] = replace(queries[row], embedding=vector, fingerprint=self.embedder.fingerprint)
         return made
 
-    def _table(self, data: OutcomeTable | OutcomeLog) -> OutcomeTable:
+    def _vectors(self, texts: Sequence[str], /) -> Vectors:
+        """The embedder's vectors as unit rows, whoever wrote the embedder.
+
+        Raises:
+            ConfigError: They are not float rows of the declared dimension.
+        """
+        vectors = normalise(self.embedder.embed(texts))
+        expected = (len(texts), self.embedder.fingerprint.dimension)
+        if vectors.shape != expected:
+            raise ConfigError(f"the embedder {self.embedder.fingerprint} gave an array {vectors.shape}, not {expected}")
+        return vectors
+
+    def _table(self, data: OutcomeTable | OutcomeLog, pool: ModelPool) -> OutcomeTable:
         """The data with the pool's columns in the pool's order, and with this embedder's vectors."""
-        table = data if isinstance(data, OutcomeTable) else OutcomeTable.from_log(data)
-        unknown = [model for model in table.models if model not in self.pool.ids]
+        table = data
+        if not isinstance(table, OutcomeTable):
+            prices = {card.id: card.price for card in pool if card.price is not None}
+            table = OutcomeTable.from_log(table, prices=prices, vectors=self.estimator.uses_embeddings)
+        unknown = [model for model in table.models if model not in pool.ids]
         if unknown:
-            raise UnknownModelError(unknown[0], self.pool.ids)
+            raise UnknownModelError(unknown[0], pool.ids)
         holes = np.full((len(table), 1), np.nan)
         column = {model: j for j, model in enumerate(table.models)}
-        order = [column.get(model, len(table.models)) for model in self.pool.ids]
+        order = [column.get(model, len(table.models)) for model in pool.ids]
         quality, cost, latency = (
             np.concatenate([part, holes], axis=1)[:, order] for part in (table.quality, table.cost, table.latency)
         )
-        table = replace(table, models=self.pool.ids, quality=quality, cost=cost, latency=latency)
-        if not self.estimator.uses_embeddings or table.fingerprint == self.embedder.fingerprint:
-            return table
-        if not any(query.text for query in table.queries):
-            raise EmbedderMismatchError(table.fingerprint, self.embedder.fingerprint)
-        return table.with_embeddings(self.embedder.embed([query.text for query in table.queries]), self.embedder.fingerprint)
+        table = replace(table, models=pool.ids, quality=quality, cost=cost, latency=latency)
+        return table.embedded(self._vectors, self.embedder.fingerprint) if self.estimator.uses_embeddings else table
 
     def save(self, folder: str | Path, /) -> None:
         """Writes the router into a folder that `load` reads; no prompt text, unless the estimator keeps prompts.
@@ -344,8 +377,9 @@ class Router:
                 policy=POLICIES[config["policy"]["kind"]].from_state(config["policy"]),
                 default=config["default"],
             )
-            made.pool.index(config["best"])
-            made._best = config["best"]  # a constructor of this very class
+            if config["best"] is not None:
+                made.pool.index(config["best"])
+            made._best, made._fitted = config["best"], True
         except EmbedderMismatchError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -373,9 +407,8 @@ def _check_vectors(wanted: Mapping[str, Any] | None, found: Embedder, arrays: Ma
         raise ConfigError("its vectors are not finite")
 
 
-def _thin(estimate: Estimate, row: int) -> str:
-    similarity = float(estimate.similarity[row])
-    return "the log is too thin" if np.isnan(similarity) else f"nothing like it in the log (similarity {similarity:.2f})"
+def _strange(estimate: Estimate, row: int) -> str:
+    return f"nothing like it in the log (similarity {float(estimate.similarity[row]):.2f})"
 
 
 def _card_state(card: ModelCard) -> dict[str, Any]:

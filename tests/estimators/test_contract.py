@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -19,20 +21,34 @@ def test_contract(name, check):
     check()
 
 
-class Leaky(MeanEstimator):
-    """Breaks the contract: predicts rows of the log from themselves."""
-
-    def fit(self, table, /):
-        self.table = table
-        return super().fit(table)
+class Leaky(KNNEstimator):
+    """Breaks the contract: predicts rows of the log with themselves among the neighbours."""
 
     def cross_predict(self, table, rows, /):
-        from dataclasses import replace
+        asked = [replace(table.queries[i], embedding=table.embeddings[i], fingerprint=table.fingerprint) for i in rows.tolist()]
+        return self.predict(asked)
 
-        return replace(super().cross_predict(table, rows), quality=table.quality[rows])
+
+class HoleIsZero(MeanEstimator):
+    """Breaks the contract: takes a missing cell for a bad answer."""
+
+    def fit(self, table, /):
+        return super().fit(replace(table, quality=np.nan_to_num(table.quality)))
 
 
-def test_the_suite_finds_a_leak():
-    check = next(check for check in estimator_checks(Leaky) if check.__name__ == "check_out_of_fold")
-    with pytest.raises(AssertionError, match="own outcome"):
+class Forgetful(MeanEstimator):
+    """Breaks the contract: loses something when saved."""
+
+    @classmethod
+    def from_state(cls, config, arrays, /):
+        return super().from_state(config, {name: array * 0.5 for name, array in arrays.items()})
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(Leaky, "check_out_of_fold"), (HoleIsZero, "check_unobserved_model"), (Forgetful, "check_state")],
+)
+def test_the_suite_finds_what_it_is_for(make, name):
+    check = next(check for check in estimator_checks(make) if check.__name__ == name)
+    with pytest.raises(AssertionError):
         check()

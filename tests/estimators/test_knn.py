@@ -51,7 +51,7 @@ def test_estimates_equal_the_formula(seed, k, width, weight, holes):
         cost=np.where(rng.random(table.cost.shape) < holes, np.nan, table.cost),
     )
     query = Query(text="x", embedding=table.embeddings[3] * np.float32(0.6) + table.embeddings[5] * np.float32(0.4))
-    estimate = KNNEstimator(k=k, width=width, prior_weight=weight).fit(table).predict([query])
+    estimate = KNNEstimator(k=k, width=width, prior_weight=weight, min_rows=1).fit(table).predict([query])
     quality, cost, latency = by_hand(table, query, k=k, width=width, weight=weight)
     np.testing.assert_allclose(estimate.quality[0], quality, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(estimate.cost[0], cost, rtol=1e-3)
@@ -134,12 +134,71 @@ def test_cost_is_the_neighbours_billed_cost():
     assert (dear / cheap > 5).all()
 
 
-def test_strange_queries_are_unsupported_and_small_logs_too():
+def test_strange_queries_are_unsupported():
     estimator = KNNEstimator().fit(planted_table(400))
-    strange, usual = asked("zzz yyy xxx www vvv"), asked("kind1 word1 topic1 item9")
+    strange, usual = asked("zzz yyy xxx www vvv"), asked("kind1 word1 topic1 item9 xx")
     assert estimator.predict([usual]).supported.tolist() == [True]
     assert estimator.predict([strange, asked("")]).supported.tolist() == [False, False]
-    assert not KNNEstimator().fit(planted_table(10)).predict([usual]).supported[0]
+
+
+def test_repeated_prompts_do_not_make_new_ones_strange():
+    once = planted_table(100)
+    several = once.take(np.repeat(np.arange(100), 6))
+    ids = tuple(replace(query, id=f"{query.id}-{i}") for i, query in enumerate(several.queries))
+    new = [asked(query.text) for query in planted_table(200, seed=5).queries]
+    supported = KNNEstimator().fit(replace(several, queries=ids)).predict(new).supported
+    assert supported.mean() > 0.95
+    np.testing.assert_array_equal(supported, KNNEstimator().fit(once).predict(new).supported)
+
+
+def test_a_model_with_few_scores_is_not_ranked():
+    table = planted_table(400)
+    quality = table.quality.copy()
+    quality[:, 0] = np.nan
+    quality[:29, 0] = 1.0  # one short of min_rows
+    few = KNNEstimator().fit(replace(table, quality=quality)).predict([asked("kind1 word1 topic1")]).quality[0]
+    assert np.isnan(few[0])
+    assert np.isfinite(few[1:]).all()
+    quality[29, 0] = 1.0
+    enough = KNNEstimator().fit(replace(table, quality=quality)).predict([asked("kind1 word1 topic1")]).quality[0]
+    assert np.isfinite(enough).all()
+    assert np.isnan(KNNEstimator().fit(planted_table(10)).predict([asked("kind1")]).quality).all()
+
+
+def test_out_of_fold_predictions_use_what_predict_would_use():
+    # Four rows in five have no label: predict gives them the constants for such queries, and so must cross_predict.
+    table = planted_table(600)
+    queries = tuple(replace(q, task=None) if i % 5 else q for i, q in enumerate(table.queries))
+    mixed = replace(table, queries=queries)
+    estimator = KNNEstimator().fit(mixed)
+    fresh = planted_table(600, seed=1)
+    new = [asked(q.text, task=None if i % 5 else q.task) for i, q in enumerate(fresh.queries)]
+    out = np.abs(estimator.cross_predict(mixed, np.arange(600)).quality - table.quality).mean()
+    ahead = np.abs(estimator.predict(new).quality - fresh.quality).mean()
+    assert out == pytest.approx(ahead, rel=0.1)
+
+
+def test_no_prior_and_no_shrinkage_are_legal():
+    table = planted_table(300)
+    holed = replace(table, quality=np.where(np.random.default_rng(0).random((300, 3)) < 0.7, np.nan, table.quality))
+    queries = [asked(q.text, task=q.task) for q in table.queries[:80]]
+    for options in ({"prior_weight": 0.0, "k": 3}, {"label_counts": 0.0}):
+        assert np.isfinite(KNNEstimator(**options).fit(holed).predict(queries).quality).all()
+
+
+def test_the_setting_nearest_to_the_prior_wins_within_a_standard_error():
+    from agentroute.estimators._kernel import Kernel, _nearest_to_prior
+
+    grid = [
+        Kernel(k=20, width=0.1, prior_weight=1.0),
+        Kernel(k=20, width=0.1, prior_weight=30.0),
+        Kernel(k=20, width=0.1, prior_weight=100.0),
+    ]
+    noise = np.random.default_rng(0).standard_normal((3, 400))
+    best = 1.0 + 0.1 * noise[0]
+    close, far = best + 0.002 + 0.1 * noise[1], best + 0.2 + 0.1 * noise[2]
+    assert _nearest_to_prior(np.stack([best, close, far]), grid) == 1
+    assert _nearest_to_prior(np.stack([best, far, far]), grid) == 0
 
 
 def test_partial_fit_equals_fit_with_the_same_constants():
@@ -161,6 +220,28 @@ def test_partial_fit_replaces_known_cells():
     assert before > 0.5
     assert estimator.predict([asked("kind0 word0 topic0")]).quality[0, 0] == 0.0
     assert len(estimator.queries_) == 200
+
+
+def test_partial_fit_leaves_cells_that_the_news_do_not_hold():
+    table = planted_table(100)
+    estimator = KNNEstimator(k=5, width=0.2, prior_weight=1.0).fit(table)
+    before = estimator.logged(7)[1]
+    estimator.partial_fit(replace(table, quality=np.full((100, 3), np.nan), cost=np.full((100, 3), np.nan)))
+    assert estimator.logged(7)[1] == before
+
+
+def test_partial_fit_joins_rows_of_one_query():
+    estimator = KNNEstimator().fit(planted_table(100))
+    query = Query(text="new", id="n1")
+    table = replace(
+        planted_table(2, models=2),
+        queries=(query, query),
+        quality=np.array([[1.0, np.nan], [np.nan, 0.5]]),
+        embeddings=EMBEDDER.embed(["new", "new"]),
+    )
+    estimator.partial_fit(table)
+    assert len(estimator.queries_) == 101
+    assert estimator.logged(100)[1] == {"m0": 1.0, "m1": 0.5}
 
 
 def test_a_new_model_joins_by_probes():
@@ -206,6 +287,35 @@ def test_readers_never_see_half_of_an_update():
     assert len(estimator.queries_) == 2000
 
 
+def test_a_refit_and_a_save_beside_readers_and_writers():
+    table, small = planted_table(900), planted_table(60, seed=3)
+    estimator = KNNEstimator(k=30, width=0.3, prior_weight=1.0).fit(table)
+    queries, failures, stop = [asked(q.text) for q in table.queries[:100]], [], threading.Event()
+
+    def repeat(work):
+        while not stop.is_set():
+            try:
+                work()
+            except Exception as error:
+                failures.append(error)
+                return
+
+    def save():
+        config, arrays = estimator.state()
+        assert len(config["queries"]) == len(arrays["vectors"]) == len(arrays["values"])
+
+    workers = [threading.Thread(target=repeat, args=(work,)) for work in (lambda: estimator.predict(queries), save)]
+    for worker in workers:
+        worker.start()
+    for step in range(12):
+        estimator.fit(small if step % 2 else table)
+        estimator.partial_fit(table.take(np.arange(step * 50, step * 50 + 50)))
+    stop.set()
+    for worker in workers:
+        worker.join()
+    assert not failures
+
+
 @pytest.mark.parametrize(
     "options",
     [{"k": 0}, {"width": 0.0}, {"prior_weight": -1.0}, {"label_counts": -1.0}, {"support_quantile": 1.0}],
@@ -231,8 +341,8 @@ def test_one_row_is_not_an_error():
     table = planted_table(200).take([0])
     for estimator in (KNNEstimator(), MeanEstimator()):
         estimate = estimator.fit(table).predict([asked("kind0")])
-        assert not estimate.supported[0]
-        np.testing.assert_allclose(estimate.quality[0], table.quality[0])
+        assert np.isnan(estimate.quality).all()
+        np.testing.assert_allclose(estimate.cost[0], table.cost[0])
 
 
 def test_prompts_are_kept_only_when_asked():

@@ -45,6 +45,15 @@ def test_baselines_are_chosen_on_the_reference():
     assert evaluate(fitted(train), flattering).best_single == "m2"
 
 
+def test_a_log_without_prompts_is_evaluated_by_its_vectors():
+    train, test = planted_table(400), planted_table(300, seed=2)
+    blank = replace(test, queries=tuple(replace(query, text="", task=None) for query in test.queries))
+    bare = replace(test, queries=tuple(replace(query, task=None) for query in test.queries))
+    router = fitted(train)
+    assert evaluate(router, blank, reference=train)["routed"] == evaluate(router, bare, reference=train)["routed"]
+    assert evaluate(router, blank, reference=train)["routed"].gain.low > 0.2
+
+
 def test_the_oracle_takes_the_cheaper_of_equal_answers():
     table = planted_table(100)
     tied = replace(table, quality=np.ones_like(table.quality))
@@ -82,5 +91,7 @@ def test_what_cannot_be_compared_is_refused():
     router = fitted(table)
     with pytest.raises(DataError, match="'m2'"):
         evaluate(router, replace(table, quality=np.where(np.arange(3) == 2, np.nan, table.quality)))
+    with pytest.raises(DataError, match="reference"):
+        evaluate(router, table, reference=replace(table, quality=np.full((100, 3), np.nan)))
     with pytest.raises(ConfigError, match="oracle"):
         evaluate(router, table, policies={"oracle": UtilityPolicy()})

@@ -101,6 +101,18 @@ def test_a_folder_with_other_things_is_not_overwritten(saved, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("manifest", ["{}", "not json", None])
+def test_a_folder_that_looks_like_ours_is_not_overwritten(saved, copy, manifest):
+    if manifest is None:
+        (copy / "notes.txt").write_text("mine")
+    else:
+        (copy / "manifest.json").write_text(manifest)
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    with pytest.raises(ArtefactError, match="not a saved router"):
+        saved[0].save(copy)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
 def test_no_prompt_text_on_disk_unless_kept(tmp_path):
     table = planted_table(100)
     secret = replace(table, queries=(replace(table.queries[0], text="the zanzibar secret"), *table.queries[1:]))

@@ -1,4 +1,5 @@
 import math
+import threading
 import warnings
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from agentroute.errors import (
     LowSupportWarning,
     NoEligibleModelError,
     NotFittedError,
+    OutcomesSkippedWarning,
     PriceUnknownError,
     UnknownModelError,
 )
@@ -21,7 +23,7 @@ from agentroute.policies import BudgetPolicy, UtilityPolicy
 from agentroute.pool import ModelPool
 from agentroute.router import Router
 from agentroute.testing import HashEmbedder, planted_table
-from agentroute.types import ModelCard, Outcome, Query
+from agentroute.types import ModelCard, Outcome, Price, Query, Usage
 
 EMBEDDER = HashEmbedder()
 
@@ -247,10 +249,126 @@ def test_a_pool_model_that_the_log_never_saw_is_never_chosen_by_the_policy():
 
 def test_a_log_with_one_row():
     table = planted_table(400).take([0])
-    with pytest.warns(LowSupportWarning, match="only 1 quer"):
+    with pytest.warns(LowSupportWarning, match="at most 1 score"):
         router = fitted(table=table, default="m1")
     decision = router.route(table.queries[0])
     assert (decision.model, decision.by) == ("m1", "default")
+
+
+def test_one_lucky_score_takes_nothing_from_the_default():
+    table = planted_table(400)
+    quality = np.full((400, 3), np.nan)
+    quality[:, 2] = 0.6
+    quality[0, 0] = 1.0
+    router = fitted(table=replace(table, quality=quality), default="m2")
+    decision = router.route("kind0 word0 topic0 item1 xx")
+    assert (decision.model, decision.by) == ("m2", "policy")
+    assert fitted(table=replace(table, quality=quality)).default == "m2"
+
+
+def test_a_log_without_scores_leaves_the_default():
+    table = planted_table(400)
+    with pytest.warns(LowSupportWarning, match="at most 0 scores"):
+        router = fitted(table=replace(table, quality=np.full((400, 3), np.nan)), default="m2", policy=BudgetPolicy(mean_cost=1.0))
+    decision = router.route("kind0 word0 topic0 item1 xx")
+    assert (decision.model, decision.by) == ("m2", "default")
+    assert "too thin" in decision.reason
+
+
+def test_unknown_latency_is_not_instant():
+    table = planted_table(400)
+    silent = replace(table, latency=np.where(np.arange(3) == 1, np.nan, table.latency))
+    with pytest.raises(DataError, match="'m1'"):
+        fitted(table=silent, policy=UtilityPolicy(latency_weight=0.01))
+    assert fitted(table=silent).route("kind1 word1 topic1 item1 xx").model == "m1"
+
+
+def test_a_failed_fit_leaves_the_router_as_it_was():
+    table = planted_table(400)
+    router = fitted(table=table, policy=BudgetPolicy(mean_cost=0.004), default="m2")
+    before = [d.candidates for d in router.route_many(q.text for q in table.queries)]
+    with pytest.raises(ConfigError, match="cheapest"):
+        router.fit(replace(table.take(np.arange(100)), cost=table.cost[:100] * 100))
+    assert [d.candidates for d in router.route_many(q.text for q in table.queries)] == before
+    unfitted = Router(["m0", "m1", "m2"], embedder=EMBEDDER, policy=BudgetPolicy(mean_cost=1e-9))
+    with pytest.raises(ConfigError):
+        unfitted.fit(table)
+    assert not unfitted.fitted
+    with pytest.raises(NotFittedError):
+        unfitted.estimator.predict([])
+
+
+def test_a_budget_holds_where_only_some_queries_have_labels():
+    table = planted_table(600)
+    mixed = replace(table, queries=tuple(replace(q, task=None) if i % 5 else q for i, q in enumerate(table.queries)))
+    router = fitted(table=mixed, policy=BudgetPolicy(mean_cost=0.004))
+    fresh = planted_table(1000, seed=4)
+    asked = [Query(text=q.text, task=None if i % 5 else q.task) for i, q in enumerate(fresh.queries)]
+    spent = fresh.cost[np.arange(1000), [router.pool.index(one.model) for one in router.route_many(asked)]]
+    assert spent.mean() - 0.004 < 3 * spent.std() / np.sqrt(600)
+
+
+def test_joining_does_not_disturb_decisions():
+    router, failures, stop = fitted(("m0", "m1"), planted_table(400, models=2)), [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                router.route("kind1 word1 topic1 item1 xx")
+            except Exception as error:
+                failures.append(error)
+
+    worker = threading.Thread(target=ask)
+    worker.start()
+    for number in range(20):
+        probes = replace(planted_table(60, models=1), models=(f"new{number}",))
+        router.add_model(ModelCard(id=f"new{number}"), probes)
+    stop.set()
+    worker.join()
+    assert not failures
+    assert len(router.pool) == 22
+
+
+def test_a_sloppy_embedder_is_set_right_and_a_wrong_one_refused():
+    class Long(HashEmbedder):
+        def embed(self, texts, /):
+            return super().embed(texts) * np.float32(30)
+
+    class Short(HashEmbedder):
+        def embed(self, texts, /):
+            return super().embed(texts)[:, :5]
+
+    bare = replace(planted_table(400), embeddings=None, fingerprint=None)
+    assert Router(["m0", "m1", "m2"], embedder=Long()).fit(bare).route("kind1 word1 topic1 item1 xx").model == "m1"
+    with pytest.raises(ConfigError, match="32"):
+        Router(["m0", "m1", "m2"], embedder=Short()).fit(bare)
+
+
+def test_costs_come_from_usage_and_prices_when_nobody_billed(tmp_path):
+    table = planted_table(200)
+    pool = [ModelCard(id="m0", price=Price(input=1, output=2)), ModelCard(id="m1", price=Price(input=10, output=20)), "m2"]
+    with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=True) as log:
+        log.extend(replace(one, cost=None, usage=Usage(input_tokens=100, output_tokens=50)) for one in table.outcomes())
+        router = fitted(pool, log)
+        assert router.route("kind1 word1 topic1 item1 xx").chosen.cost == pytest.approx((100 * 10 + 50 * 20) / 1e6)
+        with pytest.raises(PriceUnknownError) as raised:
+            fitted(pool, log, policy=UtilityPolicy(willingness_to_pay=1.0))
+    assert raised.value.models == ("m2",)
+
+
+def test_one_row_without_vector_does_not_spoil_a_log(tmp_path):
+    table = planted_table(300)
+    with SqliteOutcomeLog(tmp_path / "log.sqlite") as log:
+        for outcome in table.outcomes():
+            row = int(outcome.query.key().removeprefix("q"))
+            vector = replace(outcome.query, embedding=table.embeddings[row], fingerprint=table.fingerprint)
+            log.append(replace(outcome, query=vector))
+        log.append(Outcome(query=Query(text="logged while the embedder was down"), model="m0", quality=1.0))
+        with pytest.warns(OutcomesSkippedWarning, match="1"):
+            router = fitted(table=log)
+        assert router.route("kind2 word2 topic2 item1 xx").model == "m2"
+        means = Router(["m0", "m1", "m2"], estimator=MeanEstimator(), embedder=EMBEDDER).fit(log)
+    assert means.route("x").by == "policy"
 
 
 def test_an_empty_log():
@@ -283,6 +401,8 @@ def test_a_model_without_price_under_a_budget():
     with pytest.raises(PriceUnknownError) as raised:
         fitted(table=unpriced, policy=BudgetPolicy(mean_cost=0.01))
     assert raised.value.models == ("m2",)
+    with pytest.raises(PriceUnknownError):
+        fitted(table=unpriced, policy=UtilityPolicy(willingness_to_pay=1.0))
     router = fitted(table=unpriced)
     with pytest.raises(PriceUnknownError):
         router.route("kind1 word1 topic1", policy=UtilityPolicy(willingness_to_pay=1.0))
