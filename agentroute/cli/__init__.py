@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -25,4 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from agentroute.cli._app import run
 
+    # A terminal that cannot write a character gets another one, not an error.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     return run(sys.argv[1:] if arguments is None else list(arguments))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +30,7 @@ _INTERRUPTED = 130
 
 Log = Annotated[Path, typer.Argument(help="An outcome log: .sqlite, .jsonl, .jsonl.gz, .csv or .parquet.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `agentroute fit` wrote.", show_default=False)]
-Seed = Annotated[int, typer.Option(help="Of the split.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the split.")]
 Share = Annotated[float, typer.Option(help="Share of the queries that is held out.")]
 
 
@@ -50,7 +54,7 @@ def demo(
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Run all three models (1.7 GB of downloads).")] = False,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions to answer live.")] = 14,
-    seed: Annotated[int, typer.Option(help="Of the split and of the questions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the questions.")] = 0,
     log: Annotated[Path | None, typer.Option(help="Keep the live outcomes in this log.")] = None,
 ) -> None:
     """Route real questions to real language models on this machine, and see what it saves."""
@@ -85,7 +89,12 @@ def fit(
     ] = None,
     mean_cost: Annotated[float | None, typer.Option(help="USD to spend per query on average, instead.")] = None,
     default: Annotated[str | None, typer.Option(help="The model that answers when the log says too little.")] = None,
-    cards: Annotated[Path | None, typer.Option(help="Prices, windows and capabilities of the models, as a pool TOML.")] = None,
+    cards: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prices, windows and capabilities of the models, as a pool TOML; prices fill in costs from logged tokens."
+        ),
+    ] = None,
     keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store the logged prompts in the router.")] = False,
 ) -> None:
     """Learn a router from a log."""
@@ -127,6 +136,12 @@ def show_log(log: Log) -> None:
     run_log(log)
 
 
+def _discard_output() -> None:
+    """Lets what is still buffered go nowhere: flushed at exit, it would break the pipe again."""
+    with contextlib.suppress(OSError, ValueError):  # an output without a descriptor has nothing to flush into
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(arguments: list[str]) -> int:
     """Runs one command; every foreseen error becomes one line on stderr and the code 2."""
     errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
@@ -147,7 +162,11 @@ def run(arguments: list[str]) -> int:
             return fail(f"{error.format_message()} (see `agentroute --help`)")
         except (typer.Abort, KeyboardInterrupt):
             code = _INTERRUPTED
-        except BrokenPipeError:  # `agentroute log ... | head` is no error
+        except SystemExit as ended:
+            # `agentroute log ... | head` is no error; rich and click each leave with their own code after a broken pipe.
+            if not isinstance(ended.__context__, OSError) or ended.__context__.errno != errno.EPIPE:
+                raise
+            _discard_output()
             return 0
         except AgentRouteError as error:
             return fail(str(error))

@@ -54,6 +54,8 @@ def run_collect(tasks_path: Path, pool_path: Path, output: Path, limit: int | No
     if report.given_up:
         names = ", ".join(report.given_up)
         raise ConfigError(f"{names} failed five times in a row and was left out: see above, then run again to go on")
+    if report.failed and not report.answered:
+        raise ConfigError(f"no call was answered, {report.failed} failed: see above, then run again to go on")
 
 
 def _progress(console: Console) -> Progress:

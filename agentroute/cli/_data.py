@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from agentroute.errors import ConfigError
 from agentroute.outcomes import OutcomeTable, SqliteOutcomeLog
+from agentroute.types import Price
 
 __all__ = ["exists", "is_sqlite", "read_table"]
 
@@ -28,8 +30,12 @@ def is_sqlite(path: Path) -> bool:
     return path.suffix.lower() in _SQLITE
 
 
-def read_table(path: Path) -> OutcomeTable:
+def read_table(path: Path, *, prices: Mapping[str, Price] | None = None) -> OutcomeTable:
     """The outcomes of a log of any kind that we know.
+
+    Args:
+        path: The log; its name says of which kind it is.
+        prices: Prices by model, for outcomes that have tokens but no cost.
 
     Raises:
         ConfigError: It is absent, or its name says nothing that we know.
@@ -39,11 +45,11 @@ def read_table(path: Path) -> OutcomeTable:
     name = exists(path).name.lower()
     if is_sqlite(path):
         with SqliteOutcomeLog(path) as log:
-            return OutcomeTable.from_log(log)
+            return OutcomeTable.from_log(log, prices=prices)
     if name.endswith((".jsonl", ".jsonl.gz")):
-        return OutcomeTable.from_jsonl(path)
+        return OutcomeTable.from_jsonl(path, prices=prices)
     if name.endswith((".csv", ".csv.gz")):
-        return OutcomeTable.from_csv(path)
+        return OutcomeTable.from_csv(path, prices=prices)
     if name.endswith(".parquet"):
-        return OutcomeTable.from_parquet(path)
+        return OutcomeTable.from_parquet(path, prices=prices)
     raise ConfigError(f"{path}: a log is a .sqlite, .jsonl, .jsonl.gz, .csv or .parquet file")

@@ -15,6 +15,7 @@ from agentroute.evaluation import evaluate
 from agentroute.policies import BudgetPolicy, Policy, UtilityPolicy
 from agentroute.pool import ModelPool
 from agentroute.router import Router
+from agentroute.types import Price
 
 __all__ = ["run_evaluate", "run_fit"]
 
@@ -32,8 +33,9 @@ def run_fit(
     """Fits a router on the whole log and saves it."""
     console = Console()
     policy = _policy(willingness_to_pay, mean_cost)
-    table = read_table(log)
-    pool = ModelPool(table.models) if cards is None else pool_of(read_pool(cards))
+    known = None if cards is None else pool_of(read_pool(cards))
+    table = read_table(log, prices=None if known is None else _prices(known))
+    pool = ModelPool(table.models) if known is None else known
     router = Router(pool, estimator=KNNEstimator(keep_prompts=keep), policy=policy, default=default)
     router.fit(table)
     router.save(output)
@@ -43,6 +45,10 @@ def run_fit(
     console.print(f"policy {router.policy!r}, default {router.default}", soft_wrap=True, highlight=False, markup=False)
     if isinstance(policy, BudgetPolicy):
         console.print(f"expected cost {usd(policy.expected_cost_)} a query on this log", highlight=False)
+
+
+def _prices(pool: ModelPool) -> dict[str, Price]:
+    return {card.id: card.price for card in pool if card.price is not None}
 
 
 def _policy(willingness_to_pay: float | None, mean_cost: float | None) -> Policy:
@@ -56,7 +62,8 @@ def _policy(willingness_to_pay: float | None, mean_cost: float | None) -> Policy
 def run_evaluate(folder: Path, log: Path, *, seed: int, test_share: float) -> None:
     """Learns from a part of the log with the router's settings, and judges on the rest."""
     console = Console()
-    router, table = Router.load(exists(folder)), read_table(log)
+    router = Router.load(exists(folder))
+    table = read_table(log, prices=_prices(router.pool))
     known = [model for model in table.models if model in router.pool.ids]
     if not known:
         raise ConfigError(f"{log} and the router in {folder} have no model in common")

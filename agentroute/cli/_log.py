@@ -24,7 +24,7 @@ def run_log(path: Path) -> None:
             _print_records(console, log)
             if not len(log):
                 return
-            table = OutcomeTable.from_log(log)
+            table = OutcomeTable.from_log(log, vectors=False)  # counts and means need neither texts nor vectors
     else:
         table = read_table(path)
     observed = ~np.isnan(table.quality)

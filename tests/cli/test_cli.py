@@ -1,7 +1,11 @@
 """The command line: what each command prints and writes, and that every error is one line and the code 2."""
 
 import json
+import os
+import re
+import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from agentroute.collection import Answer, read_tasks
 from agentroute.errors import LowSupportWarning
 from agentroute.outcomes import OutcomeTable, SqliteOutcomeLog
 from agentroute.router import Router
-from agentroute.types import Outcome, Query
+from agentroute.types import Outcome, Query, Usage
 
 CARDS = """
 [[models]]
@@ -195,6 +199,85 @@ def test_collect_from_a_dead_endpoint_keeps_the_failures_and_says_so(capsys, tmp
         assert [outcome.error for outcome in log] == ["URLError"] * 5
 
 
+def test_collect_of_which_every_call_failed_is_an_error(capsys, tmp_path):
+    (tmp_path / "tasks.jsonl").write_text('{"id": "a", "prompt": "1 + 1?", "verifier": {"kind": "number", "expected": 2}}\n')
+    (tmp_path / "pool.toml").write_text('[[models]]\nid = "m"\nbase_url = "http://127.0.0.1:1/v1"\n')
+    said = fails(capsys, "collect", tmp_path / "tasks.jsonl", "--pool", tmp_path / "pool.toml", "-o", tmp_path / "log.sqlite")
+    assert "no call was answered, 1 failed" in said
+
+
+def test_fit_and_evaluate_learn_from_a_log_without_prompts_by_its_vectors(folder, capsys, tmp_path):
+    router = Router(["small", "large"])
+    with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=False) as log:
+        for outcome in read_table(folder / "log.jsonl").outcomes():
+            log.append(replace(outcome, query=router.embed(outcome.query)))
+    options = ["--willingness-to-pay", "0.02", "--default", "large"]
+    assert main(["fit", str(tmp_path / "log.sqlite"), "-o", str(tmp_path / "r"), *options]) == 0
+    assert "120 queries of 2 models" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "log.sqlite")]) == 0
+    said = capsys.readouterr()
+    assert not said.err
+    shares = re.search(r"routed to: (.*)", said.out).group(1)
+    # Half of the questions are sums, for which the small model is as good.
+    share = {name: int(percent) for name, percent in re.findall(r"(\w+) (\d+)%", shares)}
+    assert 25 <= share["small"] <= 75
+    assert 25 <= share["large"] <= 75
+    assert main(["log", str(tmp_path / "log.sqlite")]) == 0
+    assert "240 judged pairs" in capsys.readouterr().out
+
+
+def test_log_counts_what_holds_neither_texts_nor_vectors(capsys, tmp_path):
+    with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=False) as log:
+        log.append(Outcome(query=Query(text="a"), model="m", quality=0.5))
+    assert main(["log", str(tmp_path / "log.sqlite")]) == 0
+    assert "1 queries, 1 models, 1 judged pairs" in capsys.readouterr().out
+
+
+def test_prices_of_cards_fill_in_costs_from_logged_tokens(folder, capsys, tmp_path):
+    with SqliteOutcomeLog(tmp_path / "log.sqlite", store_prompts=True) as log:
+        for outcome in read_table(folder / "log.jsonl").outcomes():
+            log.append(replace(outcome, cost=None, usage=Usage(input_tokens=10_000, output_tokens=0)))
+    fit = ["fit", str(tmp_path / "log.sqlite"), "-o", str(tmp_path / "r"), "--mean-cost", "0.004"]
+    assert "no price and no logged cost" in fails(capsys, *fit)
+    assert main([*fit, "--cards", str(folder / "cards.toml")]) == 0
+    assert "expected cost $0.00" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "log.sqlite")]) == 0
+    out = capsys.readouterr().out
+    # 10,000 tokens at 0.1 and at 1 USD per million: 1 and 10 USD for a thousand queries.
+    assert re.search(r"cheapest: small .* 1\.0000 ±0\.0000", out)
+    assert re.search(r"best single: large .* 10\.0000 ±0\.0000", out)
+
+
+def run_process(*arguments, **options):
+    command = [sys.executable, "-m", "agentroute.cli", *map(str, arguments)]
+    return subprocess.run(command, check=False, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("command", ["log", "route", "--help"])
+def test_a_broken_pipe_is_no_error(folder, command):
+    arguments = {
+        "log": ["log", folder / "log.jsonl"],
+        "route": ["route", folder / "router", "1 + 1?", "--json"],
+        "--help": ["--help"],
+    }
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run_process(*arguments[command], stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_output_that_cannot_write_every_character_gets_others(folder):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = run_process("route", folder / "router", "What is 5 + 6?", env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    done = run_process("evaluate", folder / "router", folder / "log.jsonl", env=environment, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"? half of the 95 % interval" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -214,6 +297,8 @@ def test_collect_from_a_dead_endpoint_keeps_the_failures_and_says_so(capsys, tmp
         (["evaluate", "{tmp}", "{log}"], "not a saved router"),
         (["demo", "--tiny", "--full"], "not both"),
         (["demo", "--questions", "0"], "--questions"),
+        (["demo", "--seed", "-1"], "--seed"),
+        (["evaluate", "{router}", "{log}", "--seed", "-1"], "--seed"),
     ],
 )
 def test_an_error_is_one_line_and_code_2(folder, capsys, tmp_path, arguments, says):
