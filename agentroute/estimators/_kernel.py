@@ -24,7 +24,7 @@ SAMPLE = 2000  # queries that the cross-validation predicts; its standard error 
 NEIGHBOURS = (20, 50, 100, 200)
 WIDTHS = (0.25, 0.5, 1.0, 2.0)  # in units of the typical distance to the 20th neighbour, so that any embedder fits
 PRIOR_WEIGHTS = (1.0, 3.0, 10.0, 30.0, 100.0, np.inf)
-_BLOCK = 512  # queries whose neighbours are gathered at once
+_GATHERED = 4_000_000  # values of neighbours that are gathered at once: 16 to 32 MB, whatever the pool's size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +67,9 @@ class Tuning:
 def weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: Rows) -> Floats:
     """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> float64 [n, c]."""
     found = np.empty((len(rows), values.shape[1]))
-    for start in range(0, len(rows), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    block = max(_GATHERED // max(rows.shape[1] * values.shape[1], 1), 1)
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
         found[part] = np.matmul(weights[part, None, :], values[rows[part]])[:, 0, :]
     return found
 
