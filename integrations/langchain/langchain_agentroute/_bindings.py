@@ -81,12 +81,21 @@ class SchemaBinding(Binding):
         """The schema's name, where it has one."""
         return f"SchemaBinding({getattr(self.schema, '__name__', 'schema')})"
 
-    def _bind(self, target: Target) -> Target:
+    @staticmethod
+    def check(target: Target) -> None:
+        """Refuses a candidate with bound arguments.
+
+        Raises:
+            ConfigError: It has some.
+        """
         if target.kwargs:
             # LangChain's structured runnables pass call arguments on in some shapes and drop them in others.
             raise ConfigError(
                 f"candidate {target.name!r} carries bound arguments ({', '.join(target.kwargs)}), which structured output "
                 "would lose: set them on the chat model itself"
             )
+
+    def _bind(self, target: Target) -> Target:
+        self.check(target)
         runnable = target.chat.with_structured_output(self.schema, **self.kwargs)
         return Target(name=target.name, chat=target.chat, runnable=runnable, config=target.config)

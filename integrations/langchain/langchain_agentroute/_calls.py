@@ -78,18 +78,27 @@ class Door:
         stamps: Puts the record on an item.
         on: Whether an item is the one to carry the record.
         usage: `usage_metadata` of an item, if it has any.
+        ends: Whether the answer is whole with an item, though one with the usage may follow.
     """
 
     speaks: Callable[[Any], bool]
     stamps: Callable[[Any, dict[str, Any]], Any]
     on: Callable[[Any], bool]
     usage: Callable[[Any], Any]
+    ends: Callable[[Any], bool]
 
 
 def _chunk_speaks(chunk: Any) -> bool:
     if not isinstance(chunk, AIMessageChunk):
         return True
     return bool(chunk.content or chunk.tool_call_chunks or chunk.additional_kwargs or chunk.chunk_position == "last")
+
+
+def _chunk_ends(chunk: Any) -> bool:
+    if not isinstance(chunk, AIMessageChunk):
+        return False
+    told = chunk.response_metadata
+    return chunk.chunk_position == "last" or any(told.get(name) for name in ("finish_reason", "stop_reason", "done_reason"))
 
 
 def _stamp_event(event: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +113,7 @@ CHUNKS = Door(
     stamps=stamped,
     on=lambda _: True,
     usage=lambda chunk: chunk.usage_metadata if isinstance(chunk, AIMessage) else None,
+    ends=_chunk_ends,
 )
 # Of the events only the last one has a place that reaches the assembled message's response_metadata.
 EVENTS = Door(
@@ -111,6 +121,7 @@ EVENTS = Door(
     stamps=_stamp_event,
     on=lambda event: event.get("event") == "message-finish",
     usage=lambda event: event.get("usage"),
+    ends=lambda event: event.get("event") == "message-finish",
 )
 
 
@@ -300,7 +311,7 @@ class Watch:
     As a context manager it logs a failure or an interruption; `answered` and `ended` log a success.
     """
 
-    __slots__ = ("_call", "_capture", "_started", "_step", "_usage")
+    __slots__ = ("_call", "_capture", "_finished", "_started", "_step", "_usage")
 
     def __init__(self, call: RoutedCall, step: Call, capture: Capture | None) -> None:
         self._call = call
@@ -308,6 +319,7 @@ class Watch:
         self._capture = capture
         self._usage: Any = None
         self._started = time.perf_counter()
+        self._finished: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -317,12 +329,18 @@ class Watch:
             return
         if isinstance(error, Exception) and not is_control_flow(error):
             self._append(self._seen(), latency=self._elapsed(), error=type(error).__name__)
+        elif self._finished is not None:
+            # The reader has left, but not before the answer was whole.
+            self.ended()
         else:
             # Cancelled or closed by the caller: no failure of the model, and no whole answer either.
             self._append(self._seen(), latency=None, metadata={"interrupted": True})
 
-    def saw(self, usage: Any) -> None:
-        """Adds the usage of one chunk or event."""
+    def saw(self, item: Any, door: Door) -> None:
+        """Takes note of one chunk or event: its usage, and whether the answer is whole with it."""
+        if door.ends(item):
+            self._finished = self._elapsed()
+        usage = door.usage(item)
         if usage:
             self._usage = usage if self._usage is None else add_usage(self._usage, usage)
 
@@ -334,7 +352,8 @@ class Watch:
 
     def ended(self, answer: Any = None) -> Attempt[Any]:
         """The stream has come to its end."""
-        metadata, latency = self._seen(), self._elapsed()
+        metadata = self._seen()
+        latency = self._elapsed() if self._finished is None else self._finished
         usage, cost = self._append(metadata, latency=latency)
         return Attempt(model=self._step.model, answer=answer, usage=usage, cost=cost, latency=latency)
 

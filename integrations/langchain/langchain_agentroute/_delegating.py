@@ -323,6 +323,9 @@ class DelegatingChatModel(BaseChatModel):
 
         The record of the routing is on the raw message (`include_raw=True`), in the trace and in the outcome log.
         """
+        for target in self._routing.targets.values():
+            # Now, and not only when the router comes to choose it.
+            SchemaBinding.check(target)
         binding: Binding = SchemaBinding(schema, {"include_raw": include_raw, **kwargs})
         return StructuredModel(bound=self, kwargs={BINDING: binding}, config={})
 
@@ -342,7 +345,7 @@ class Passing:
 
     def through(self, item: Any) -> Any:
         """The item, with the record if it is the one to carry it."""
-        self._opened.watch.saw(self._door.usage(item))
+        self._opened.watch.saw(item, self._door)
         if self._waiting and self._door.on(item):
             self._waiting = False
             item = self._door.stamps(item, self._record)

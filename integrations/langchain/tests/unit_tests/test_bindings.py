@@ -167,9 +167,17 @@ class TestStructured:
         assert chain.invoke("small x") == "setup"
 
     def test_bound_arguments_would_be_lost(self, small):
-        model = RoutedChatModel(models={"a": small.bind(seed=1)})
-        with pytest.raises(ConfigError, match="seed"):
-            model.with_structured_output(Joke).invoke("x")
+        """And that is said at once, not when the router comes to choose the candidate."""
+        model = RoutedChatModel(models={"chosen": small, "never": small.bind(seed=1)}, router=lambda _: "chosen")
+        with pytest.raises(ConfigError, match=r"'never'.*seed"):
+            model.with_structured_output(Joke)
+
+    def test_bound_arguments_of_a_candidate_that_came_later(self, small):
+        model = RoutedChatModel(models={"a": small})
+        structured = model.with_structured_output(Joke)
+        model.models = {"a": small.bind(seed=1)}
+        with pytest.raises(ConfigError, match=r"'a'.*seed"):
+            structured.invoke("x")
 
 
 def test_json_parser_behind_a_stream(small):

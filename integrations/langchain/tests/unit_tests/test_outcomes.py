@@ -5,7 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.messages import AIMessage
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from pydantic import BaseModel
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning
@@ -124,6 +126,81 @@ async def test_events_that_are_closed_early(logged, log):
             break
     (outcome,) = outcomes(logged, log)
     assert outcome.model == "small"
+
+
+class Finishing(ScriptedChatModel):
+    """Ends as OpenAI does: a chunk says that the answer is whole, and one with the usage follows."""
+
+    def _stream(self, *args, **kwargs):
+        yield ChatGenerationChunk(message=AIMessageChunk("one"))
+        yield ChatGenerationChunk(message=AIMessageChunk("two"))
+        yield ChatGenerationChunk(message=AIMessageChunk("", response_metadata={"finish_reason": "stop"}))
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=usage, chunk_position="last"))
+
+
+class TestReaderWhoLeavesAtTheEnd:
+    """The answer was whole: that counts as a success, with its latency."""
+
+    @pytest.mark.parametrize(("read", "whole", "tokens"), [(2, False, None), (3, True, None), (4, True, 5)])
+    @pytest.mark.parametrize("way", ["stream", "astream"])
+    async def test_of_chunks(self, way, read, whole, tokens, log):
+        model = RoutedChatModel(models={"a": Finishing()}, outcome_log=log)
+        if way == "stream":
+            stream = model.stream("x")
+            for _ in range(read):
+                next(stream)
+            stream.close()
+        else:
+            stream = model.astream("x")
+            for _ in range(read):
+                await anext(stream)
+            await stream.aclose()
+        (outcome,) = outcomes(model, log)
+        model.outcome_log.close()
+        assert (outcome.latency is not None, outcome.error) == (whole, None)
+        assert outcome.metadata == ({} if whole else {"interrupted": True})
+        assert (outcome.usage and outcome.usage.output_tokens) == tokens
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_of_events(self, whole, log):
+        """The event loop ends while the model's run cannot, though its answer has come, or while the answer has not."""
+
+        class Endless(AsyncCallbackHandler):
+            async def on_llm_end(self, *args, **kwargs):
+                await asyncio.Event().wait()
+
+        class Halting(ScriptedChatModel):
+            async def _astream(self, *args, **kwargs):
+                yield ChatGenerationChunk(message=AIMessageChunk("one"))
+                await asyncio.Event().wait()
+
+        model = RoutedChatModel(models={"a": ScriptedChatModel() if whole else Halting()}, outcome_log=log)
+
+        async def read():
+            stream = await model.astream_events("x", {"callbacks": [Endless()]}, version="v3")
+            async for event in stream:
+                if event["event"] == ("message-finish" if whole else "content-block-delta"):
+                    break
+
+        asyncio.run(read())
+        (outcome,) = outcomes(model, log)
+        model.outcome_log.close()
+        assert (outcome.latency is not None, outcome.error) == (whole, None)
+        assert outcome.metadata == ({} if whole else {"interrupted": True})
+
+    def test_failure_after_the_end_is_one(self, log):
+        class Late(Finishing):
+            def _stream(self, *args, **kwargs):
+                yield ChatGenerationChunk(message=AIMessageChunk("one", response_metadata={"finish_reason": "stop"}))
+                raise ConnectionError
+
+        model = RoutedChatModel(models={"a": Late()}, outcome_log=log)
+        with pytest.raises(ConnectionError):
+            list(model.stream("x"))
+        (outcome,) = outcomes(model, log)
+        model.outcome_log.close()
+        assert outcome.error == "ConnectionError"
 
 
 async def test_cancelled_call(log):
