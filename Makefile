@@ -23,6 +23,8 @@ help: ## this list
 demo: .venv/.demo ## real local models behind a learned router; ARGS="--tiny" is quicker, ARGS="--full" larger
 	@$(BIN)/agentroute demo $(ARGS)
 
+# One BLAS thread a worker: two workers with two threads each on two cores spend their time waiting for one another.
+test: export OPENBLAS_NUM_THREADS := 1
 test: .venv/.dev ## all tests and every example in README, docs and docstrings, with coverage; ARGS="-k name" picks
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report term $(ARGS)
 
