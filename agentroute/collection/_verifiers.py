@@ -57,7 +57,7 @@ def _exact(answer: str, spec: Mapping[str, Any]) -> bool:
 
 
 def _named(options: Sequence[str], answer: str) -> list[str]:
-    pattern = "|".join(rf"\b{re.escape(one.casefold())}\b" for one in sorted(options, key=len, reverse=True))
+    pattern = "|".join(rf"(?<!\w){re.escape(one.casefold())}(?!\w)" for one in sorted(options, key=len, reverse=True))
     return re.findall(pattern, answer.casefold())
 
 
