@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField, RunnableLambda
@@ -338,6 +339,23 @@ def test_call_under_way_ends_as_it_began(small, large):
     assert routing_decision(model.invoke("x"))["answered_by"] == "small"
     with pytest.raises(UnknownModelError):
         model.invoke("x", model="small")
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_call_that_has_been_read_is_decided_by_what_read_it(way, small, large, collect):
+    """A model that is gone by then still answers the call that has asked for it."""
+
+    class Swap(BaseCallbackHandler):
+        run_inline = True
+
+        def on_chain_start(self, *args, **kwargs):
+            if len(model.models) == 2:
+                model.models = [large]
+
+    model = RoutedChatModel(models=[small, large])
+    message = await collect(way, model, "x", {"callbacks": [Swap()]}, model="small")
+    assert routing_decision(message)["answered_by"] == "small"
+    assert list(model.models) == ["large"]
 
 
 def questions(count):

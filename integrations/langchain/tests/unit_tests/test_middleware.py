@@ -268,3 +268,21 @@ def test_router_assigned_to_the_model_is_the_middleware_s_too():
     agent = create_agent(model=model, middleware=[RoutingMiddleware(model)])
     model.router = lambda _: "large"
     assert routing_decision(agent.invoke({"messages": [HumanMessage("x")]})["messages"][-1])["answered_by"] == "large"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_errors_of_prepare_messages_reach_the_caller_as_they_are(asynchronous):
+    error = ConnectionError("the summary's service is gone")
+    prepared = []
+
+    def prepare(_, candidate):
+        prepared.append(candidate.model_name)
+        raise error
+
+    models = {name: ScriptedChatModel(model_name=name) for name in ("small", "large")}
+    agent = create_agent(model=models["small"], middleware=[RoutingMiddleware(models, prepare_messages=prepare)])
+    asked = {"messages": [HumanMessage("x")]}
+    with pytest.raises(ConnectionError) as raised:
+        await agent.ainvoke(asked) if asynchronous else agent.invoke(asked)
+    assert raised.value is error
+    assert prepared == ["small"]
