@@ -66,8 +66,10 @@ class Tuning:
 
 def weighted(weights: npt.NDArray[Any], values: npt.NDArray[Any], rows: Rows) -> Floats:
     """Sum over neighbours: weights [n, k], values [N, c], rows [n, k] -> float64 [n, c]."""
-    found = np.empty((len(rows), values.shape[1]))
     block = max(_GATHERED // max(rows.shape[1] * values.shape[1], 1), 1)
+    if len(rows) <= block:
+        return np.asarray(np.matmul(weights[:, None, :], values[rows])[:, 0, :], np.float64)
+    found = np.empty((len(rows), values.shape[1]))
     for start in range(0, len(rows), block):
         part = slice(start, start + block)
         found[part] = np.matmul(weights[part, None, :], values[rows[part]])[:, 0, :]

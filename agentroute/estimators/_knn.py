@@ -165,7 +165,7 @@ class KNNEstimator:
         std = np.full(len(table.models), 0.5) if tuning is None else tuning.residual_std
         with self._learning:
             self._learned = _Learned(
-                rows=Rows.of(table.models, queries, values, self.label_counts),
+                rows=Rows.of(table.models, queries, values, self.label_counts, self.min_rows),
                 index=index,
                 kernel=kernel,
                 bare_kernel=bare,
@@ -223,7 +223,7 @@ class KNNEstimator:
                 values[at[seen[0]], part, columns[seen[1]]] = news[seen]
             std = np.full(len(models), 0.5)
             std[: len(old.models)] = learned.residual_std
-            rows = Rows.of(models, queries, values.reshape(len(queries), -1), self.label_counts)
+            rows = Rows.of(models, queries, values.reshape(len(queries), -1), self.label_counts, self.min_rows)
             # Readers stop at the rows that they know, so that the index may run ahead of them.
             index.add(vectors)
             self._learned = replace(learned, rows=rows, residual_std=std)
@@ -262,13 +262,14 @@ class KNNEstimator:
             mass = weighted(weights, rows.observed, neighbours)
             square = weighted(weights * weights, rows.observed, neighbours)
         values = np.maximum(np.minimum(prior + shrunken(total, mass, kernel.prior_weight), rows.high), rows.low)
-        quality = np.where(rows.scores >= self.min_rows, values[:, :m], np.nan)
-        support = np.zeros((len(vectors), m)) + mass[:, :m] ** 2 / np.maximum(square[:, :m], 1e-12)
+        if rows.scarce is not None:
+            values[:, :m][:, rows.scarce] = np.nan
+        support = mass[:, :m] * mass[:, :m] / np.maximum(square[:, :m], 1e-12) * np.ones(m)
         closest = similarity[:, :5]
         nearest = closest.sum(axis=1, dtype=np.float64) / max(closest.shape[1], 1)
         return Estimate(
             models=rows.models,
-            quality=quality,
+            quality=values[:, :m],
             # As many pseudo-observations as neighbours stand behind it, and the prior counts for its weight (at most all rows).
             quality_std=learned.residual_std / np.sqrt(support + min(kernel.prior_weight, len(rows.queries)) + 1e-9),
             cost=values[:, m : 2 * m],
@@ -301,9 +302,11 @@ class KNNEstimator:
                 found[here] = without.expected[rows[here]] + shrunken(total, mass, kernel.prior_weight)
                 support[here] = mass[:, :m]
         found = np.clip(found, learned.rows.low, learned.rows.high)
+        if learned.rows.scarce is not None:
+            found[:, :m][:, learned.rows.scarce] = np.nan
         return Estimate(
             models=table.models,
-            quality=np.where(learned.rows.scores >= self.min_rows, found[:, :m], np.nan),
+            quality=found[:, :m],
             quality_std=np.broadcast_to(learned.residual_std, (len(rows), m)),
             cost=found[:, m : 2 * m],
             latency=found[:, 2 * m :],
@@ -379,7 +382,7 @@ class KNNEstimator:
             Kernel(k=one["k"], width=one["width"], prior_weight=float(one["prior_weight"])) for one in config["kernels"]
         )
         made._learned = _Learned(
-            rows=Rows.of(tuple(config["models"]), queries, values, made.label_counts),
+            rows=Rows.of(tuple(config["models"]), queries, values, made.label_counts, made.min_rows),
             index=VectorIndex.from_cache(vectors, arrays.get("graph"), approximate_from=made.approximate_from),
             kernel=kernel,
             bare_kernel=bare,

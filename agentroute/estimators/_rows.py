@@ -28,12 +28,12 @@ class Rows:
     complete: bool
     from_mean: npt.NDArray[np.float32]  # [n, 3 m], residuals from the column means; 0 = not observed
     from_prior: npt.NDArray[np.float32]  # [n, 3 m], residuals from each row's own prior
-    scores: npt.NDArray[np.int64]  # [m], how many qualities of each model were observed
+    scarce: npt.NDArray[np.bool_] | None  # [m], models with too few scores to be ranked; None = there is no such model
     low: Floats  # [3 m]
     high: Floats  # [3 m]
 
     @classmethod
-    def of(cls, models: tuple[str, ...], queries: tuple[Query, ...], values: Floats, pseudo_counts: float) -> Self:
+    def of(cls, models: tuple[str, ...], queries: tuple[Query, ...], values: Floats, pseudo_counts: float, min_rows: int) -> Self:
         """Fits the prior to the rows and takes the residuals from it."""
         labels = [query.labels for query in queries]
         prior = LabelPrior.fit(values, labels, pseudo_counts=pseudo_counts)
@@ -42,6 +42,7 @@ class Rows:
         from_prior = from_mean
         if prior.labels:
             from_prior = np.where(seen, values - np.stack([prior.of(one)[0] for one in labels]), 0.0).astype(np.float32)
+        scarce = seen[:, : len(models)].sum(axis=0) < min_rows
         return cls(
             models=models,
             queries=queries,
@@ -51,7 +52,7 @@ class Rows:
             complete=bool(seen.all()),
             from_mean=from_mean,
             from_prior=from_prior,
-            scores=seen[:, : len(models)].sum(axis=0),
+            scarce=scarce if scarce.any() else None,
             low=np.where(seen, values, np.inf).min(axis=0, initial=np.inf),
             high=np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf),
         )

@@ -89,9 +89,10 @@ def decide(policy: Policy, estimate: Estimate, columns: Sequence[Sequence[int]],
     """
     # One conversion of each matrix: plain floats are several times faster to pick from than array cells.
     parts = (policy.utilities(estimate), estimate.quality, estimate.cost, estimate.latency, estimate.support)
-    made = []
+    made, needs = [], policy.needs
     for eligible, utility, quality, cost, latency, support in zip(columns, *(part.tolist() for part in parts), strict=True):
-        if policy.needs:
+        # A sum is NaN when any of its parts is: the quick way to see that there is something to look at.
+        if needs and math.isnan(sum(cost) + sum(latency)):
             check_needs(
                 policy,
                 [estimate.models[j] for j in eligible],
