@@ -79,3 +79,14 @@ ESTIMATORS: dict[str, type[Estimator]] = {}
 def folds(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     """int64 [rows]: a random fold for every row, sizes as equal as can be."""
     return np.random.default_rng(seed).permutation(rows) % min(count, max(rows, 1))
+
+
+def joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate:
+    """The estimates of both parts, brought back into the order of the queries; short lists of neighbours end in -1."""
+    back = np.argsort(order)
+    found = [part.neighbours for part in parts if part.neighbours is not None]
+    width = max(one.shape[1] for one in found)
+    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=-1) for one in found]
+    names = ("quality", "quality_std", "cost", "latency", "support", "similarity", "supported")
+    merged = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names}
+    return Estimate(models=parts[0].models, neighbours=np.concatenate(padded)[back], **merged)

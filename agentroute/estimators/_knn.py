@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, NotFittedError
-from agentroute.estimators._base import Arrays, State, folds
+from agentroute.estimators._base import Arrays, State, folds, joined
 from agentroute.estimators._kernel import (
     FOLDS,
     HeldOut,
@@ -247,7 +247,7 @@ class KNNEstimator:
             self._estimate(learned, vectors[with_], prior[with_], labelled=True),
             self._estimate(learned, vectors[without], prior[without], labelled=False),
         )
-        return _joined(parts, np.concatenate([with_, without]))
+        return joined(parts, np.concatenate([with_, without]))
 
     def _estimate(self, learned: _Learned, vectors: npt.NDArray[np.float32], prior: Floats, *, labelled: bool) -> Estimate:
         """Estimates for queries that all have a known label, or all have none."""
@@ -391,17 +391,6 @@ class KNNEstimator:
             tuning=None,
         )
         return made
-
-
-def _joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate:
-    """The estimates of both parts, brought back into the order of the queries; short lists of neighbours end in -1."""
-    back = np.argsort(order)
-    found = [part.neighbours for part in parts if part.neighbours is not None]
-    width = max(one.shape[1] for one in found)
-    padded = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=-1) for one in found]
-    names = ("quality", "quality_std", "cost", "latency", "support", "similarity", "supported")
-    merged = {name: np.concatenate([getattr(part, name) for part in parts])[back] for name in names}
-    return Estimate(models=parts[0].models, neighbours=np.concatenate(padded)[back], **merged)
 
 
 def _vectors(table: OutcomeTable) -> npt.NDArray[np.float32]:

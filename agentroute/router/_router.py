@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,45 +25,12 @@ from agentroute.outcomes import OutcomeLog, OutcomeTable
 from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolicy, check_needs, decide
 from agentroute.pool import ModelPool
 from agentroute.router._artefact import read_artefact, write_artefact
+from agentroute.router._explanation import Explanation, Neighbour
 from agentroute.types import Candidate, Decision, Estimate, Fingerprint, ModelCard, Paradigm, Price, Query, Vectors
 
-__all__ = ["Explanation", "Neighbour", "Router"]
+__all__ = ["Router"]
 
 _CALIBRATION_ROWS = 5000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
-    """A logged query near the one that was asked.
-
-    Attributes:
-        query: Its id and labels, and its text when the estimator keeps prompts.
-        similarity: Cosine similarity in [-1, 1].
-        quality: Observed quality of each model that answered it.
-        cost: Billed USD of each model that answered it.
-    """
-
-    query: Query
-    similarity: float
-    quality: Mapping[str, float]
-    cost: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """A decision and what it rests on.
-
-    Attributes:
-        decision: As `Router.route` gives it.
-        similarity: Mean cosine of the nearest logged queries; `None` = the estimator has no such notion.
-        supported: Whether the query is like those of the log.
-        neighbours: The nearest logged queries, nearest first.
-    """
-
-    decision: Decision
-    similarity: float | None
-    supported: bool
-    neighbours: tuple[Neighbour, ...]
 
 
 class Router:
