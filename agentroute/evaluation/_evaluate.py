@@ -45,7 +45,6 @@ class Row:
         latency: Mean seconds a query.
         gain: Mean quality less that of the best single model, paired by query.
         shares: Share of the queries that each model answered.
-        coverage: Share of the queries whose chosen answer was observed; the means are over these.
     """
 
     name: str
@@ -54,7 +53,6 @@ class Row:
     latency: Interval
     gain: Interval
     shares: Mapping[str, float]
-    coverage: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +62,15 @@ class Evaluation:
     Attributes:
         rows: `cheapest`, `best single`, one row for each policy, then `oracle` (the best observed answer of each query, the
             cheaper one on a tie: an upper bound that also picks lucky answers, so that no router reaches it).
-        queries: How many queries were replayed.
+        queries: How many queries were replayed: those that every model of the pool has answered.
+        coverage: Their share of the held-out queries.
         cheapest: The model of least mean cost on the reference table.
         best_single: The model of highest mean quality there.
     """
 
     rows: tuple[Row, ...]
     queries: int
+    coverage: float
     cheapest: str
     best_single: str
 
@@ -120,20 +120,28 @@ def evaluate(
 
     Args:
         router: The router; it must not have been fitted on `table`.
-        table: Held-out outcomes; best with every model's answer to every query.
+        table: Held-out outcomes. Only queries that every model of the pool has answered are replayed: on any other, one way
+            of choosing would be judged by other queries than the next.
         policies: Policies to compare by name; `None` = the router's own, as `"routed"`.
         reference: Where the single-model baselines are chosen, normally the training part; `None` = `table` itself, which
             favours the best single model.
         seed: Of the bootstrap.
 
     Raises:
-        DataError: A model of the pool has no outcome at all in the table.
+        DataError: No query has been answered by every model of the pool, or the reference holds no scores.
+        ConfigError: A policy bears a baseline's name.
     """
-    for model in router.pool.ids:
-        if model not in table.models or not np.isfinite(table.quality[:, table.models.index(model)]).any():
-            raise DataError(f"the table holds no quality of {model!r}: evaluate on outcomes of every model of the pool")
     models = router.pool.ids
-    columns = [table.models.index(model) for model in models]
+    held_out = len(table)
+    missing = [model for model in models if model not in table.models]
+    columns = [table.models.index(model) for model in models if model in table.models]
+    complete = np.isfinite(table.quality[:, columns]).all(axis=1)
+    if missing or not complete.any():
+        who = f"no outcome of {missing[0]!r}" if missing else "no query that every model of the pool has answered"
+        raise DataError(
+            f"the table holds {who}, so that nothing can be compared: ask all models the same questions (agentroute collect)"
+        )
+    table = table.take(np.flatnonzero(complete))
     quality, cost, latency = (part[:, columns] for part in (table.quality, table.cost, table.latency))
     chosen_on = table if reference is None else reference
     means = [_means(chosen_on, models, part) for part in ("quality", "cost")]
@@ -165,11 +173,11 @@ def evaluate(
                 latency=drawn[2][row],
                 gain=drawn[3][row],
                 shares={models[j]: count / len(table) for j, count in sorted(Counter(pick.tolist()).items())},
-                coverage=float(np.isfinite(stacked[0][:, row]).mean()),
             )
             for row, (name, pick) in enumerate(picks.items())
         ),
         queries=len(table),
+        coverage=len(table) / held_out,
         cheapest=models[cheapest],
         best_single=models[best],
     )
@@ -183,7 +191,7 @@ def _means(table: OutcomeTable, models: tuple[str, ...], part: str) -> Floats:
 
 
 def _oracle(quality: Floats, cost: Floats) -> Rows:
-    best = np.nanmax(np.where(np.isfinite(quality), quality, -1.0), axis=1, keepdims=True)
+    best = quality.max(axis=1, keepdims=True)
     price = np.where(np.isfinite(cost), cost, np.inf)
     # An answer of unknown cost loses a tie against any other, and still beats a worse answer.
     rank = np.where(quality >= best, np.minimum(price, np.finfo(np.float64).max), np.inf)

@@ -28,10 +28,10 @@ class UtilityPolicy:
     how = "optimisation"
 
     def __init__(self, *, willingness_to_pay: float = math.inf, latency_weight: float = 0.0) -> None:
-        if not willingness_to_pay > 0:
+        if not (_is_number(willingness_to_pay) and willingness_to_pay > 0):
             msg = f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD per unit of quality (infinity = quality alone)"
             raise ConfigError(msg)
-        if not (latency_weight >= 0 and math.isfinite(latency_weight)):
+        if not (_is_number(latency_weight) and latency_weight >= 0 and math.isfinite(latency_weight)):
             msg = f"latency_weight={latency_weight!r} must be 0 or more (quality per second)"
             raise ConfigError(msg)
         self.willingness_to_pay = willingness_to_pay
@@ -73,3 +73,7 @@ class UtilityPolicy:
     def __repr__(self) -> str:
         """As constructed."""
         return f"UtilityPolicy(willingness_to_pay={self.willingness_to_pay:g}, latency_weight={self.latency_weight:g})"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

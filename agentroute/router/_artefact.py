@@ -123,7 +123,8 @@ def read_artefact(folder: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDA
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArtefactError(folder, "no such folder; save a router there first")
+        what = "is a file, not the folder of a saved router" if folder.exists() else "no such folder; save a router there first"
+        raise ArtefactError(folder, what)
     manifest = _manifest(folder)
     listed = manifest["files"]
     present = {path.name for path in folder.iterdir()} - {_MANIFEST}

@@ -172,7 +172,7 @@ class Router:
 
     def embed(self, query: Query | str, /) -> Query:
         """The same query with its vector, computed once; as it is when the estimator needs none."""
-        query = Query(text=query) if isinstance(query, str) else query
+        query = _query(query)
         return self._embed_all([query])[0]
 
     def route(self, query: Query | str, /, *, policy: Policy | None = None) -> Decision:
@@ -186,7 +186,7 @@ class Router:
             NoEligibleModelError: The query's needs rule out every model.
             PriceUnknownError: The policy weighs costs, and an eligible model has none.
         """
-        query = Query(text=query) if isinstance(query, str) else query
+        query = _query(query)
         eligible = self.pool.eligible(query)
         if not self.fitted:
             return self._default(eligible, "nothing is learned yet", None)
@@ -194,7 +194,7 @@ class Router:
 
     def route_many(self, queries: Iterable[Query | str], /, *, policy: Policy | None = None) -> list[Decision]:
         """`route` for many queries at once, on the fast path for batches."""
-        asked = [Query(text=query) if isinstance(query, str) else query for query in queries]
+        asked = [_query(query) for query in queries]
         eligible = [self.pool.eligible(query) for query in asked]
         if not self.fitted:
             return [self._default(columns, "nothing is learned yet", None) for columns in eligible]
@@ -278,12 +278,16 @@ class Router:
     def _table(self, data: OutcomeTable | OutcomeLog, pool: ModelPool) -> OutcomeTable:
         """The data with the pool's columns in the pool's order, and with this embedder's vectors."""
         table = data
+        if isinstance(table, str | Path):
+            raise ConfigError(
+                f"{str(table)!r} is a path: open it first, with SqliteOutcomeLog(path) or OutcomeTable.from_jsonl(path)"
+            )
         if not isinstance(table, OutcomeTable):
             prices = {card.id: card.price for card in pool if card.price is not None}
             table = OutcomeTable.from_log(table, prices=prices, vectors=self.estimator.uses_embeddings)
         unknown = [model for model in table.models if model not in pool.ids]
         if unknown:
-            raise UnknownModelError(unknown[0], pool.ids)
+            raise UnknownModelError(unknown[0], pool.ids, where="it is in the log, and the pool")
         holes = np.full((len(table), 1), np.nan)
         column = {model: j for j, model in enumerate(table.models)}
         order = [column.get(model, len(table.models)) for model in pool.ids]
@@ -357,6 +361,11 @@ class Router:
         """Pool, policy and whether it is fitted; never vectors or prompts."""
         state = "fitted" if self.fitted else "not fitted"
         return f"Router({list(self.pool.ids)!r}, policy={self.policy!r}, default={self.default!r}, {state})"
+
+
+def _query(asked: Query | str) -> Query:
+    # Whatever else comes without a type checker is refused by Query itself, in words.
+    return asked if isinstance(asked, Query) else Query(text=asked)
 
 
 def _check_vectors(wanted: Mapping[str, Any] | None, found: Embedder, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -61,14 +61,21 @@ def test_the_oracle_takes_the_cheaper_of_equal_answers():
     assert found["oracle"].cost.mean == pytest.approx(table.cost.min(axis=1).mean())
 
 
-def test_holes_lower_the_coverage_and_are_not_zeros():
+def test_only_queries_that_all_models_answered_are_replayed():
     train, test = planted_table(400), planted_table(400, seed=2)
     holed = replace(test, quality=np.where(np.random.default_rng(0).random((400, 3)) < 0.4, np.nan, test.quality))
     found = evaluate(fitted(train), holed, reference=train)
-    assert 0.5 < found["routed"].coverage < 0.7
-    assert found["routed"].quality.mean == pytest.approx(
-        evaluate(fitted(train), test, reference=train)["routed"].quality.mean, abs=0.03
-    )
+    complete = np.isfinite(holed.quality).all(axis=1)
+    assert (found.queries, found.coverage) == (complete.sum(), complete.mean())
+    assert found.rows == evaluate(fitted(train), test.take(np.flatnonzero(complete)), reference=train).rows
+    assert found["oracle"].quality.mean >= found["routed"].quality.mean
+
+
+def test_a_log_of_turns_cannot_be_replayed():
+    train, test = planted_table(400), planted_table(300, seed=2)
+    turns = np.where(np.arange(300)[:, None] % 3 == np.arange(3), test.quality, np.nan)
+    with pytest.raises(DataError, match="same questions"):
+        evaluate(fitted(train), replace(test, quality=turns), reference=train)
 
 
 def test_intervals_cover_the_truth():
@@ -90,6 +97,8 @@ def test_what_cannot_be_compared_is_refused():
     table = planted_table(100)
     router = fitted(table)
     with pytest.raises(DataError, match="'m2'"):
+        evaluate(router, table.select(["m0", "m1"]))
+    with pytest.raises(DataError, match="every model"):
         evaluate(router, replace(table, quality=np.where(np.arange(3) == 2, np.nan, table.quality)))
     with pytest.raises(DataError, match="reference"):
         evaluate(router, table, reference=replace(table, quality=np.full((100, 3), np.nan)))

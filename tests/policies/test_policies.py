@@ -114,6 +114,8 @@ def test_unknown_cost_is_not_free():
         {"willingness_to_pay": math.nan},
         {"latency_weight": -1},
         {"latency_weight": math.inf},
+        {"willingness_to_pay": "0.02"},
+        {"latency_weight": True},
     ],
     ids=str,
 )

@@ -419,6 +419,19 @@ def test_what_is_not_fitted_says_so(tmp_path):
         Router(["m0", "m1", "m2"], estimator=MeanEstimator()).fit(planted_table(60)).partial_fit(planted_table(60))
 
 
+@pytest.mark.parametrize("asked", [None, ["a"], b"text", 7])
+def test_what_is_no_query_is_refused_in_words(asked):
+    for router in (Router(["a"]), fitted()):
+        with pytest.raises(ConfigError, match="must be a string"):
+            router.route(asked)
+
+
+def test_a_path_is_no_log(tmp_path):
+    for path in ("answers.jsonl", tmp_path / "log.sqlite"):
+        with pytest.raises(ConfigError, match="open it first"):
+            Router(["a"]).fit(path)
+
+
 def test_a_function_is_no_embedder():
     with pytest.raises(ConfigError):
         Router(["a"], embedder=lambda texts: texts)
