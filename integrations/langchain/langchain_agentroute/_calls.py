@@ -279,12 +279,12 @@ class RoutedCall:
                     break
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
 
-    def record(self, answered: Answered[Any]) -> dict[str, Any]:
-        """The routing record of the answer."""
+    def record(self, answered: Answered[Any], *, replaced: bool = False) -> dict[str, Any]:
+        """The routing record of the answer; `replaced` = somebody else gave it in the model's place."""
         return record_of(
             self.decided.decision,
             answered.attempts,
-            answered_by=answered.model,
+            answered_by=None if replaced else answered.model,
             fallback=self.decided.error is not None,
             routing_latency=self.decided.latency,
         )

@@ -25,7 +25,8 @@ def routing_decision(message: BaseMessage) -> dict[str, Any] | None:
         Plain JSON values, or `None` when no routed model answered:
 
         * `decision_id`: for `record_feedback`
-        * `model`, `by`, `reason`, `propensity`: what was chosen, by what, why, and with which probability
+        * `model`, `by`, `reason`, `propensity`: what was chosen, by what, why, and with which probability; after failures
+          the reason names them too
         * `answered_by`: who answered in the end; `None` when a middleware further in called a model of its own
         * `fallback`: whether the router failed, so that the default was taken
         * `candidates`: `model`, `quality`, `cost` (USD), `latency` (s), `utility`, `support` of each, best first
@@ -46,7 +47,7 @@ def record_of(
         "model": decision.model,
         "answered_by": answered_by,
         "by": decision.by,
-        "reason": decision.reason,
+        "reason": _told(decision.reason, attempts, answered_by),
         "propensity": _number(decision.propensity),
         "fallback": fallback,
         "candidates": [
@@ -72,6 +73,14 @@ def record_of(
         ],
         "routing_latency": routing_latency,
     }
+
+
+def _told(reason: str, attempts: Sequence[Attempt[Any]], answered_by: str | None) -> str:
+    """Why the model was chosen and, when it failed, why another one answered."""
+    failed = ", ".join(f"{one.model} failed ({type(one.error).__name__})" for one in attempts if one.error is not None)
+    if not failed:
+        return reason
+    return f"{reason}; {failed}" if answered_by is None else f"{reason}; {failed}, so {answered_by} answered"
 
 
 def _number(value: Any) -> float | None:

@@ -198,10 +198,11 @@ def _attempt(step: Call, watch: Watch, capture: Capture, response: ModelResponse
 def _response(call: RoutedCall, answered: Answered[_Seen]) -> ExtendedModelResponse[Any]:
     """The response with the record on its answer, and the state's update."""
     seen = answered.answer
-    record = call.record(answered)
     if seen.replaced:
-        record["answered_by"] = None
-        record["attempts"][-1]["error"] = None if seen.error is None else type(seen.error).__name__
+        error = seen.error if isinstance(seen.error, Exception) else None
+        last = replace(answered.attempts[-1], error=error)
+        answered = replace(answered, attempts=(*answered.attempts[:-1], last))
+    record = call.record(answered, replaced=seen.replaced)
     result = list(seen.response.result)
     for position in reversed(range(len(result))):
         if isinstance(result[position], AIMessage):

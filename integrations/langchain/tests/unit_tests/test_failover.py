@@ -124,6 +124,13 @@ def test_errors_that_another_model_may_help_with(error):
     assert routing_decision(message)["answered_by"] == "backup"
 
 
+@pytest.mark.parametrize("way", ["invoke", "astream", "v3"])
+async def test_the_reason_says_who_failed_and_who_answered(way, collect):
+    model, _ = pair(ScriptedChatModel(replies=[ConnectionError()]), router=lambda _: "first")
+    reasons = [routing_decision(await collect(way, model, "x"))["reason"] for _ in range(2)]
+    assert reasons[0] == f"{reasons[1]}; first failed (ConnectionError), so backup answered"
+
+
 @pytest.mark.parametrize("error", FINAL, ids=name)
 def test_errors_that_another_model_would_hide(error):
     assert not retryable(error)

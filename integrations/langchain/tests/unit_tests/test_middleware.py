@@ -133,6 +133,7 @@ async def test_with_a_fallback_middleware_in_either_order(way, outer, small, lar
     else:
         assert who(state) == [None, None], "the inner fallback answered, and the record must not claim otherwise"
         assert [record["attempts"][0]["error"] for record in state["agentroute_log"]] == ["TimeoutError"] * 2
+        assert [record["reason"].partition("; ")[2] for record in state["agentroute_log"]] == ["large failed (TimeoutError)"] * 2
         assert answers(state)[0].response_metadata["model_name"] == "spare"
 
 
