@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+import re
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +18,7 @@ from pydantic import Field, SkipValidation, ValidationError, field_validator, mo
 from agentroute.cascades import Call
 from agentroute.errors import AgentRouteError, ConfigError
 from agentroute.pool import ModelPool
+from langchain_agentroute._arguments import check_names
 from langchain_agentroute._calls import Prepare, Ready
 from langchain_agentroute._candidates import Cards, named, pool_of, shared_profile, targets_of
 from langchain_agentroute._deciding import Decider, Rule, Sticky, SupportsRoute, forced_model
@@ -29,6 +30,8 @@ from langchain_agentroute._runs import FORCED, Run
 __all__ = ["RoutedChatModel"]
 
 _VERSION = metadata.version("langchain-agentroute")
+# Ours are 32 hexadecimal digits; a router of the caller's may make others.
+_DECISION_ID = re.compile(r"[\w\-:.]{8,128}")
 # What routing is made of: when one of these is assigned, it is made anew.
 _SETTINGS = (
     "models",
@@ -42,14 +45,6 @@ _SETTINGS = (
     "task",
     "cards",
 )
-
-
-def _check_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses a misspelt argument. Other unknown ones pass: LangChain's tools hand `temperature` and the like to any model."""
-    for name in given:
-        close = [] if name in known else get_close_matches(name, _SETTINGS, n=1, cutoff=0.75)
-        if close:
-            raise ConfigError(f"a routed model has no argument {name!r}: did you mean {close[0]!r}?")
 
 
 def _check_log(log: Any) -> None:
@@ -124,7 +119,7 @@ class RoutedChatModel(DelegatingChatModel):
     if not TYPE_CHECKING:
         # Type checkers make a better signature from the fields, and would let anything be assigned.
         def __init__(self, **kwargs: Any) -> None:
-            _check_names(kwargs, type(self).model_fields)
+            check_names(kwargs, type(self).model_fields, {name: name for name in _SETTINGS}, "a routed model")
             try:
                 super().__init__(**kwargs)
             except ValidationError as error:
@@ -261,12 +256,17 @@ class RoutedChatModel(DelegatingChatModel):
             Whether it was queued for the log, which counts a key once in any case.
 
         Raises:
-            ConfigError: There is no outcome log, or the message is no routed answer.
+            ConfigError: There is no outcome log, the message is no routed answer, or the text is no id.
             DataError: The score is outside [0, 1].
         """
         if self.outcome_log is None:
             raise ConfigError("there is no outcome log to take the feedback: pass outcome_log=SqliteOutcomeLog(...)")
         if isinstance(message_or_decision_id, str):
+            if _DECISION_ID.fullmatch(message_or_decision_id) is None:
+                raise ConfigError(
+                    f"{message_or_decision_id[:40]!r} is no decision id: pass the answer message, or the decision_id of its "
+                    "routing_decision(message); a chain that ends in a parser gives the text alone and has dropped both"
+                )
             decision_id = message_or_decision_id
         else:
             record = routing_decision(message_or_decision_id)

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -19,12 +19,18 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr, SkipValidation
 
+from langchain_agentroute._arguments import check_names
 from langchain_agentroute._messages import question
 
 __all__ = ["Reply", "ScriptedChatModel"]
 
 Reply: TypeAlias = "str | AIMessage | Exception | Callable[[list[BaseMessage]], Any]"
 """A text, a whole message, an error to raise, or a function from the conversation to one of these."""
+
+
+_MEANT = {
+    name: name for name in ("model_name", "replies", "break_after", "break_error", "input_tokens", "output_tokens", "stop")
+} | {"reply": "replies", "responses": "replies"}
 
 
 class ScriptedChatModel(BaseChatModel):
@@ -45,6 +51,9 @@ class ScriptedChatModel(BaseChatModel):
         input_tokens: Prompt tokens that it reports.
         output_tokens: Answer tokens that it reports.
         stop: Where its answers end.
+
+    Raises:
+        ConfigError: An argument is unknown and close to one of these; LangChain's fake models call `replies` `responses`.
     """
 
     model_name: str = "scripted"
@@ -58,6 +67,12 @@ class ScriptedChatModel(BaseChatModel):
     _asked: list[tuple[list[BaseMessage], dict[str, Any]]] = PrivateAttr(default_factory=list)
     _closed: list[int] = PrivateAttr(default_factory=list)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    if not TYPE_CHECKING:
+        # Type checkers make a better signature from the fields.
+        def __init__(self, **kwargs: Any) -> None:
+            check_names(kwargs, type(self).model_fields, _MEANT, "a scripted model")
+            super().__init__(**kwargs)
 
     @property
     def asked(self) -> list[tuple[list[BaseMessage], dict[str, Any]]]:

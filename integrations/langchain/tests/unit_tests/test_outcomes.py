@@ -395,6 +395,15 @@ class TestFeedback:
         with pytest.raises(ConfigError, match="routing record"):
             logged.record_feedback(AIMessage("x"), 1.0)
 
+    @pytest.mark.parametrize("text", ["", "Paris", "The capital of France is Paris.", "a" * 129, "0123456789abcdef\n"])
+    def test_text_that_is_no_id(self, logged, log, text):
+        logged.invoke("x")
+        with pytest.raises(ConfigError, match=r"no decision id: pass the answer message, or .* a chain that ends in a parser"):
+            logged.record_feedback(text, 1.0)
+
+    def test_id_of_a_router_of_ones_own(self, logged):
+        assert logged.record_feedback("run-2025.11:04_7", 1.0) is True
+
     def test_no_log(self, small):
         model = RoutedChatModel(models=[small])
         with pytest.raises(ConfigError, match="outcome_log"):
