@@ -97,7 +97,10 @@ def fit(
     ] = None,
     keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store the logged prompts in the router.")] = False,
 ) -> None:
-    """Learn a router from a log."""
+    """Learn a router from a log.
+
+    Columns of a file log: prompt, model and score (0 to 1); if known, cost_usd, latency_s, input_tokens, output_tokens, task.
+    """
     from agentroute.cli._fit import run_fit
 
     run_fit(
@@ -159,7 +162,9 @@ def run(arguments: list[str]) -> int:
         try:
             code = typer.main.get_command(app).main(args=arguments, prog_name="agentroute", standalone_mode=False)
         except _UsageError as error:
-            return fail(f"{error.format_message()} (see `agentroute --help`)")
+            # An unknown option may come without its context, and then without the command's name.
+            command = "agentroute" if error.ctx is None else error.ctx.command_path
+            return fail(f"{error.format_message()} (see `{command} --help`)")
         except (typer.Abort, KeyboardInterrupt):
             code = _INTERRUPTED
         except SystemExit as ended:

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from agentroute.cli._data import exists, read_table
-from agentroute.cli.figures import evaluation_table, usd, verdict
+from agentroute.cli.figures import evaluation_table, replayed, usd, verdict
 from agentroute.collection import pool_of, read_pool
-from agentroute.errors import ConfigError
+from agentroute.errors import ConfigError, PriceUnknownError
 from agentroute.estimators import KNNEstimator
 from agentroute.evaluation import evaluate
 from agentroute.policies import BudgetPolicy, Policy, UtilityPolicy
@@ -37,12 +37,22 @@ def run_fit(
     table = read_table(log, prices=None if known is None else _prices(known))
     pool = ModelPool(table.models) if known is None else known
     router = Router(pool, estimator=KNNEstimator(keep_prompts=keep), policy=policy, default=default)
-    router.fit(table)
+    try:
+        router.fit(table)
+    except PriceUnknownError as error:
+        # What the error says is for programs; here the prices come from a file.
+        models = ", ".join(map(repr, error.models))
+        raise ConfigError(
+            f"no price and no logged cost for {models}: log the billed costs, or give prices with --cards POOL.toml for a log "
+            "that has the token counts"
+        ) from error
     router.save(output)
     console.print(
         f"{len(table)} queries of {len(table.models)} models learned; the router is in {output}", soft_wrap=True, highlight=False
     )
     console.print(f"policy {router.policy!r}, default {router.default}", soft_wrap=True, highlight=False, markup=False)
+    if len(router.pool) == 1:
+        console.print(f"{router.default} is the only model: there is nothing to choose between.", highlight=False, markup=False)
     if isinstance(policy, BudgetPolicy):
         console.print(f"expected cost {usd(policy.expected_cost_)} a query on this log", highlight=False)
 
@@ -70,7 +80,10 @@ def run_evaluate(folder: Path, log: Path, *, seed: int, test_share: float) -> No
     train, test = table.select(known).split(test_share, seed=seed)
     router.fit(train)
     found = evaluate(router, test, reference=train)
-    console.print(f"fitted on {len(train)} queries, judged on {len(test)} others; 95 % intervals", highlight=False)
+    console.print(f"fitted on {len(train)} queries, judged on {found.queries} others; 95 % intervals", highlight=False)
+    note = replayed(found, len(test))
+    if note is not None:
+        console.print(note, soft_wrap=True, highlight=False)
     console.print(evaluation_table(found))
     routed = found["routed"]
     shares = ", ".join(f"{model} {share:.0%}" for model, share in sorted(routed.shares.items(), key=lambda one: -one[1]))

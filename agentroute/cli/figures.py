@@ -12,7 +12,7 @@ from rich.table import Table
 from agentroute.evaluation import Evaluation, Interval, Row
 from agentroute.outcomes import OutcomeTable
 
-__all__ = ["evaluation_table", "figures", "one_line", "seconds", "table_of", "usd", "verdict"]
+__all__ = ["evaluation_table", "figures", "one_line", "replayed", "seconds", "table_of", "usd", "verdict"]
 
 
 _WORTHWHILE = 0.1
@@ -78,6 +78,13 @@ def _interval(found: Interval, digits: int, scale: float = 1.0) -> str:
     return f"{found.mean * scale:.{digits}f} ±{(found.high - found.low) / 2 * scale:.{digits}f}"
 
 
+def replayed(found: Evaluation, held_out: int) -> str | None:
+    """Of how many held-out queries an evaluation speaks; `None` = of all of them."""
+    if found.coverage >= 1:
+        return None
+    return f"replayed on {found.queries} of {held_out} held-out queries, those that every model answered"
+
+
 def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
     """What a policy gained over always the best single model, in words that the intervals allow.
 
@@ -87,6 +94,8 @@ def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
         table: The outcomes that it was judged on; they say what mixes of single models would get.
     """
     row, single = found[name], found["best single"]
+    if len(table.models) == 1:
+        return f"{name}: {row.quality.mean:.3f}. {table.models[0]} is the only model: there is nothing to choose between."
     gain = row.gain
     quality = f"{gain.mean:+.3f} quality (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
     against = f"against always {found.best_single}"
@@ -106,6 +115,8 @@ def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
         return f"{told} Routing trades quality for money, at {_rate(row, single)} saved for each right answer lost."
     if change <= -_WORTHWHILE:
         return f"{told} It costs less, and the difference in quality is within noise."
+    if round(100 * change) > 0:
+        return f"{told} Routing costs {change:.0%} more for no more quality: the difference is within noise."
     return f"{told} Routing gains little here: nothing that exceeds noise."
 
 
@@ -116,9 +127,12 @@ def _mix(found: Evaluation, row: Row, table: OutcomeTable) -> str:
     well for no more money needs no coin.
     """
     money = row.cost.mean
+    # On the same queries as the evaluation: those that every model answered of which anything is known.
+    known = np.isfinite(table.quality)
+    rows = known[:, known.any(axis=0)].all(axis=1)
     singles = [
         (float(np.nanmean(cost)), float(np.nanmean(quality)), model)
-        for model, cost, quality in zip(table.models, table.cost.T, table.quality.T, strict=True)
+        for model, cost, quality in zip(table.models, table.cost[rows].T, table.quality[rows].T, strict=True)
         if np.isfinite(cost).any() and np.isfinite(quality).any()
     ]
     alone = [(quality, model) for cost, quality, model in singles if cost <= money]

@@ -238,7 +238,10 @@ def test_prices_of_cards_fill_in_costs_from_logged_tokens(folder, capsys, tmp_pa
         for outcome in read_table(folder / "log.jsonl").outcomes():
             log.append(replace(outcome, cost=None, usage=Usage(input_tokens=10_000, output_tokens=0)))
     fit = ["fit", str(tmp_path / "log.sqlite"), "-o", str(tmp_path / "r"), "--mean-cost", "0.004"]
-    assert "no price and no logged cost" in fails(capsys, *fit)
+    said = fails(capsys, *fit)
+    assert "no price and no logged cost for 'small', 'large'" in said
+    assert "--cards POOL.toml" in said
+    assert "OutcomeTable" not in said
     assert main([*fit, "--cards", str(folder / "cards.toml")]) == 0
     assert "expected cost $0.00" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "log.sqlite")]) == 0
@@ -246,6 +249,30 @@ def test_prices_of_cards_fill_in_costs_from_logged_tokens(folder, capsys, tmp_pa
     # 10,000 tokens at 0.1 and at 1 USD per million: 1 and 10 USD for a thousand queries.
     assert re.search(r"cheapest: small .* 1\.0000 ±0\.0000", out)
     assert re.search(r"best single: large .* 10\.0000 ±0\.0000", out)
+
+
+def test_evaluate_says_on_how_many_queries_it_rests(folder, capsys, tmp_path):
+    kept = [line for line in (folder / "log.jsonl").read_text().splitlines() if '"capital7"' not in line or "small" not in line]
+    (tmp_path / "log.jsonl").write_text("\n".join(kept))
+    # One query lacks an answer: it is held out in some splits and not in others.
+    said = []
+    for seed in range(8):
+        assert main(["evaluate", str(folder / "router"), str(tmp_path / "log.jsonl"), "--seed", str(seed)]) == 0
+        said.append(capsys.readouterr().out)
+    notes = ["replayed on 35 of 36 held-out queries, those that every model answered" in out for out in said]
+    assert [("judged on 35 others" in out, "judged on 36 others" in out) for out in said] == [(n, not n) for n in notes]
+    assert len(set(notes)) == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_one_model_leaves_nothing_to_choose(folder, capsys, tmp_path):
+    kept = [line for line in (folder / "log.jsonl").read_text().splitlines() if '"large"' in line]
+    (tmp_path / "log.jsonl").write_text("\n".join(kept))
+    says = "large is the only model: there is nothing to choose between."
+    assert main(["fit", str(tmp_path / "log.jsonl"), "-o", str(tmp_path / "r")]) == 0
+    assert says in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "log.jsonl")]) == 0
+    assert says in capsys.readouterr().out
 
 
 def run_process(*arguments, **options):
@@ -306,6 +333,20 @@ def test_an_error_is_one_line_and_code_2(folder, capsys, tmp_path, arguments, sa
     assert says in fails(capsys, *(one.format(**places) for one in arguments))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["frobnicate"], "agentroute"),
+        (["--nope"], "agentroute"),
+        (["fit"], "agentroute fit"),
+        (["log", "--nope", "x"], "agentroute log"),
+        (["demo", "--questions", "0"], "agentroute demo"),
+    ],
+)
+def test_a_usage_error_names_the_help_of_its_command(capsys, arguments, names):
+    assert f"(see `{names} --help`)" in fails(capsys, *arguments)
+
+
 def test_a_reading_command_makes_no_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fails(capsys, "log", "absent.sqlite")
@@ -337,6 +378,7 @@ def test_help_and_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("agentroute ")
     assert main(["fit", "--help"]) == 0
+    assert "Columns of a file log: prompt, model and score" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def test_without_typer_there_is_a_hint(capsys, monkeypatch):

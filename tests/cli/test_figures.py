@@ -1,11 +1,12 @@
 """Figures for people: they keep their digits, and the sentences say no more than the intervals allow."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from agentroute.cli.figures import one_line, seconds, usd, verdict
+from agentroute.cli.figures import one_line, replayed, seconds, usd, verdict
 from agentroute.evaluation import Evaluation, Interval, Row
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
@@ -22,7 +23,6 @@ def row(name, quality, cost, gain=(0.0, 0.0, 0.0)):
         latency=fixed(1.0),
         gain=Interval(mean=gain[0], low=gain[1], high=gain[2]),
         shares={},
-        coverage=1.0,
     )
 
 
@@ -36,7 +36,7 @@ def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
         quality=means[:, 0][None],
         cost=means[:, 1][None],
     )
-    return verdict(Evaluation(rows=rows, queries=100, cheapest="small", best_single="large"), "routed", table)
+    return verdict(Evaluation(rows=rows, queries=100, coverage=1.0, cheapest="small", best_single="large"), "routed", table)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,10 @@ def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
         (0.85, 3.3, (0.05, 0.02, 0.08), "Routing buys quality."),
         (0.79, 2.0, (-0.01, -0.03, 0.01), "It costs less, and the difference in quality is within noise."),
         (0.79, 2.9, (-0.01, -0.03, 0.01), "Routing gains little here"),
-        (0.81, 3.3, (0.01, -0.01, 0.03), "Routing gains little here"),
+        (0.80, 2.999, (0.0, -0.01, 0.01), "Routing gains little here"),
+        (0.81, 3.3, (0.01, -0.01, 0.03), "Routing costs 10% more for no more quality: the difference is within noise."),
+        (0.79, 3.03, (-0.01, -0.03, 0.01), "Routing costs 1% more for no more quality"),
+        (0.80, 3.003, (0.0, 0.0, 0.0), "Routing gains little here"),
         (0.70, 2.0, (-0.1, -0.12, -0.08), "trades quality for money, at $10.00 saved for each right answer lost."),
         (0.76, 2.0, (-0.04, -0.07, 0.0), "trades quality for money, at $25.00 saved"),
         (0.80, 2.0, (0.0, 0.0, 0.0), "within noise"),
@@ -85,6 +88,27 @@ def test_the_random_mix_is_the_best_of_all_pairs():
     )
     # A model of which nothing is known is in no mix.
     assert "of small and large would get 0.700" in said(0.7, 2.5, (-0.1, -0.2, 0.0), others=[(math.nan, 2.0), (0.9, math.nan)])
+
+
+def test_the_random_mix_is_made_of_what_every_model_answered():
+    table = OutcomeTable(
+        queries=(Query(text="?"), Query(text="!")),
+        models=("small", "large"),
+        quality=np.array([[0.4, 0.8], [1.0, math.nan]]),
+        cost=np.array([[1.0, 3.0], [9.0, math.nan]]),
+    )
+    rows = (row("best single", 0.8, 3.0), row("routed", 0.7, 2.0, (-0.1, -0.2, 0.0)))
+    found = Evaluation(rows=rows, queries=1, coverage=0.5, cheapest="small", best_single="large")
+    assert "A random mix of small and large would get 0.600 for the same money." in verdict(found, "routed", table)
+    assert replayed(found, 2) == "replayed on 1 of 2 held-out queries, those that every model answered"
+    assert replayed(replace(found, coverage=1.0), 1) is None
+
+
+def test_one_model_is_no_choice():
+    table = OutcomeTable(queries=(Query(text="?"),), models=("m",), quality=np.array([[0.8]]), cost=np.array([[1.0]]))
+    rows = (row("best single", 0.8, 1.0), row("routed", 0.8, 1.0))
+    found = Evaluation(rows=rows, queries=1, coverage=1.0, cheapest="m", best_single="m")
+    assert verdict(found, "routed", table) == "routed: 0.800. m is the only model: there is nothing to choose between."
 
 
 def test_unknown_costs_are_said_to_be_unknown():

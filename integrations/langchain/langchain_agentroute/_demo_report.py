@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.text import Text
 
-from agentroute.cli.figures import evaluation_table, one_line, seconds, table_of, usd, verdict
+from agentroute.cli.figures import evaluation_table, one_line, replayed, seconds, table_of, usd, verdict
 from agentroute.collection import Ladder, Task
 from agentroute.evaluation import Evaluation, Interval, bootstrap
 from agentroute.outcomes import OutcomeTable
@@ -69,7 +69,11 @@ def question(console: Console, number: int, given: Sequence[Answered]) -> None:
 def closing(console: Console, found: Evaluation, test: OutcomeTable) -> None:
     """The table over the held-out part, and what it says about each policy."""
     console.print()
-    console.print(evaluation_table(found, title=f"All {found.queries} held-out questions, from the log"))
+    note = replayed(found, len(test))
+    questions = f"{'All ' if note is None else ''}{found.queries} held-out questions"
+    console.print(evaluation_table(found, title=f"{questions}, from the log"))
+    if note is not None:
+        console.print(f"{note}.", soft_wrap=True, markup=False)
     console.print()
     for row in found.rows:
         if row.name.startswith("routed"):
@@ -96,11 +100,13 @@ def conclusion(gains: Floats, changes: Floats) -> str:
     The splits overlap, so that their spread is no interval: better or worse is only what every one of them is.
     """
     saves = float(changes.mean()) <= -_COST_COUNTS and bool((changes < 0).all())
+    wastes = float(changes.mean()) >= _COST_COUNTS and bool((changes > 0).all())
     if (gains > 0).all():
         return "better on every split, and no dearer" if (changes <= 0).all() else "better on every split, for more money"
     if (gains < 0).all():
         return "worse on every split, for less money" if saves else "routing loses on this pool"
-    return f"quality within noise{', for less money' if saves else '; routing gains little on this pool'}"
+    told = ", for less money" if saves else ", for more money" if wastes else "; routing gains little on this pool"
+    return f"quality within noise{told}"
 
 
 def live_table(console: Console, ladder: Ladder, pool: Sequence[str], shown: Evaluation, live: Sequence[Answered]) -> None:

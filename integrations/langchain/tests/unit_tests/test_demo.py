@@ -4,6 +4,7 @@ import io
 import math
 import signal
 import tempfile
+from dataclasses import replace
 from importlib import metadata
 
 import numpy as np
@@ -161,6 +162,8 @@ def test_two_policies_with_one_choice_share_one_call(ladder, no_servers, monkeyp
         ((0.05, 0.0), (-0.3, -0.2), "quality within noise, for less money"),
         ((0.05, -0.001), (-0.08, -0.05), "quality within noise; routing gains little on this pool"),
         ((-0.05, 0.001), (-0.9, 0.1), "quality within noise; routing gains little on this pool"),
+        ((-0.05, 0.001), (0.1, 0.2), "quality within noise, for more money"),
+        ((-0.05, 0.001), (-0.01, 0.9), "quality within noise; routing gains little on this pool"),
         ((-0.01, -0.03), (-0.3, -0.2), "worse on every split, for less money"),
         ((-0.01, -0.03), (-0.3, 0.1), "routing loses on this pool"),
     ],
@@ -203,6 +206,20 @@ def test_the_live_table_tells_live_from_recorded_and_chooses_nothing_in_hindsigh
     assert "routed, generous *" in out
     assert "routed, thrifty " in out
     assert "routed, thrifty *" not in out
+
+
+def test_the_closing_says_on_how_many_questions_it_rests(ladder):
+    train, test = ladder.table.split(0.3, seed=0)
+    quality = test.quality.copy()
+    quality[:3, 0] = math.nan
+    holes = replace(test, quality=quality)
+    for held_out, says in ((test, f"All {len(test)} held-out questions"), (holes, f"{len(test) - 3} held-out questions")):
+        console = Console(width=120, file=io.StringIO())
+        report.closing(console, evaluate(Router(ladder.table.models).fit(train), held_out, reference=train), held_out)
+        out = console.file.getvalue()
+        assert out.strip().startswith(f"{says}, from the log")
+        note = f"replayed on {len(test) - 3} of {len(test)} held-out queries, those that every model answered."
+        assert (note in out) == (held_out is holes)
 
 
 def test_the_table_fits_a_plain_terminal(ladder):
