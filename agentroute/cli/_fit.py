@@ -51,8 +51,11 @@ def run_fit(
         f"{len(table)} queries of {len(table.models)} models learned; the router is in {output}", soft_wrap=True, highlight=False
     )
     console.print(f"policy {router.policy!r}, default {router.default}", soft_wrap=True, highlight=False, markup=False)
-    if len(router.pool) == 1:
-        console.print(f"{router.default} is the only model: there is nothing to choose between.", highlight=False, markup=False)
+    learned = [model for model in router.pool.ids if model in table.models]
+    if len(learned) == 1:
+        where = "model" if len(router.pool) == 1 else "model of the pool in this log"
+        told = f"{learned[0]} is the only {where}: there is nothing to choose between."
+        console.print(told, soft_wrap=True, highlight=False, markup=False)
     if isinstance(policy, BudgetPolicy):
         console.print(f"expected cost {usd(policy.expected_cost_)} a query on this log", highlight=False)
 

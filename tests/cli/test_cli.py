@@ -273,6 +273,11 @@ def test_one_model_leaves_nothing_to_choose(folder, capsys, tmp_path):
     assert says in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "r"), str(tmp_path / "log.jsonl")]) == 0
     assert says in capsys.readouterr().out
+    assert main(["fit", str(tmp_path / "log.jsonl"), "-o", str(tmp_path / "r2"), "--cards", str(folder / "cards.toml")]) == 0
+    assert "large is the only model of the pool in this log: there is nothing to choose between." in capsys.readouterr().out
+    assert "no outcome of 'small', so that nothing can be compared" in fails(
+        capsys, "evaluate", tmp_path / "r2", tmp_path / "log.jsonl"
+    )
 
 
 def run_process(*arguments, **options):
