@@ -153,6 +153,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema's version, 0 for a new file. All is read from one state of the file: another process may be making it."""
+    if connection.in_transaction:
+        return _version(connection, path)
+    connection.execute("BEGIN")
+    try:
+        return _version(connection, path)
+    finally:
+        connection.rollback()
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
     application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if application != APPLICATION_ID:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]

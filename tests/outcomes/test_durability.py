@@ -56,6 +56,23 @@ def test_no_acknowledged_outcome_is_lost_to_kill_9(tmp_path, fork):
     assert len(acknowledged) >= KILLS
 
 
+def test_processes_that_create_a_log_together_take_it_for_their_own(tmp_path, fork):
+    """None may see a half-made file and take it for another program's: they all start at one signal, many times."""
+    for turn in range(60):
+        path = tmp_path / f"{turn}.sqlite"
+        gate, signal = os.pipe()
+
+        def create(path=path, gate=gate, signal=signal):
+            os.close(signal)
+            os.read(gate, 1)  # returns when the parent closes its end
+            SqliteOutcomeLog(path).close()
+
+        children = [fork(create) for _ in range(WRITERS)]
+        os.close(gate)
+        os.close(signal)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * WRITERS
+
+
 def test_eight_processes_share_a_log(tmp_path, fork):
     """They also create it together. A child that meets "database is locked" raises, and exits with 1."""
     path = tmp_path / "log.sqlite"
