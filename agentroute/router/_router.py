@@ -108,14 +108,15 @@ class Router:
         table = self._table(data, self.pool)
         scores = np.isfinite(table.quality).sum(axis=0)
         enough = getattr(self.estimator, "min_rows", 0)
-        before = dict(vars(self.estimator)), dict(vars(self.policy))
+        # A part without a __dict__ is a slotted value, which learns nothing that would have to be undone.
+        before = [(vars(part), dict(vars(part))) for part in (self.estimator, self.policy) if hasattr(part, "__dict__")]
         try:
             self.estimator.fit(table)
             self._check_and_calibrate(table, scores)
         except Exception:
-            for part, state in zip((self.estimator, self.policy), before, strict=True):
-                vars(part).clear()
-                vars(part).update(state)
+            for learned, state in before:
+                learned.clear()
+                learned.update(state)
             raise
         means = np.nansum(table.quality, axis=0) / np.maximum(scores, 1)
         ranked = np.where(scores >= max(enough, 1), means, -1.0)

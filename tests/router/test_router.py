@@ -1,7 +1,8 @@
 import math
 import threading
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -281,6 +282,31 @@ def test_unknown_latency_is_not_instant():
     with pytest.raises(DataError, match="'m1'"):
         fitted(table=silent, policy=UtilityPolicy(latency_weight=0.01))
     assert fitted(table=silent).route("kind1 word1 topic1 item1 xx").model == "m1"
+
+
+def test_a_slotted_policy_of_ones_own_is_fitted_with():
+    @dataclass(frozen=True, slots=True)
+    class Mine:
+        kind: ClassVar[str] = "mine"
+        what: ClassVar[tuple[str, ...]] = ()
+        how: ClassVar[str] = "rule"
+        needs: ClassVar[frozenset[str]] = frozenset()
+
+        def utilities(self, estimate, /):
+            return -estimate.quality
+
+        def state(self):
+            return {}
+
+        @classmethod
+        def from_state(cls, state, /):
+            return cls()
+
+    router = fitted(policy=Mine())
+    assert router.route("kind1 word1 topic1 item1 xx").model != "m1"  # it prefers the worst
+    with pytest.raises(DataError):
+        router.fit(MemoryOutcomeLog())
+    assert router.fitted
 
 
 def test_a_failed_fit_leaves_the_router_as_it_was():
