@@ -73,9 +73,9 @@ def figures(row: Row) -> tuple[str, str, str]:
 
 
 def _interval(found: Interval, digits: int, scale: float = 1.0) -> str:
-    if math.isnan(found.mean):
+    if math.isnan(found.value):
         return "?"
-    return f"{found.mean * scale:.{digits}f} ±{(found.high - found.low) / 2 * scale:.{digits}f}"
+    return f"{found.value * scale:.{digits}f} ±{(found.high - found.low) / 2 * scale:.{digits}f}"
 
 
 def replayed(found: Evaluation, held_out: int) -> str | None:
@@ -95,16 +95,16 @@ def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
     """
     row, single = found[name], found["best single"]
     if len(table.models) == 1:
-        return f"{name}: {row.quality.mean:.3f}. {table.models[0]} is the only model: there is nothing to choose between."
+        return f"{name}: {row.quality.value:.3f}. {table.models[0]} is the only model: there is nothing to choose between."
     gain = row.gain
-    quality = f"{gain.mean:+.3f} quality (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
+    quality = f"{gain.value:+.3f} quality (95 % interval {gain.low:+.3f} to {gain.high:+.3f})"
     against = f"against always {found.best_single}"
-    if not (single.cost.mean > 0 and row.cost.mean >= 0):
+    if not (single.cost.value > 0 and row.cost.value >= 0):
         return f"{name}: {quality} {against}; costs are unknown."
-    change = row.cost.mean / single.cost.mean - 1
+    change = row.cost.value / single.cost.value - 1
     money = f"{abs(change):.0%} {'less' if change < 0 else 'more'} cost"
-    told = f"{name}: {row.quality.mean:.3f}, that is {quality} at {money} {against}.{_mix(found, row, table)}"
-    loses = gain.high <= 0 > gain.mean  # an interval that touches zero from below is no tie
+    told = f"{name}: {row.quality.value:.3f}, that is {quality} at {money} {against}.{_mix(found, row, table)}"
+    loses = gain.high <= 0 > gain.value  # an interval that touches zero from below is no tie
     if loses and change >= 0:
         return f"{told} Routing loses on both: do not route this pool on this log."
     if gain.low > 0 >= change:
@@ -126,7 +126,7 @@ def _mix(found: Evaluation, row: Row, table: OutcomeTable) -> str:
     This is what any router must beat (the upper hull of the single models in cost and quality). A single model that does as
     well for no more money needs no coin.
     """
-    money = row.cost.mean
+    money = row.cost.value
     # On the same queries as the evaluation: those that every model answered of which anything is known.
     known = np.isfinite(table.quality)
     rows = known[:, known.any(axis=0)].all(axis=1)
@@ -149,8 +149,8 @@ def _mix(found: Evaluation, row: Row, table: OutcomeTable) -> str:
         quality, told = single[0], f"Always {single[1]} would get {single[0]:.3f} for no more money"
     else:
         return ""
-    return f" {told}, which is more." if quality > row.quality.mean else f" {told}."
+    return f" {told}, which is more." if quality > row.quality.value else f" {told}."
 
 
 def _rate(row: Row, single: Row) -> str:
-    return usd((single.cost.mean - row.cost.mean) / (single.quality.mean - row.quality.mean))
+    return usd((single.cost.value - row.cost.value) / (single.quality.value - row.quality.value))

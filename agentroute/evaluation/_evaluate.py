@@ -11,27 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
+from agentroute.evaluation._intervals import Interval, bootstrap, means
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import Policy
 from agentroute.router import Router
 
-__all__ = ["Evaluation", "Interval", "Row", "bootstrap", "evaluate"]
+__all__ = ["Evaluation", "Row", "evaluate"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A mean with its 95 % confidence interval; NaN = nothing was observed."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """`0.812 [0.790, 0.834]`."""
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,35 +65,6 @@ class Evaluation:
     def __getitem__(self, name: str) -> Row:
         """The row of that name."""
         return next(row for row in self.rows if row.name == name)
-
-
-def bootstrap(values: Floats, *, resamples: int = 2000, seed: int = 0) -> list[Interval]:
-    """Percentile intervals of column means, with the same resampled queries for every column.
-
-    Args:
-        values: float64 [n, c], NaN = not observed.
-        resamples: How many.
-        seed: Of the resampling.
-
-    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
-    """
-    seen = np.isfinite(values)
-    filled, mass = np.where(seen, values, 0.0), seen.astype(np.float64)
-    rng = np.random.default_rng(seed)
-    chance = np.full(len(values), 1.0 / len(values))
-    means = []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for start in range(0, resamples, 256):  # 256 resamples of 100,000 queries are 200 MB of counts
-            counts = rng.multinomial(len(values), chance, size=min(256, resamples - start)).astype(np.float64)
-            means.append((counts @ filled) / (counts @ mass))
-        drawn = np.concatenate(means)
-        centre = filled.sum(axis=0) / mass.sum(axis=0)
-    found = []
-    for column, mean in enumerate(centre.tolist()):
-        usable = drawn[np.isfinite(drawn[:, column]), column]
-        low, high = np.quantile(usable, [0.025, 0.975]).tolist() if len(usable) else (math.nan, math.nan)
-        found.append(Interval(mean=mean, low=low, high=high))
-    return found
 
 
 def evaluate(
@@ -163,7 +122,7 @@ def evaluate(
     at = np.arange(len(table))
     stacked = [np.stack([part[at, pick] for pick in picks.values()], axis=1) for part in (quality, cost, latency)]
     stacked.append(stacked[0] - quality[:, [best]])
-    drawn = [bootstrap(part, seed=seed) for part in stacked]
+    drawn = [bootstrap(means(part), len(table), seed=seed) for part in stacked]
     return Evaluation(
         rows=tuple(
             Row(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from agentroute.cli.figures import evaluation_table, one_line, replayed, seconds, table_of, usd, verdict
 from agentroute.collection import Ladder, Task
-from agentroute.evaluation import Evaluation, Interval, bootstrap
+from agentroute.evaluation import Evaluation, Interval, bootstrap, means
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import UtilityPolicy
 from agentroute.router import Router
@@ -84,8 +84,8 @@ def splits(console: Console, repeated: Sequence[Evaluation]) -> None:
     """What all splits say together: the table is one draw, and its intervals cover the questions, not the split."""
     console.print(f"\nOne split may be lucky. Over {len(repeated)} random splits, against the best single model of each:")
     for name in (row.name for row in repeated[0].rows if row.name.startswith("routed")):
-        gains = np.array([found[name].gain.mean for found in repeated])
-        changes = np.array([found[name].cost.mean / found["best single"].cost.mean - 1 for found in repeated])
+        gains = np.array([found[name].gain.value for found in repeated])
+        changes = np.array([found[name].cost.value / found["best single"].cost.value - 1 for found in repeated])
         console.print(
             f"  {name}: quality {gains.mean():+.3f} on average ({gains.min():+.3f} to {gains.max():+.3f}), "
             f"cost {changes.mean():+.0%} ({changes.min():+.0%} to {changes.max():+.0%}): {conclusion(gains, changes)}.",
@@ -146,9 +146,9 @@ def _measures(ladder: Ladder, model: str, task: Task) -> tuple[float, float, flo
 
 
 def _cells(measures: Floats) -> tuple[str, str, str]:
-    quality, cost, latency = bootstrap(measures * np.array([1.0, 1e3, 1.0]))
+    quality, cost, latency = bootstrap(means(measures * np.array([1.0, 1e3, 1.0])), len(measures))
     return _cell(quality, 3), _cell(cost, 4), _cell(latency, 2)
 
 
 def _cell(found: Interval, digits: int) -> str:
-    return f"{found.mean:.{digits}f} ±{(found.high - found.low) / 2:.{digits}f}"
+    return f"{found.value:.{digits}f} ±{(found.high - found.low) / 2:.{digits}f}"
