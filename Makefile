@@ -47,7 +47,7 @@ build: $(BIN)/python ## the wheels and source archives of all distributions, int
 constraints: $(BIN)/python ## the newest versions that resolve, into constraints.txt: names and versions, no hosts
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header \
 		$(FIND_LINKS) --no-emit-package agentroute-sdk --no-emit-package langchain-agentroute \
-		--extra agents --extra demo --extra parquet --extra prices --group test --group check --group docs \
+		--extra agents --extra demo --extra parquet --extra prices --extra report --extra sklearn --group test --group check --group docs \
 		--output-file constraints.txt pyproject.toml integrations/langchain/pyproject.toml
 
 env: .venv/.dev ## only the environment for developing
@@ -66,7 +66,7 @@ $(BIN)/python:
 
 .venv/.dev: $(MANIFESTS) | $(BIN)/python
 	@echo "installing the development environment into .venv"
-	@$(INSTALL) -e '.[demo,parquet,prices]' -e 'integrations/langchain[agents,demo]' --group test --group check
+	@$(INSTALL) -e '.[demo,parquet,prices,report,sklearn]' -e 'integrations/langchain[agents,demo]' --group test --group check
 	@touch $@
 
 .venv/.docs: $(MANIFESTS) | $(BIN)/python
