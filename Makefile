@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs build constraints env clean
+.PHONY: help demo test check bench browser docs build constraints env clean
 
 export UV_LINK_MODE := copy
 # What a caller's shell or virtual environment says must not lead uv away from ours.
@@ -25,8 +25,16 @@ demo: .venv/.demo ## real local models behind a learned router; ARGS="--tiny" is
 
 # One BLAS thread a worker: two workers with two threads each on two cores spend their time waiting for one another.
 test: export OPENBLAS_NUM_THREADS := 1
-test: .venv/.dev ## all tests and every example in README, docs and docstrings, with coverage; ARGS="-k name" picks
+test: .venv/.dev browser ## all tests and every example in README, docs and docstrings, with coverage; ARGS="-k name" picks
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report term $(ARGS)
+
+# The report is opened in a real browser. Debian and its kin have one; elsewhere install Chromium or Chrome by hand.
+browser: ## a headless Chromium for the tests of the report, where there is none and we may install it
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing chromium"; \
+			export DEBIAN_FRONTEND=noninteractive; { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium; } >/dev/null; \
+		else echo "no Chromium: the browser tests will be skipped (install the package chromium)"; fi; fi
 
 check: .venv/.dev ## lint, format, layers, types
 	@$(BIN)/ruff check .

@@ -42,7 +42,8 @@ class Row:
 
     Attributes:
         name: What it is called.
-        kind: `"baseline"` needs no router; `"routed"` is what is judged; `"bound"` knows the answers, so that no router reaches it.
+        kind: `"baseline"` needs no router; `"routed"` is what is judged; `"bound"` knows the answers, so that no router gets
+            there.
         quality: Mean quality of the chosen answers.
         cost: Mean USD a query.
         latency: Mean seconds a query.
@@ -411,13 +412,15 @@ class RoutingDiagnosis:
         singles: Always one model, one for each, best first.
         top_two: The two models whose better answers are best together, and the mean quality of those.
         stable_oracle: Mean over queries of "some model is right in at least 80 % of its repeats"; `None` without repeats.
-        luck_floor: Share of the queries that as many guessers as there are models would get right; `None` where options are unknown.
+        luck_floor: Share of the queries that as many guessers as there are models would get right; `None` where options
+            are unknown.
         gaps: Where the way to the oracle is lost.
         calibration: One for each model.
         lookup_is_enough: Whether a table from task (or cluster) to model does as well as the router.
         lookup_by: What that table looks up: `"task"`, `"labels"` or `"cluster"`.
         shifts: One for each model; empty where there is no second window.
-        lost_lead: The best model of the fit window, where it is not the holdout's; `None` = it kept its lead or there is no window.
+        lost_lead: The best model of the fit window, where it is not the holdout's; `None` = it kept its lead, or there is no
+            second window.
         degeneracy: How far the router chooses at all.
         votes: The best small sets, if quality can be voted on.
         cascades: The best order for each error rate of a judge; empty when costs are unknown.

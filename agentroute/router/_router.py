@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -139,6 +140,23 @@ class Router:
             rows = np.sort(np.random.default_rng(0).permutation(len(table))[:_CALIBRATION_ROWS])
             self.policy.calibrate(self.estimator.cross_predict(table, rows), table.quality[rows], table.cost[rows])
 
+    def clone(self, *, pool: ModelPool | None = None, policy: Policy | None = None) -> Router:
+        """An unfitted router with the same settings.
+
+        Args:
+            pool: Its models; `None` = the same. A default that it lacks is not declared.
+            policy: Its policy; `None` = the same.
+        """
+        chosen = self.pool if pool is None else pool
+        # What is learned is bound anew by fit and never changed in place, so that shallow copies do not meet.
+        return type(self)(
+            chosen,
+            embedder=self.embedder,
+            estimator=copy(self.estimator),
+            policy=copy(policy or self.policy),
+            default=self._declared if self._declared in chosen.ids else None,
+        )
+
     def partial_fit(self, data: OutcomeTable | OutcomeLog, /) -> Self:
         """Adds rows to a fitted router; constants and policy stay as they are until the next `fit`.
 
@@ -200,6 +218,18 @@ class Router:
         if not self.fitted:
             return [self._default(columns, "nothing is learned yet", None) for columns in eligible]
         return self._decide(self._embed_all(asked), eligible, policy or self.policy)[0]
+
+    def decide_many(self, queries: Iterable[Query | str], /, *, policy: Policy | None = None) -> tuple[list[Decision], Estimate]:
+        """`route_many` of a fitted router, with what was expected of every query: columns in the pool's order.
+
+        Raises:
+            NotFittedError: There is nothing learned to expect by.
+        """
+        if not self.fitted:
+            msg = "this router is not fitted, and expects nothing yet: call fit first"
+            raise NotFittedError(msg)
+        asked = [_query(query) for query in queries]
+        return self._decide(self._embed_all(asked), [self.pool.eligible(query) for query in asked], policy or self.policy)
 
     def explain(self, query: Query | str, /, *, neighbours: int = 5) -> Explanation:
         """The decision for a query, with the logged queries that it rests on."""
@@ -276,8 +306,16 @@ class Router:
             raise ConfigError(f"the embedder {self.embedder.fingerprint} gave an array {vectors.shape}, not {expected}")
         return vectors
 
+    def table(self, data: OutcomeTable | OutcomeLog, /) -> OutcomeTable:
+        """What `fit` learns from: the data with the pool's columns in the pool's order, and with this embedder's vectors.
+
+        Raises:
+            UnknownModelError: The data hold a model that the pool does not.
+            EmbedderMismatchError: The data hold vectors of another embedder, and no text to embed again.
+        """
+        return self._table(data, self.pool)
+
     def _table(self, data: OutcomeTable | OutcomeLog, pool: ModelPool) -> OutcomeTable:
-        """The data with the pool's columns in the pool's order, and with this embedder's vectors."""
         table = data
         if isinstance(table, str | Path):
             raise ConfigError(

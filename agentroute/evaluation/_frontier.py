@@ -1,0 +1,202 @@
+"""The cost-quality plane: what a router buys at every exchange rate between quality and money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.errors import ConfigError, DataError
+from agentroute.evaluation import metrics
+from agentroute.evaluation._intervals import bootstrap, means
+from agentroute.evaluation._results import Evaluation, Frontier, FrontierPoint, Replay, Single
+from agentroute.policies import UtilityPolicy
+
+__all__ = ["exchange_rates", "frontier", "singles"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+RATES = 40
+_SAMPLED = 2000
+
+
+def exchange_rates(quality: Floats, cost: Floats, count: int = RATES) -> list[float]:
+    """Willingnesses to pay between which decisions change, USD per unit of quality, rising; the last one is infinity.
+
+    Where model j is expected to be better than i and dearer, the choice between them changes at (cost_j - cost_i) /
+    (quality_j - quality_i). The rates are quantiles of these, so that as many decisions change from each to the next.
+
+    Args:
+        quality: float64 [n, m], expected; NaN = no idea.
+        cost: float64 [n, m], expected USD; NaN = unknown.
+        count: How many at most.
+    """
+    rows = slice(None, None, max(len(quality) // _SAMPLED, 1))
+    more = quality[rows, None, :] - quality[rows, :, None]
+    dearer = cost[rows, None, :] - cost[rows, :, None]
+    turns = (more > 0) & (dearer > 0)
+    changes = dearer[turns] / more[turns]
+    if not len(changes):
+        return [math.inf]
+    ends = np.quantile(changes, np.linspace(0.0, 0.98, count - 1))
+    ends[0] /= 2  # below every change: the cheapest that is expected to be any good
+    # Two digits: rates that people can say; equal ones fall together.
+    return [*sorted({float(f"{rate:.2g}") for rate in ends.tolist() if rate > 0}), math.inf]
+
+
+def singles(replay: Replay, *, seed: int = 0, resamples: int = 2000) -> tuple[Single, ...]:
+    """Always one model: quality, cost and latency of each, in the table's order.
+
+    Args:
+        replay: The arrays of an evaluation.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+    """
+    table = replay.table
+    quality = table.quality
+    alone = np.stack(
+        [quality[:, j] > np.delete(quality, j, axis=1).max(axis=1, initial=-1.0) for j in range(len(table.models))], 1
+    )
+    columns = np.concatenate([quality, table.cost, table.latency, alone.astype(np.float64)], axis=1)
+    drawn = bootstrap(means(columns), len(table), resamples=resamples, seed=seed, groups=replay.groups)
+    parts = [drawn[start : start + len(table.models)] for start in range(0, len(drawn), len(table.models))]
+    on = _on_hull([one.value for one in parts[1]], [one.value for one in parts[0]])
+    return tuple(
+        Single(model=model, quality=q, cost=c, latency=t, unique_wins=wins, on_hull=j in on)
+        for j, (model, q, c, t, wins) in enumerate(zip(table.models, *parts, strict=True))
+    )
+
+
+def _on_hull(cost: Sequence[float], quality: Sequence[float]) -> set[int]:
+    points = [(c, q) for c, q in zip(cost, quality, strict=True) if math.isfinite(c)]
+    if not points:
+        return {int(np.argmax(quality))}
+    corners = {tuple(corner) for corner in metrics.hull(np.array(points)).tolist()}
+    return {j for j, point in enumerate(zip(cost, quality, strict=True)) if point in corners}
+
+
+def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int = 2000) -> Frontier:
+    """The router's curve over exchange rates, on the queries of an evaluation, with the single models and the oracle beside it.
+
+    At each rate the router picks argmax of expected quality less expected cost / rate, as `UtilityPolicy` does; where it knows
+    too little, its default answers. All intervals rest on the same resamples.
+
+    Args:
+        evaluation: Of a router; only queries whose costs are known for every model are used.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+
+    Raises:
+        ConfigError: What was evaluated expects nothing: a function of a user's own, or an unfitted router.
+        DataError: No query has the costs of all models.
+
+    Source: Hu et al. 2024, RouterBench (arXiv:2403.12031), section 3.
+    """
+    found = evaluation.replay if isinstance(evaluation, Evaluation) else evaluation
+    if found is None or found.estimate is None:
+        raise ConfigError("a frontier needs what a router expected: evaluate a fitted router, not a function")
+    known = np.isfinite(found.table.cost).all(axis=1)
+    if not known.any():
+        raise DataError("no query has the cost of every model: log costs, or read the log with prices= where it has tokens")
+    rows = np.flatnonzero(known)
+    expected = (found.estimate.quality[rows], found.estimate.cost[rows])
+    rates = exchange_rates(*expected)
+    quality, cost = found.table.quality[rows], found.table.cost[rows]
+    fallback = np.where(found.estimate.supported[rows], -1, found.fallback[rows])
+    picks = [_picks(*expected, rate, fallback, found.fallback[rows]) for rate in rates]
+    best = found.best_single[rows]
+    plane = _Plane(quality=quality, cost=cost, picks=np.stack(picks), best=best)
+    drawn = bootstrap(plane.statistic, len(rows), resamples=resamples, seed=seed, groups=_renumbered(found.groups[rows]))
+    width = len(rates)
+    parts = [drawn[start * width : (start + 1) * width] for start in range(5)]
+    models = found.table.models
+    oracle = [_picks(quality, cost, rate, np.full(len(rows), -1), best) for rate in rates]
+    at = np.arange(len(rows))
+    bare = Replay(
+        table=found.table.take(rows),
+        shares={},
+        best_single=best,
+        cheapest=found.cheapest[rows],
+        groups=_renumbered(found.groups[rows]),
+        fold=found.fold[rows],
+    )
+    centre = (cost.mean(axis=0), quality.mean(axis=0))
+    return Frontier(
+        singles=singles(bare, seed=seed, resamples=resamples),
+        hull=tuple((float(c), float(q)) for c, q in metrics.hull(np.stack(centre, axis=1)).tolist()),
+        points=tuple(
+            FrontierPoint(
+                willingness_to_pay=rate,
+                quality=parts[0][place],
+                cost=parts[1][place],
+                gain=parts[2][place],
+                saving=parts[3][place],
+                over_mix=parts[4][place],
+                shares=_mix(pick, models),
+            )
+            for place, (rate, pick) in enumerate(zip(rates, picks, strict=True))
+        ),
+        oracle=tuple(sorted((float(cost[at, pick].mean()), float(quality[at, pick].mean())) for pick in oracle)),
+        best_single=models[int(np.bincount(best).argmax())],
+        **dict(zip(("aiq", "aiq_singles", "aiq_gain"), drawn[5 * width :], strict=True)),
+    )
+
+
+def _picks(
+    quality: Floats, cost: Floats, rate: float, forced: npt.NDArray[np.int64], fallback: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """int64 [n]: the policy's choice, by the rule of `Router.route_many`: best utility, on a tie the cheaper one."""
+    utility = quality - UtilityPolicy(willingness_to_pay=rate).cost_weight * (0.0 if math.isinf(rate) else cost)
+    known = np.isfinite(utility)
+    top = np.where(known, utility, -np.inf).max(axis=1, keepdims=True)
+    price = np.where(known & (utility >= top), np.where(np.isfinite(cost), cost, np.finfo(np.float64).max), np.inf)
+    chosen = np.where(known.any(axis=1), price.argmin(axis=1), fallback)
+    return np.asarray(np.where(forced >= 0, forced, chosen), np.int64)
+
+
+def _mix(picks: npt.NDArray[np.int64], models: Sequence[str]) -> dict[str, float]:
+    shares = np.bincount(picks, minlength=len(models)) / len(picks)
+    return {model: share for model, share in zip(models, shares.tolist(), strict=True) if share > 0}
+
+
+def _renumbered(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)
+
+
+class _Plane:
+    """All figures of the plane as one statistic, so that every difference is paired."""
+
+    def __init__(self, *, quality: Floats, cost: Floats, picks: npt.NDArray[np.int64], best: npt.NDArray[np.int64]) -> None:
+        at = np.arange(len(quality))
+        self.rates, self.models = len(picks), quality.shape[1]
+        curve = [np.stack([part[at, pick] for pick in picks], axis=1) for part in (quality, cost)]
+        single = [part[at, best][:, None] for part in (quality, cost)]
+        self.means = means(np.concatenate([*curve, *single, quality, cost], axis=1))
+
+    def statistic(self, weights: Floats) -> Floats:
+        """float64 [b, 5 k + 3]: quality, cost, gain, saving, lead over the mix at each rate; both AIQs and their difference."""
+        k, m = self.rates, self.models
+        quality, cost, best, best_cost, ours, costs = np.split(self.means(weights), np.cumsum([k, k, 1, 1, m]), axis=1)
+        over, heights = np.empty_like(quality), np.empty((len(quality), 2))
+        for row in range(len(quality)):
+            alone = np.stack([costs[row], ours[row]], axis=1)
+            line = metrics.hull(alone)
+            # Money below the cheapest single model buys no mix at all: compared with that model, which costs more.
+            over[row] = quality[row] - metrics.hull_at(line, np.maximum(cost[row], line[0, 0]))
+            heights[row] = self._heights(alone, np.stack([cost[row], quality[row]], axis=1))
+        saving = 1.0 - np.divide(cost, best_cost, out=np.full(cost.shape, np.nan), where=best_cost > 0)
+        return np.concatenate(
+            [quality, cost, quality - best, saving, over, heights[:, ::-1], heights[:, [1]] - heights[:, [0]]], axis=1
+        )
+
+    @staticmethod
+    def _heights(alone: Floats, curve: Floats) -> tuple[float, float]:
+        """AIQ of the single models, and of the router with the cheapest single model, which it can always be."""
+        low, high = float(alone[:, 0].min()), float(alone[:, 0].max())
+        if not low < high:
+            return math.nan, math.nan
+        cheapest = alone[[alone[:, 0].argmin()]]
+        return tuple(float(metrics.aiq(points, low, high)) for points in (alone, np.concatenate([cheapest, curve])))  # type: ignore[return-value]  # two of them
