@@ -1,6 +1,62 @@
 """Evaluation on held-out data: what routing would have scored, cost and taken, with the baselines beside it."""
 
-from agentroute.evaluation._evaluate import Evaluation, Row, evaluate
+from agentroute.evaluation._evaluate import ALL_BASELINES, Progress, evaluate
+from agentroute.evaluation._frontier import exchange_rates, frontier, singles
 from agentroute.evaluation._intervals import Interval, Statistic, bootstrap, means
+from agentroute.evaluation._results import (
+    Cascade,
+    Degeneracy,
+    Evaluation,
+    Finding,
+    FoldResult,
+    Frontier,
+    FrontierPoint,
+    Gaps,
+    ModelCalibration,
+    Replay,
+    RoutingDiagnosis,
+    Row,
+    Shift,
+    Single,
+    TaskRow,
+    Verdict,
+    Vote,
+)
+from agentroute.evaluation._splits import ByModel, ByQuery, ByTask, ByTime, Fold, KFold, Split
 
-__all__ = ["Evaluation", "Interval", "Row", "Statistic", "bootstrap", "evaluate", "means"]
+__all__ = [
+    "ALL_BASELINES",
+    "ByModel",
+    "ByQuery",
+    "ByTask",
+    "ByTime",
+    "Cascade",
+    "Degeneracy",
+    "Evaluation",
+    "Finding",
+    "Fold",
+    "FoldResult",
+    "Frontier",
+    "FrontierPoint",
+    "Gaps",
+    "Interval",
+    "KFold",
+    "ModelCalibration",
+    "Progress",
+    "Replay",
+    "RoutingDiagnosis",
+    "Row",
+    "Shift",
+    "Single",
+    "Split",
+    "Statistic",
+    "TaskRow",
+    "Verdict",
+    "Vote",
+    "bootstrap",
+    "evaluate",
+    "exchange_rates",
+    "frontier",
+    "means",
+    "singles",
+]
