@@ -128,7 +128,7 @@ class RouterContender:
         """The newcomer joins with its probes; beside that, the router without it and with all its outcomes."""
         if fold.train is None or fold.probes is None or fold.newcomer is None:
             raise ConfigError(f"{fold.name}: a fold with a newcomer needs a training part and probes")
-        card = self.router.pool[fold.newcomer]
+        card = self.router.pool[self.router.pool.index(fold.newcomer)]
         others = ModelPool(one for one in self.router.pool if one.id != fold.newcomer)
         router = self.router.clone(pool=others).fit(fold.train.select(others.ids))
         without = _shares(router.route_many(asked(test)), test.models)

@@ -42,7 +42,7 @@ def means(values: npt.ArrayLike) -> Statistic:
         values: float64 [n] or [n, c], NaN = not observed.
     """
     given = np.asarray(values, np.float64)
-    columns = given.reshape(len(given), -1)
+    columns = given[:, None] if given.ndim == 1 else given
     seen = np.isfinite(columns)
     if seen.all():
         filled, mass = columns, None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolic
 from agentroute.pool import ModelPool
 from agentroute.router._artefact import read_artefact, write_artefact
 from agentroute.router._explanation import Explanation, Neighbour
-from agentroute.types import Candidate, Decision, Estimate, Fingerprint, ModelCard, Paradigm, Price, Query, Vectors
+from agentroute.router._state import card_from, card_state, check_vectors
+from agentroute.types import Candidate, Decision, Estimate, ModelCard, Paradigm, Query, Vectors
 
 __all__ = ["Router"]
 
@@ -330,10 +331,11 @@ class Router:
         holes = np.full((len(table), 1), np.nan)
         column = {model: j for j, model in enumerate(table.models)}
         order = [column.get(model, len(table.models)) for model in pool.ids]
-        quality, cost, latency = (
-            np.concatenate([part, holes], axis=1)[:, order] for part in (table.quality, table.cost, table.latency)
-        )
-        table = replace(table, models=pool.ids, quality=quality, cost=cost, latency=latency)
+        arrays = {
+            name: np.concatenate([getattr(table, name), holes], axis=1)[:, order]
+            for name in ("quality", "cost", "latency", "samples")
+        }
+        table = replace(table, models=pool.ids, **arrays)
         return table.embedded(self._vectors, self.embedder.fingerprint) if self.estimator.uses_embeddings else table
 
     def save(self, folder: str | Path, /) -> None:
@@ -353,7 +355,7 @@ class Router:
         options, arrays = self.estimator.state()
         print_ = self.embedder.fingerprint
         config = {
-            "pool": [_card_state(card) for card in self.pool],
+            "pool": [card_state(card) for card in self.pool],
             "default": self._declared,
             "best": self._best,
             "embedder": {"name": print_.name, "revision": print_.revision, "dimension": print_.dimension}
@@ -379,9 +381,9 @@ class Router:
         config, arrays = read_artefact(folder)
         found = as_embedder(embedder)
         try:
-            _check_vectors(config["embedder"], found, arrays)
+            check_vectors(config["embedder"], found, arrays)
             made = cls(
-                [_card_from(state) for state in config["pool"]],
+                [card_from(state) for state in config["pool"]],
                 embedder=found,
                 estimator=ESTIMATORS[config["estimator"]["kind"]].from_state(config["estimator"], arrays),
                 policy=POLICIES[config["policy"]["kind"]].from_state(config["policy"]),
@@ -407,35 +409,5 @@ def _query(asked: Query | str) -> Query:
     return asked if isinstance(asked, Query) else Query(text=asked)
 
 
-def _check_vectors(wanted: Mapping[str, Any] | None, found: Embedder, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    if wanted is None:
-        return
-    expected = Fingerprint(**wanted)
-    if expected != found.fingerprint:
-        raise EmbedderMismatchError(expected, found.fingerprint)
-    vectors = arrays["vectors"]
-    if vectors.ndim != 2 or vectors.shape[1] != expected.dimension or vectors.dtype != np.float32:
-        raise ConfigError(
-            f"its vectors are {vectors.dtype} {list(vectors.shape)}, not float32 of {expected.dimension} dimensions"
-        )
-    if not np.isfinite(vectors).all():
-        raise ConfigError("its vectors are not finite")
-
-
 def _strange(estimate: Estimate, row: int) -> str:
     return f"nothing like it in the log (similarity {float(estimate.similarity[row]):.2f})"
-
-
-def _card_state(card: ModelCard) -> dict[str, Any]:
-    names = ("id", "context_window", "max_output_tokens", "provider", "description")
-    state: dict[str, Any] = {name: getattr(card, name) for name in names}
-    state["capabilities"] = None if card.capabilities is None else sorted(card.capabilities)
-    state["tags"] = dict(card.tags)
-    prices = ("input", "output", "cache_read", "cache_write", "per_call", "source")
-    state["price"] = None if card.price is None else {name: getattr(card.price, name) for name in prices}
-    return state
-
-
-def _card_from(state: Mapping[str, Any]) -> ModelCard:
-    price = None if state["price"] is None else Price(**state["price"])
-    return ModelCard(**{**state, "price": price})

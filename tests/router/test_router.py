@@ -184,7 +184,7 @@ def test_a_new_model_joins():
     router = fitted(("m0", "m1"), planted_table(400, models=2))
     probes = planted_table(200, models=2)
     good = np.array([[0.95 if q.task == "kind2" else 0.05] for q in probes.queries])
-    probes = replace(probes, models=("new",), quality=good, cost=good * 0 + 1e-3, latency=good * 0 + 1.0)
+    probes = replace(probes, models=("new",), quality=good, cost=good * 0 + 1e-3, latency=good * 0 + 1.0, samples=good * 0 + 1)
     router.add_model(ModelCard(id="new"), probes)
     assert router.pool.ids == ("m0", "m1", "new")
     assert router.route(Query(text="kind2 word2 topic2", task="kind2")).model == "new"
@@ -475,3 +475,36 @@ def test_routing_warns_of_nothing():
         warnings.simplefilter("error")
         router.route("kind1 word1 topic1")
         router.route("never seen")
+
+
+def test_a_clone_has_the_settings_and_none_of_the_learning():
+    table = planted_table(200)
+    router = Router(table.models, embedder=HashEmbedder(), policy=BudgetPolicy(mean_cost=0.004), default="m1").fit(table)
+    again = router.clone()
+    assert (again.fitted, again.pool.ids, again.default, repr(again.policy)) == (False, router.pool.ids, "m1", repr(router.policy))
+    before = [one.model for one in router.route_many(table.queries)]
+    again.fit(planted_table(200, seed=9)).partial_fit(planted_table(50, seed=3))
+    assert [one.model for one in router.route_many(table.queries)] == before
+    fewer = router.clone(pool=ModelPool(["m0", "m2"]), policy=UtilityPolicy())
+    assert (fewer.pool.ids, fewer.default, repr(fewer.policy)) == (("m0", "m2"), "m0", repr(UtilityPolicy()))
+
+
+def test_decisions_come_with_what_was_expected():
+    table = planted_table(200)
+    router = Router(["m2", "m0", "m1"], embedder=HashEmbedder()).fit(table)
+    decisions, estimate = router.decide_many(table.queries[:20])
+    assert [one.model for one in decisions] == [one.model for one in router.route_many(table.queries[:20])]
+    assert estimate.models == router.pool.ids
+    for row, decision in enumerate(decisions):
+        assert decision.chosen.quality == estimate.quality[row, router.pool.index(decision.model)]
+    with pytest.raises(NotFittedError, match="call fit"):
+        router.clone().decide_many(["hello"])
+
+
+def test_the_table_that_fit_learns_from_is_in_the_pools_order():
+    table = planted_table(50)
+    counted = replace(table, samples=np.full((50, 3), [1.0, 2.0, 3.0]))
+    found = Router(["m2", "m9", "m0", "m1"], embedder=HashEmbedder()).table(counted)
+    np.testing.assert_array_equal(found.quality[:, [0, 2, 3]], table.quality[:, [2, 0, 1]])
+    assert np.isnan(found.quality[:, 1]).all()
+    np.testing.assert_array_equal(found.samples[0], [3.0, 0.0, 1.0, 2.0])
