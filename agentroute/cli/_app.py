@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from agentroute.cli._options import By
 from agentroute.errors import AgentRouteError, AgentRouteWarning, ConfigError
 
 __all__ = ["app", "run"]
@@ -109,11 +110,24 @@ def fit(
 
 
 @app.command()
-def evaluate(folder: Folder, log: Log, *, seed: Seed = 0, test_share: Share = 0.3) -> None:
+def evaluate(
+    folder: Folder,
+    log: Log,
+    *,
+    by: Annotated[
+        By,
+        typer.Option(
+            help="What is held out: queries, one task after the other, the latest queries, or one model after the other."
+        ),
+    ] = By.QUERY,
+    seed: Seed = 0,
+    test_share: Share = 0.3,
+    probes: Annotated[int, typer.Option(min=1, help="With --by model: outcomes with which the new model joins.")] = 200,
+) -> None:
     """Say what the router's settings gain on held-out queries: they are learned anew from the rest of the log first."""
-    from agentroute.cli._fit import run_evaluate
+    from agentroute.cli._evaluate import run_evaluate
 
-    run_evaluate(folder, log, seed=seed, test_share=test_share)
+    run_evaluate(folder, log, by=by, seed=seed, test_share=test_share, probes=probes)
 
 
 @app.command()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
 from agentroute.errors import ConfigError
+from agentroute.evaluation import Progress as Told
 from agentroute.outcomes import OutcomeTable, SqliteOutcomeLog
+from agentroute.pool import ModelPool
 from agentroute.types import Price
 
-__all__ = ["exists", "is_sqlite", "read_table"]
+__all__ = ["card_prices", "exists", "is_sqlite", "progress_bar", "read_table"]
 
 _SQLITE = frozenset({".sqlite", ".sqlite3", ".db"})
 
@@ -53,3 +59,18 @@ def read_table(path: Path, *, prices: Mapping[str, Price] | None = None) -> Outc
     if name.endswith(".parquet"):
         return OutcomeTable.from_parquet(path, prices=prices)
     raise ConfigError(f"{path}: a log is a .sqlite, .jsonl, .jsonl.gz, .csv or .parquet file")
+
+
+def card_prices(pool: ModelPool) -> dict[str, Price]:
+    """The prices on the cards of a pool, by model."""
+    return {card.id: card.price for card in pool if card.price is not None}
+
+
+@contextmanager
+def progress_bar() -> Iterator[Told]:
+    """Shows what is being done on stderr, and leaves nothing behind; nothing at all where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task("reading", total=1.0)
+        yield lambda what, done: shown.update(task, description=what, completed=done)

@@ -1,4 +1,4 @@
-"""`agentroute fit` and `agentroute evaluate`."""
+"""`agentroute fit`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentroute.cli._data import exists, read_table
-from agentroute.cli.figures import evaluation_table, replayed, usd, verdict
+from agentroute.cli._data import card_prices, read_table
+from agentroute.cli.figures import usd
 from agentroute.collection import pool_of, read_pool
 from agentroute.errors import ConfigError, PriceUnknownError
 from agentroute.estimators import KNNEstimator
-from agentroute.evaluation import evaluate
 from agentroute.policies import BudgetPolicy, Policy, UtilityPolicy
 from agentroute.pool import ModelPool
 from agentroute.router import Router
-from agentroute.types import Price
 
-__all__ = ["run_evaluate", "run_fit"]
+__all__ = ["run_fit"]
 
 
 def run_fit(
@@ -34,7 +32,7 @@ def run_fit(
     console = Console()
     policy = _policy(willingness_to_pay, mean_cost)
     known = None if cards is None else pool_of(read_pool(cards))
-    table = read_table(log, prices=None if known is None else _prices(known))
+    table = read_table(log, prices=None if known is None else card_prices(known))
     pool = ModelPool(table.models) if known is None else known
     router = Router(pool, estimator=KNNEstimator(keep_prompts=keep), policy=policy, default=default)
     try:
@@ -60,35 +58,9 @@ def run_fit(
         console.print(f"expected cost {usd(policy.expected_cost_)} a query on this log", highlight=False)
 
 
-def _prices(pool: ModelPool) -> dict[str, Price]:
-    return {card.id: card.price for card in pool if card.price is not None}
-
-
 def _policy(willingness_to_pay: float | None, mean_cost: float | None) -> Policy:
     if willingness_to_pay is not None and mean_cost is not None:
         raise ConfigError("give --willingness-to-pay or --mean-cost, not both")
     if mean_cost is not None:
         return BudgetPolicy(mean_cost=mean_cost)
     return UtilityPolicy() if willingness_to_pay is None else UtilityPolicy(willingness_to_pay=willingness_to_pay)
-
-
-def run_evaluate(folder: Path, log: Path, *, seed: int, test_share: float) -> None:
-    """Learns from a part of the log with the router's settings, and judges on the rest."""
-    console = Console()
-    router = Router.load(exists(folder))
-    table = read_table(log, prices=_prices(router.pool))
-    known = [model for model in table.models if model in router.pool.ids]
-    if not known:
-        raise ConfigError(f"{log} and the router in {folder} have no model in common")
-    train, test = table.select(known).split(test_share, seed=seed)
-    router.fit(train)
-    found = evaluate(router, test, reference=train)
-    console.print(f"fitted on {len(train)} queries, judged on {found.queries} others; 95 % intervals", highlight=False)
-    note = replayed(found, len(test))
-    if note is not None:
-        console.print(note, soft_wrap=True, highlight=False)
-    console.print(evaluation_table(found))
-    routed = found["routed"]
-    shares = ", ".join(f"{model} {share:.0%}" for model, share in sorted(routed.shares.items(), key=lambda one: -one[1]))
-    console.print(f"routed to: {shares}", soft_wrap=True, highlight=False, markup=False)
-    console.print(verdict(found, "routed", test), soft_wrap=True, highlight=False, markup=False)

@@ -78,22 +78,23 @@ def _interval(found: Interval, digits: int, scale: float = 1.0) -> str:
     return f"{found.value * scale:.{digits}f} ±{(found.high - found.low) / 2 * scale:.{digits}f}"
 
 
-def replayed(found: Evaluation, held_out: int) -> str | None:
+def replayed(found: Evaluation) -> str | None:
     """Of how many held-out queries an evaluation speaks; `None` = of all of them."""
     if found.coverage >= 1:
         return None
-    return f"replayed on {found.queries} of {held_out} held-out queries, those that every model answered"
+    return f"replayed on {found.queries} of {found.held_out} held-out queries, those that every model answered"
 
 
-def verdict(found: Evaluation, name: str, table: OutcomeTable) -> str:
+def verdict(found: Evaluation, name: str) -> str:
     """What a policy gained over always the best single model, in words that the intervals allow.
 
     Args:
-        found: The evaluation.
+        found: The evaluation, with its replay: the outcomes say what mixes of single models would get.
         name: Of the policy.
-        table: The outcomes that it was judged on; they say what mixes of single models would get.
     """
-    row, single = found[name], found["best single"]
+    if found.replay is None:
+        raise ValueError("a verdict needs the replayed outcomes")
+    row, single, table = found[name], found["best single"], found.replay.table
     if len(table.models) == 1:
         return f"{name}: {row.quality.value:.3f}. {table.models[0]} is the only model: there is nothing to choose between."
     gain = row.gain
@@ -127,13 +128,10 @@ def _mix(found: Evaluation, row: Row, table: OutcomeTable) -> str:
     well for no more money needs no coin.
     """
     money = row.cost.value
-    # On the same queries as the evaluation: those that every model answered of which anything is known.
-    known = np.isfinite(table.quality)
-    rows = known[:, known.any(axis=0)].all(axis=1)
     singles = [
-        (float(np.nanmean(cost)), float(np.nanmean(quality)), model)
-        for model, cost, quality in zip(table.models, table.cost[rows].T, table.quality[rows].T, strict=True)
-        if np.isfinite(cost).any() and np.isfinite(quality).any()
+        (float(np.nanmean(cost)), float(quality.mean()), model)
+        for model, cost, quality in zip(table.models, table.cost.T, table.quality.T, strict=True)
+        if np.isfinite(cost).any()
     ]
     alone = [(quality, model) for cost, quality, model in singles if cost <= money]
     pairs = [

@@ -130,6 +130,11 @@ class Evaluation:
     notes: tuple[str, ...] = ()
     replay: Replay | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def held_out(self) -> int:
+        """How many different queries were held out, answered by every model or not."""
+        return round(self.queries / self.coverage)
+
     def __getitem__(self, name: str) -> Row:
         """The row of that name.
 

@@ -7,23 +7,32 @@ import numpy as np
 import pytest
 
 from agentroute.cli.figures import one_line, replayed, seconds, usd, verdict
-from agentroute.evaluation import Evaluation, Interval, Row
+from agentroute.evaluation import Evaluation, Interval, Replay, Row
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
 
 
 def row(name, quality, cost, gain=(0.0, 0.0, 0.0)):
     def fixed(value):
-        return Interval(mean=value, low=value, high=value)
+        return Interval(value=value, low=value, high=value)
 
     return Row(
         name=name,
+        kind="routed",
+        gap=fixed(math.nan),
         quality=fixed(quality),
         cost=fixed(cost),
         latency=fixed(1.0),
-        gain=Interval(mean=gain[0], low=gain[1], high=gain[2]),
+        gain=Interval(value=gain[0], low=gain[1], high=gain[2]),
         shares={},
     )
+
+
+def evaluation(rows, table, **more):
+    row = np.zeros(len(table), np.int64)
+    replay = Replay(table=table, shares={}, best_single=row, cheapest=row, groups=row, fold=row)
+    facts = {"queries": 1, "coverage": 1.0, "cheapest": "small", "best_single": "large", **more}
+    return Evaluation(rows=rows, replay=replay, **facts)
 
 
 def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
@@ -36,7 +45,7 @@ def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
         quality=means[:, 0][None],
         cost=means[:, 1][None],
     )
-    return verdict(Evaluation(rows=rows, queries=100, coverage=1.0, cheapest="small", best_single="large"), "routed", table)
+    return verdict(evaluation(rows, table), "routed")
 
 
 @pytest.mark.parametrize(
@@ -86,29 +95,28 @@ def test_the_random_mix_is_the_best_of_all_pairs():
     assert "Always third would get 0.900 for no more money, which is more." in said(
         0.7, 2.5, (-0.1, -0.2, 0.0), others=[(0.9, 2.0), (0.5, 2.2)]
     )
-    # A model of which nothing is known is in no mix.
-    assert "of small and large would get 0.700" in said(0.7, 2.5, (-0.1, -0.2, 0.0), others=[(math.nan, 2.0), (0.9, math.nan)])
+    # A model whose costs nobody knows is in no mix.
+    assert "of small and large would get 0.700" in said(0.7, 2.5, (-0.1, -0.2, 0.0), others=[(0.9, math.nan)])
 
 
-def test_the_random_mix_is_made_of_what_every_model_answered():
-    table = OutcomeTable(
-        queries=(Query(text="?"), Query(text="!")),
-        models=("small", "large"),
-        quality=np.array([[0.4, 0.8], [1.0, math.nan]]),
-        cost=np.array([[1.0, 3.0], [9.0, math.nan]]),
+def test_how_many_held_out_queries_are_spoken_of():
+    table = OutcomeTable(queries=(Query(text="?"),), models=("small", "large"), quality=np.array([[0.4, 0.8]]))
+    found = evaluation(
+        (row("best single", 0.8, 3.0), row("routed", 0.7, 2.0, (-0.1, -0.2, 0.0))), table, queries=3, coverage=3 / 7
     )
-    rows = (row("best single", 0.8, 3.0), row("routed", 0.7, 2.0, (-0.1, -0.2, 0.0)))
-    found = Evaluation(rows=rows, queries=1, coverage=0.5, cheapest="small", best_single="large")
-    assert "A random mix of small and large would get 0.600 for the same money." in verdict(found, "routed", table)
-    assert replayed(found, 2) == "replayed on 1 of 2 held-out queries, those that every model answered"
-    assert replayed(replace(found, coverage=1.0), 1) is None
+    assert replayed(found) == "replayed on 3 of 7 held-out queries, those that every model answered"
+    assert replayed(replace(found, coverage=1.0)) is None
+    with pytest.raises(ValueError, match="replayed outcomes"):
+        verdict(replace(found, replay=None), "routed")
 
 
 def test_one_model_is_no_choice():
     table = OutcomeTable(queries=(Query(text="?"),), models=("m",), quality=np.array([[0.8]]), cost=np.array([[1.0]]))
     rows = (row("best single", 0.8, 1.0), row("routed", 0.8, 1.0))
-    found = Evaluation(rows=rows, queries=1, coverage=1.0, cheapest="m", best_single="m")
-    assert verdict(found, "routed", table) == "routed: 0.800. m is the only model: there is nothing to choose between."
+    assert (
+        verdict(evaluation(rows, table, cheapest="m", best_single="m"), "routed")
+        == "routed: 0.800. m is the only model: there is nothing to choose between."
+    )
 
 
 def test_unknown_costs_are_said_to_be_unknown():

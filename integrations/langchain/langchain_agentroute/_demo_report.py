@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 _COST_COUNTS = 0.1
+BASELINES = ("cheapest", "best single")
+"""Of all that `agentroute evaluate` shows, the two that fit beside a live demonstration."""
 
-__all__ = ["closing", "conclusion", "learned", "live_table", "opening", "question", "splits"]
+__all__ = ["BASELINES", "closing", "conclusion", "learned", "live_table", "opening", "question", "splits"]
 
 
 def opening(console: Console, titles: Sequence[str], queries: int, *, live: int) -> None:
@@ -66,10 +68,10 @@ def question(console: Console, number: int, given: Sequence[Answered]) -> None:
         console.print(Text.assemble("    ", f"“{one_line(one.text, 40)}” ", mark, (facts, "dim")), soft_wrap=True)
 
 
-def closing(console: Console, found: Evaluation, test: OutcomeTable) -> None:
+def closing(console: Console, found: Evaluation) -> None:
     """The table over the held-out part, and what it says about each policy."""
     console.print()
-    note = replayed(found, len(test))
+    note = replayed(found)
     questions = f"{'All ' if note is None else ''}{found.queries} held-out questions"
     console.print(evaluation_table(found, title=f"{questions}, from the log"))
     if note is not None:
@@ -77,7 +79,7 @@ def closing(console: Console, found: Evaluation, test: OutcomeTable) -> None:
     console.print()
     for row in found.rows:
         if row.name.startswith("routed"):
-            console.print(verdict(found, row.name, test), soft_wrap=True, markup=False)
+            console.print(verdict(found, row.name), soft_wrap=True, markup=False)
 
 
 def splits(console: Console, repeated: Sequence[Evaluation]) -> None:

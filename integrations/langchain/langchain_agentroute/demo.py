@@ -80,8 +80,8 @@ def demo(*, size: Size = "default", questions: int = 14, seed: int = 0, log: Pat
         asked = sample(ladder, test, questions, seed)
         routers = {name: _with_policy(router, policy) for name, policy in policies.items()}
         live = _answer_all(console, asked, routers, candidates, queued)
-        shown = evaluate(router, test, policies=policies, reference=train)
-        report.closing(console, shown, test)
+        shown = evaluate(router, test, policies=policies, reference=train, baselines=report.BASELINES)
+        report.closing(console, shown)
         with _progress(console) as bar:
             others = over_splits(pool_of(entries), table, range(seed + 1, seed + 1 + _MORE_SPLITS), bar)
         report.splits(console, [shown, *others])
@@ -228,7 +228,9 @@ def over_splits(pool: ModelPool, table: OutcomeTable, seeds: Iterable[int], bar:
     found = []
     for seed in bar.track(list(seeds), description="repeating on other splits"):
         train, test = table.split(_HELD_OUT, seed=seed)
-        found.append(evaluate(Router(pool).fit(train), test, policies=policies_for(train), reference=train))
+        found.append(
+            evaluate(Router(pool).fit(train), test, policies=policies_for(train), reference=train, baselines=report.BASELINES)
+        )
     return found
 
 

@@ -215,7 +215,9 @@ def test_the_closing_says_on_how_many_questions_it_rests(ladder):
     holes = replace(test, quality=quality)
     for held_out, says in ((test, f"All {len(test)} held-out questions"), (holes, f"{len(test) - 3} held-out questions")):
         console = Console(width=120, file=io.StringIO())
-        report.closing(console, evaluate(Router(ladder.table.models).fit(train), held_out, reference=train), held_out)
+        report.closing(
+            console, evaluate(Router(ladder.table.models).fit(train), held_out, reference=train, baselines=report.BASELINES)
+        )
         out = console.file.getvalue()
         assert out.strip().startswith(f"{says}, from the log")
         note = f"replayed on {len(test) - 3} of {len(test)} held-out queries, those that every model answered."
