@@ -19,19 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, MissingExtraError, StorageError
-from agentroute.types import Matrix, Price, Query, Usage
+from agentroute.outcomes._cells import averaged, checked_prices, latest
+from agentroute.types import Price, Query, Usage
 
-__all__ = [
-    "EARLIEST",
-    "LATEST",
-    "Parts",
-    "checked_prices",
-    "latest",
-    "mean_of_observed",
-    "read_csv",
-    "read_jsonl",
-    "read_parquet",
-]
+__all__ = ["EARLIEST", "LATEST", "Parts", "read_csv", "read_jsonl", "read_parquet"]
 
 Parts: TypeAlias = dict[str, Any]
 """The arguments of an `OutcomeTable`."""
@@ -51,6 +42,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "quality": ("quality", "score"),
     "cost": ("cost_usd", "cost"),
     "latency": ("latency_s", "latency"),
+    "samples": ("samples",),
     "input_tokens": ("input_tokens",),
     "output_tokens": ("output_tokens",),
     "cache_read_tokens": ("cache_read_tokens",),
@@ -76,33 +68,6 @@ class _Source:
 
     def wrong(self, row: int, what: str) -> DataError:
         return DataError(f"{self.path}, {self.row(row)}: {what}")
-
-
-def mean_of_observed(cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64], shape: tuple[int, int]) -> Matrix:
-    """Averages what is known of each cell.
-
-    Args:
-        cells: int64 [k], flat index of each observation's cell.
-        values: float64 [k]; NaN = not observed.
-        shape: (n, m).
-
-    Returns:
-        float64 [n, m]; NaN where nothing was observed.
-    """
-    known = ~np.isnan(values)
-    size = shape[0] * shape[1]
-    total = np.bincount(cells[known], weights=values[known], minlength=size)
-    count = np.bincount(cells[known], minlength=size)
-    mean = np.full(size, np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean.reshape(shape)
-
-
-def latest(rows: npt.NDArray[np.int64], at: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.float64]:
-    """The latest known time of each row, float64 [length]; NaN = unknown."""
-    found = np.full(length, np.nan)
-    np.fmax.at(found, rows, at)
-    return found
 
 
 def read_jsonl(path: str | Path, names: Names = None, prices: Prices = None) -> Parts:
@@ -249,21 +214,9 @@ def _assemble(columns: Mapping[str, Column], length: int, source: _Source, price
     cells = rows_of * len(models) + columns_of
     measures = {name: _numbers(columns, name, length, source, top=top) for name, top in _MEASURES.items()}
     _fill_costs(measures["cost"], columns, source, prices)
-    numbers = {name: mean_of_observed(cells, values, shape) for name, values in measures.items()}
+    numbers = averaged(cells, measures, _samples(columns, length, source), shape)
     at = _times(columns["at"], source) if "at" in columns else np.full(length, np.nan)
     return {"queries": queries, "models": tuple(models), **numbers, "at": latest(rows_of, at, len(queries))}
-
-
-def checked_prices(prices: Prices) -> Mapping[str, Price]:
-    """The prices; none when they are not given.
-
-    Raises:
-        ConfigError: One is no `Price`.
-    """
-    for model, price in (prices or {}).items():
-        if not isinstance(price, Price):
-            raise ConfigError(f"prices: give a Price for {model!r}, such as Price(input=2.0, output=8.0), not {price!r}")
-    return prices or {}
 
 
 def _fill_costs(costs: npt.NDArray[np.float64], columns: Mapping[str, Column], source: _Source, prices: Prices) -> None:
@@ -340,6 +293,17 @@ def _numbers(columns: Mapping[str, Column], name: str, length: int, source: _Sou
     if len(bad):
         row = int(bad[0])
         raise source.wrong(row, f"{name} {values[row]:g} is outside [0, {top:g}]: rescale it; leave it empty when unknown")
+    return values
+
+
+def _samples(columns: Mapping[str, Column], length: int, source: _Source) -> npt.NDArray[np.float64]:
+    """How many samples each row is the mean of, float64 [length]; 1 where it is not said."""
+    values = _numbers(columns, "samples", length, source, top=math.inf)
+    values[np.isnan(values)] = 1.0
+    bad = np.flatnonzero((values < 1) | (values % 1 != 0))
+    if len(bad):
+        row = int(bad[0])
+        raise source.wrong(row, f"samples {values[row]:g} is no count: give a whole number of at least 1; leave it empty for 1")
     return values
 
 

@@ -15,19 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, EmbedderMismatchError, OutcomesSkippedWarning, UnknownModelError
+from agentroute.outcomes._cells import SAMPLES, averaged, gathered, latest
 from agentroute.outcomes._log import OutcomeLog
-from agentroute.outcomes._readers import (
-    EARLIEST,
-    LATEST,
-    Parts,
-    checked_prices,
-    latest,
-    mean_of_observed,
-    read_csv,
-    read_jsonl,
-    read_parquet,
-)
-from agentroute.outcomes._vectors import Usable, bare, merged, skipped, usable
+from agentroute.outcomes._readers import EARLIEST, LATEST, Parts, read_csv, read_jsonl, read_parquet
+from agentroute.outcomes._vectors import Usable, bare, skipped, usable
 from agentroute.types import Fingerprint, Matrix, Outcome, Price, Query, Vectors
 
 __all__ = ["OutcomeTable"]
@@ -57,6 +48,8 @@ class OutcomeTable:
         at: float64 [n], Unix seconds of the latest outcome; NaN = unknown. Left out = all unknown.
         withheld: bool [n], whether the log kept no text of the query, so that it cannot be embedded anew. Left out = as the
             queries say of themselves.
+        samples: float64 [n, m], how many outcomes each quality is the mean of: 1 or more where one is known, 0 where none is.
+            The luck that a score carries falls with them. Left out (or 0, or NaN) = 1 for each quality that is known.
 
     Raises:
         DataError: The table is empty, or its arrays are misshapen or hold values out of range.
@@ -71,6 +64,7 @@ class OutcomeTable:
     fingerprint: Fingerprint | None = None
     at: npt.NDArray[np.float64] = field(default_factory=_unknown)
     withheld: npt.NDArray[np.bool_] = field(default_factory=_undeclared)
+    samples: Matrix = field(default_factory=_unknown)
 
     def __post_init__(self) -> None:
         """Checks shapes and ranges once, so that nothing that learns from a table has to."""
@@ -81,7 +75,8 @@ class OutcomeTable:
             raise DataError(f"models {list(self.models)!r} name one model twice: give each its own column")
         object.__setattr__(self, "queries", tuple(self.queries))
         object.__setattr__(self, "models", tuple(self.models))
-        for name, shape in (("quality", (n, m)), ("cost", (n, m)), ("latency", (n, m)), ("at", (n,))):
+        matrices = dict.fromkeys(("quality", "cost", "latency", "samples"), (n, m))
+        for name, shape in {**matrices, "at": (n,)}.items():
             array = np.asarray(getattr(self, name), dtype=np.float64)
             if not array.size and name != "quality":
                 array = np.full(shape, np.nan)
@@ -92,6 +87,7 @@ class OutcomeTable:
             self._check_range(name, top)
         if ((self.at < EARLIEST) | (self.at > LATEST)).any():
             raise DataError("at holds a time that no calendar has: give Unix seconds, or NaN when unknown")
+        self._check_samples()
         self._check_withheld()
         self._check_embeddings()
 
@@ -110,12 +106,19 @@ class OutcomeTable:
         values = getattr(self, name)
         bad = np.argwhere((values < 0) | (values > top) | np.isinf(values))
         if len(bad):
-            i, j = map(int, bad[0])
-            query = self.queries[i]
-            raise DataError(
-                f"row {i} (query {query.id or query.text[:40]!r}), model {self.models[j]!r}: {name} {values[i, j]:g} is outside "
-                f"[0, {top:g}]: rescale it; NaN = not observed"
-            )
+            raise self._wrong(bad[0], name, f"outside [0, {top:g}]: rescale it; NaN = not observed")
+
+    def _check_samples(self) -> None:
+        bad = np.argwhere((self.samples < 0) | np.isinf(self.samples) | (np.nan_to_num(self.samples) % 1 != 0))
+        if len(bad):
+            raise self._wrong(bad[0], "samples", "no count: give whole numbers, 0 where nothing was observed")
+        counts = np.where(np.isnan(self.quality), 0.0, np.fmax(self.samples, 1.0))
+        object.__setattr__(self, "samples", counts)
+
+    def _wrong(self, cell: npt.NDArray[np.int64], name: str, what: str) -> DataError:
+        i, j = map(int, cell)
+        query, value = self.queries[i], getattr(self, name)[i, j]
+        return DataError(f"row {i} (query {query.id or query.text[:40]!r}), model {self.models[j]!r}: {name} {value:g} is {what}")
 
     def _check_embeddings(self) -> None:
         if (self.embeddings is None) != (self.fingerprint is None):
@@ -157,9 +160,9 @@ class OutcomeTable:
     ) -> Self:
         """A table of outcomes, rows (queries by their `key()`) and columns in order of first appearance.
 
-        Several outcomes of one query and model are averaged, each measure over those that know it. A failed call counts
-        with its cost and latency; its quality is unknown unless it was logged (log 0 where a failure should count
-        against the model).
+        Several outcomes of one query and model are averaged, each measure over those that know it, and the qualities are counted
+        (`samples`). A failed call counts with its cost and latency; its quality is unknown unless it was logged (log 0 where a
+        failure should count against the model).
 
         Embeddings are kept when one embedder has made them for all queries that are kept. Otherwise they are to be made anew
         from the texts, which `embedded` does. Queries of which there is neither a text nor a vector of that embedder are left
@@ -188,26 +191,8 @@ class OutcomeTable:
         fingerprint: Fingerprint | None,
         vectors: bool,
     ) -> Self:
-        columns = {model: j for j, model in enumerate(models or ())}
-        fixed = models is not None
-        priced = checked_prices(prices)
-        rows: dict[str, int] = {}
-        queries: list[Query] = []
-        places: list[tuple[int, int]] = []
-        values: list[tuple[float, float, float, float]] = []
-        for outcome in outcomes:
-            if fixed and outcome.model not in columns:
-                continue
-            row = rows.setdefault(outcome.query.key(), len(queries))
-            if row == len(queries):
-                queries.append(outcome.query)
-            else:
-                queries[row] = merged(queries[row], outcome.query)
-            places.append((row, columns.setdefault(outcome.model, len(columns))))
-            at = None if outcome.at is None else outcome.at.timestamp()
-            values.append((_nan(outcome.quality), _nan(_cost(outcome, priced)), _nan(outcome.latency), _nan(at)))
-        if not queries:
-            raise DataError("there are no outcomes to learn from: log some, or read a file of them, then try again")
+        known = gathered(outcomes, models, prices)
+        queries = known.queries
         if vectors:
             found = usable(queries, fingerprint)
             if not found.kept.all():
@@ -215,18 +200,15 @@ class OutcomeTable:
                 warnings.warn(skipped(found.kept, found.fingerprint or fingerprint), OutcomesSkippedWarning, stacklevel=3)
         else:
             found = Usable(kept=np.ones(len(queries), dtype=np.bool_), queries=tuple(map(bare, queries)))
-        shape = (len(queries), len(columns))
-        where, known = np.array(places, dtype=np.int64), np.array(values, dtype=np.float64)
-        cells = where[:, 0] * len(columns) + where[:, 1]
+        cells = averaged(known.cells, known.measures, known.samples, (len(queries), len(known.models)))
+        kept: Parts = {name: values[found.kept] for name, values in cells.items()}
         return cls(
             queries=found.queries,
-            models=tuple(columns),
-            quality=mean_of_observed(cells, known[:, 0], shape)[found.kept],
-            cost=mean_of_observed(cells, known[:, 1], shape)[found.kept],
-            latency=mean_of_observed(cells, known[:, 2], shape)[found.kept],
+            models=known.models,
             embeddings=found.embeddings,
             fingerprint=found.fingerprint,
-            at=latest(where[:, 0], known[:, 3], len(queries))[found.kept],
+            at=latest(known.rows, known.at, len(queries))[found.kept],
+            **kept,
         )
 
     @classmethod
@@ -237,8 +219,8 @@ class OutcomeTable:
 
         Columns: `prompt` (or `text`, `query`), `model` and `quality` (or `score`), which must be there; `query_id` (`id`),
         `cost_usd` (`cost`), `latency_s` (`latency`), `input_tokens`, `output_tokens`, `cache_read_tokens`,
-        `cache_write_tokens`, `task`, `role`, `at` (ISO 8601 or Unix seconds), `tags` (an object) and `tag:<name>`, which may
-        be. Others are ignored. `null` is unknown.
+        `cache_write_tokens`, `task`, `role`, `at` (ISO 8601 or Unix seconds), `tags` (an object), `tag:<name>` and `samples` (of
+        so many answers the row is the mean), which may be. Others are ignored. `null` is unknown.
 
         Args:
             path: The file.
@@ -312,6 +294,7 @@ class OutcomeTable:
             embeddings=None if self.embeddings is None else self.embeddings[chosen],
             at=self.at[chosen],
             withheld=self.withheld[chosen],
+            samples=self.samples[chosen],
         )
 
     def select(self, models: Iterable[str], /) -> Self:
@@ -326,7 +309,7 @@ class OutcomeTable:
             if name not in index:
                 raise UnknownModelError(name, self.models, where="the table")
         chosen = np.array([index[name] for name in names], dtype=np.int64)
-        arrays = {name: getattr(self, name)[:, chosen] for name in ("quality", "cost", "latency")}
+        arrays = {name: getattr(self, name)[:, chosen] for name in ("quality", "cost", "latency", "samples")}
         return replace(self, models=names, **arrays)
 
     def with_embeddings(self, vectors: Vectors, fingerprint: Fingerprint, /) -> Self:
@@ -364,7 +347,8 @@ class OutcomeTable:
     def outcomes(self) -> Iterator[Outcome]:
         """One outcome for each cell of which something is known, row by row.
 
-        Its id follows from its content, so that a log that is given the same table twice stores it once.
+        Its id follows from its content, so that a log that is given the same table twice stores it once. Where its quality is
+        the mean of several samples, the metadata says of how many, and `from_outcomes` reads it there.
         """
         known = ~(np.isnan(self.quality) & np.isnan(self.cost) & np.isnan(self.latency))
         for i, query in enumerate(self.queries):
@@ -373,7 +357,8 @@ class OutcomeTable:
                 query = replace(query, embedding=self.embeddings[i], fingerprint=self.fingerprint)  # noqa: PLW2901
             for j in np.flatnonzero(known[i]):
                 measures = (_none(self.quality[i, j]), _none(self.cost[i, j]), _none(self.latency[i, j]))
-                content = repr((query.key(), self.models[j], measures, at))
+                repeated = {SAMPLES: int(self.samples[i, j])} if self.samples[i, j] > 1 else {}
+                content = repr((query.key(), self.models[j], measures, at, *repeated.values()))
                 yield Outcome(
                     query=query,
                     model=self.models[j],
@@ -381,6 +366,7 @@ class OutcomeTable:
                     cost=measures[1],
                     latency=measures[2],
                     at=at,
+                    metadata=repeated,
                     id=hashlib.blake2b(content.encode(), digest_size=16).hexdigest(),
                 )
 
@@ -394,17 +380,5 @@ class OutcomeTable:
         return f"OutcomeTable({len(self)} queries, {len(self.models)} models, {observed:.0%} observed)"
 
 
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def _none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _cost(outcome: Outcome, prices: Mapping[str, Price]) -> float | None:
-    """What the call cost: as logged, else its tokens by price, else unknown."""
-    price = prices.get(outcome.model)
-    if outcome.cost is not None or outcome.usage is None or price is None:
-        return outcome.cost
-    return price.cost(outcome.usage)

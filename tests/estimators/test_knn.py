@@ -250,7 +250,8 @@ def test_a_new_model_joins_by_probes():
     # Two hundred probes on queries of the log: the newcomer is right wherever the kind is 2, and nowhere else.
     probes = table.take(np.arange(200))
     good = np.array([[1.0 if q.task == "kind2" else 0.0] for q in probes.queries])
-    estimator.partial_fit(replace(probes, models=("new",), quality=good, cost=good * 0 + 1e-4, latency=good * 0 + 0.1))
+    one = np.ones_like(good)
+    estimator.partial_fit(replace(probes, models=("new",), quality=good, cost=1e-4 * one, latency=0.1 * one, samples=one))
     assert estimator.models_ == ("m0", "m1", "m2", "new")
     assert len(estimator.queries_) == 500
     at_home = estimator.predict([asked("kind2 word2 topic2", task="kind2")]).quality[0]

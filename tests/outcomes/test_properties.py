@@ -125,7 +125,7 @@ def test_log_and_table_round_trip(given_):
     assert [query.key() for query in again.queries] == [
         query.key() for query, kept in zip(table.queries, rows, strict=True) if kept
     ]
-    for name in ("quality", "cost", "latency"):
+    for name in ("quality", "cost", "latency", "samples"):
         np.testing.assert_array_equal(getattr(again, name), getattr(table, name)[rows])
     np.testing.assert_allclose(again.at, table.at[rows], rtol=0, atol=1e-6)
 
@@ -138,6 +138,29 @@ def test_cells_are_means_of_what_was_observed(rows):
         for j, model in enumerate(table.models):
             seen = [score for text, name, score in rows if (text, name) == (query.text, model) and score is not None]
             np.testing.assert_allclose(table.quality[i, j], np.mean(seen) if seen else np.nan, rtol=1e-12)
+            assert table.samples[i, j] == len(seen)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("mn"), unit), min_size=2, max_size=12), st.integers(1, 11))
+def test_means_of_means_are_means_of_samples(rows, cut):
+    """Two logs that were averaged first say together what they would have said unaveraged."""
+    parts = [
+        OutcomeTable.from_outcomes(Outcome(query=Query(text=text), model=model, quality=score) for text, model, score in part)
+        for part in (rows[:cut], rows[cut:])
+        if part
+    ]
+    whole = OutcomeTable.from_outcomes(Outcome(query=Query(text=text), model=model, quality=score) for text, model, score in rows)
+    again = OutcomeTable.from_outcomes(
+        [one for part in parts for one in part.outcomes()] or [Outcome(query=Query(text="a"), model="m")]
+    )
+    places = {(query.text, model): (i, j) for i, query in enumerate(again.queries) for j, model in enumerate(again.models)}
+    for i, query in enumerate(whole.queries):
+        for j, model in enumerate(whole.models):
+            if whole.samples[i, j]:
+                place = places[query.text, model]
+                assert again.samples[place] == whole.samples[i, j]
+                np.testing.assert_allclose(again.quality[place], whole.quality[i, j], rtol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)

@@ -127,6 +127,46 @@ def test_repeated_rows_are_averaged(read):
         ]
     )
     assert (found.quality.tolist(), found.cost.tolist()) == ([[0.5]], [[1.5]])
+    assert found.samples.tolist() == [[2.0]]  # the row without a score is no sample of one
+
+
+def test_a_score_may_be_the_mean_of_several_samples(read):
+    row = {"query_id": "q", "prompt": "x", "model": "a"}
+    found = read(
+        [
+            {**row, "score": 1.0, "cost": 4.0, "samples": 3},
+            {**row, "score": 0.0, "cost": None, "samples": None},
+            {**row, "score": None, "cost": 1.0, "samples": 2},
+            {**row, "model": "b", "score": 0.3, "cost": 1.0, "samples": 10},
+            {**row, "model": "c", "score": 0.3, "cost": 1.0, "samples": None},
+            {**row, "model": "d", "score": None, "cost": 1.0, "samples": 7},
+        ]
+    )
+    np.testing.assert_array_equal(found.samples, [[4, 10, 1, 0]])
+    np.testing.assert_array_equal(found.quality, [[0.75, 0.3, 0.3, NAN]])  # (3 · 1 + 1 · 0) / 4
+    assert found.cost[0, 0] == (3 * 4.0 + 2 * 1.0) / 5
+
+
+def test_without_a_count_each_row_is_one_sample(read):
+    np.testing.assert_array_equal(read(ROWS).samples, [[1, 1], [0, 0]])
+
+
+def test_the_column_of_counts_may_have_another_name(read):
+    found = read([{"prompt": "x", "model": "a", "score": 1, "runs": 5}], columns={"samples": "runs"})
+    assert found.samples.tolist() == [[5.0]]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0"), (2.5, "2.5")])
+def test_a_count_that_is_none(read, count, shown):
+    rows = [
+        {"prompt": "x", "model": "a", "score": 1, "samples": 3.0},
+        {"prompt": "y", "model": "a", "score": 1, "samples": count},
+    ]
+    with pytest.raises(DataError, match=rf"samples {shown} is no count: give a whole number of at least 1"):
+        read(rows)
+    rows[1]["samples"] = -1.0
+    with pytest.raises(DataError, match="samples -1 is outside"):
+        read(rows)
 
 
 @pytest.mark.parametrize("at", [1_767_323_045, "2026-01-02T03:04:05Z", "2026-01-02T04:04:05+01:00", "2026-01-02T03:04:05"])

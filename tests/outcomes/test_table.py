@@ -2,6 +2,7 @@
 
 import math
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar
 
@@ -409,6 +410,71 @@ class TestChecks:
     def test_embeddings_that_are_no_numbers(self):
         with pytest.raises(DataError, match="NaN or infinite"):
             table().with_embeddings(np.full((10, 2), NAN, dtype=np.float32), MINILM)
+
+
+class TestSamples:
+    def test_are_counted(self, make):
+        outcomes = [make(quality=q) for q in (1.0, 0.0, None)] + [make(model="large", cost=1.0)]
+        found = OutcomeTable.from_outcomes(outcomes)
+        assert found.samples.tolist() == [[2.0, 0.0]]  # what was not judged is no sample of the quality
+        assert found.samples.dtype == np.float64
+        log = MemoryOutcomeLog()
+        log.extend(outcomes)
+        assert OutcomeTable.from_log(log).samples.tolist() == [[2.0, 0.0]]
+
+    @pytest.mark.parametrize("samples", [None, np.zeros((2, 2)), np.full((2, 2), NAN)])
+    def test_nobody_counted(self, samples):
+        quality = np.array([[1.0, NAN], [0.5, 0.0]])
+        fields = {} if samples is None else {"samples": samples}
+        assert table(2, quality=quality, **fields).samples.tolist() == [[1.0, 0.0], [1.0, 1.0]]
+
+    def test_follow_the_quality(self):
+        whole = table(2, samples=np.array([[3, 1], [2, 5]]))
+        holed = replace(whole, quality=np.array([[NAN, 0.5], [0.5, 0.5]]))
+        assert holed.samples.tolist() == [[0.0, 1.0], [2.0, 5.0]]
+        assert replace(holed, quality=whole.quality).samples.tolist() == [[1.0, 1.0], [2.0, 5.0]]
+
+    def test_carried_along(self):
+        counts = np.arange(1, 21.0).reshape(10, 2)
+        whole = table(samples=counts)
+        np.testing.assert_array_equal(whole.take([3, 1, 3]).samples, counts[[3, 1, 3]])
+        np.testing.assert_array_equal(whole.select(["m1"]).samples, counts[:, [1]])
+        np.testing.assert_array_equal(whole.with_embeddings(np.ones((10, 2)), MINILM).samples, counts)
+        place = {query.text: row for row, query in enumerate(whole.queries)}
+        for part in whole.split():
+            np.testing.assert_array_equal(part.samples, counts[[place[query.text] for query in part.queries]])
+
+    def test_survive_a_log(self, tmp_path):
+        whole = table(2, samples=np.array([[1, 3], [2, 10]]))
+        given = list(whole.outcomes())
+        assert given[0].metadata == {}
+        with SqliteOutcomeLog(tmp_path / "log", store_prompts=True) as log:
+            log.extend(given)
+            # One more answer of its own for the cell that three stand behind.
+            log.append(Outcome(query=whole.queries[0], model="m1", quality=0.0))
+            found = OutcomeTable.from_log(log)
+        np.testing.assert_array_equal(found.samples, [[1, 4], [2, 10]])
+        assert found.quality[0, 1] == pytest.approx(whole.quality[0, 1] * 3 / 4)
+        np.testing.assert_array_equal(found.quality[1], whole.quality[1])
+
+    def test_are_part_of_an_outcomes_content(self):
+        ids = [[one.id for one in table(2, samples=np.full((2, 2), k)).outcomes()] for k in (1.0, 2.0, 2.0)]
+        assert ids[0] != ids[1] == ids[2]
+        assert ids[0] == [one.id for one in table(2).outcomes()]
+
+    @pytest.mark.parametrize("count", [-1.0, 2.5, math.inf])
+    def test_no_count(self, count):
+        with pytest.raises(DataError, match=rf"row 1 \(query 'query 1'\), model 'm0': samples {count:g} is no count"):
+            table(2, samples=np.array([[1, 1], [count, 1]]))
+
+    def test_another_shape(self):
+        with pytest.raises(DataError, match=r"samples has the shape \(2,\), not \(2, 2\)"):
+            table(2, samples=np.ones(2))
+
+    @pytest.mark.parametrize("said", [0, 1.5, "3", None])
+    def test_an_outcome_that_says_nonsense(self, make, said):
+        with pytest.raises(DataError, match=r"agentroute\.samples=.* give a whole number of at least 1"):
+            OutcomeTable.from_outcomes([make(quality=1.0, metadata={"agentroute.samples": said})])
 
 
 def test_with_embeddings():
