@@ -113,3 +113,13 @@ def test_a_query_of_several_splits_counts_once():
     several = frontier(found, resamples=200).points[-1].quality
     apart = frontier(replace(found.replay, groups=np.arange(len(found.replay.table))), resamples=200).points[-1].quality
     assert several.high - several.low > apart.high - apart.low  # four looks at one query are not four queries
+
+
+def test_the_cost_of_a_quality_is_where_the_hull_reaches_it():
+    line = np.array([[1.0, 0.5], [3.0, 0.9], [9.0, 0.95]])
+    np.testing.assert_allclose(metrics.cost_at(line, [0.4, 0.5, 0.7, 0.9, 0.925, 0.95, 0.96]), [1, 1, 2, 3, 6, 9, np.nan])
+    heights = np.linspace(0.5, 0.95, 50)
+    np.testing.assert_allclose(metrics.hull_at(line, metrics.cost_at(line, heights)), heights)
+    assert metrics.cost_at([[2.0, 0.7]], 0.7) == 2.0
+    with pytest.raises(DataError, match="does not rise"):
+        metrics.cost_at([[1.0, 0.5], [2.0, 0.5]], 0.5)

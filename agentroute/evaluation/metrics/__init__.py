@@ -30,7 +30,7 @@ from agentroute.evaluation.metrics._choices import (
     vb,
     vr,
 )
-from agentroute.evaluation.metrics._frontier import aiq, area, hull, hull_at, pareto
+from agentroute.evaluation.metrics._frontier import aiq, area, cost_at, hull, hull_at, pareto
 from agentroute.evaluation.metrics._pairs import apgr, cpt, pgr
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "area",
     "auroc",
     "brier",
+    "cost_at",
     "cost_ratio",
     "cpt",
     "ece",

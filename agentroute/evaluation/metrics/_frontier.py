@@ -58,6 +58,34 @@ def hull_at(hull: npt.ArrayLike, costs: npt.ArrayLike) -> Floats:
     return heights
 
 
+def cost_at(hull: npt.ArrayLike, quality: npt.ArrayLike) -> Floats:
+    """Least cost at which a hull reaches some qualities: "95 % of the best single model at a quarter of its cost".
+
+    Args:
+        hull: float64 [h, 2], vertices as from `hull`.
+        quality: float64, mean quality to reach, any shape.
+
+    Returns:
+        float64, USD a query, the shape of `quality`; the cheapest vertex's cost where that is good enough, NaN where the hull
+        stays below.
+
+    Raises:
+        DataError: The vertices do not come cheapest first.
+
+    Source: the inverse of Hu et al. 2024, RouterBench, arXiv:2403.12031, section 3; LLMRouterBench's CostSave (arXiv:2601.07206)
+    reads it off at the best single model's quality.
+
+    >>> cost_at([[1, 0.5], [3, 0.9]], [0.4, 0.7, 0.95]).tolist()
+    [1.0, 2.0, nan]
+    """
+    cost, height = np.moveaxis(_points(hull, [2])[0], -1, 0)
+    if not ((np.diff(cost) > 0.0).all() and (np.diff(height) > 0.0).all()):
+        raise DataError("the hull does not rise: give the vertices that `hull` returns")
+    wanted = np.asarray(quality, np.float64)
+    found: Floats = np.where(wanted > height[-1], np.nan, np.interp(wanted, height, cost))[()]
+    return found
+
+
 def aiq(points: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike, *, log: bool = False) -> Floats:
     """Average improvement in quality: the mean height of the points' hull over the costs from `low` to `high`.
 

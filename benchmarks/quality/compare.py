@@ -1,0 +1,301 @@
+"""Quality of every estimator and baseline on logged outcomes, with intervals: one command, one table, one figure.
+
+    python benchmarks/quality/compare.py                                   # all of ../shared/data, five seeds
+    python benchmarks/quality/compare.py my-log.jsonl other.parquet        # tables of your own
+    python benchmarks/quality/compare.py --decisions peer.jsonl            # another router's choices beside ours
+    python benchmarks/quality/compare.py --splits splits.jsonl             # which queries each split learns from, for that router
+
+Random 70/30 splits by query. One configuration, all defaults, on every pool. `--decisions` takes JSON lines with `pool`, `seed`,
+`query_id`, `model` and optionally `router` (its name): a choice for every test query of a split that `--splits` names. `-o` writes
+the table as Markdown, `--figure` the figure (PNG or SVG, extra `report`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+from _pools import Pool, Splits, pools, without_labels
+from rich.console import Console
+from rich.table import Table
+
+from agentroute.errors import AgentRouteError
+from agentroute.estimators import Estimator, KNNEstimator, LogisticEstimator, MeanEstimator, MLPEstimator
+from agentroute.evaluation import ALL_BASELINES, Evaluation, Interval, Replay, Row, bootstrap, evaluate, frontier, metrics
+from agentroute.outcomes import OutcomeTable
+from agentroute.router import Router
+from agentroute.types import Query
+
+CONTENDERS: dict[str, tuple[Callable[[], Estimator], bool]] = {
+    "kNN": (KNNEstimator, False),
+    "kNN + task label": (KNNEstimator, True),
+    "logistic router": (LogisticEstimator, False),
+    "MLP router": (MLPEstimator, False),
+    "mean router": (MeanEstimator, False),
+}
+"""Name → how to make the estimator, and whether it is shown the log's task labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One way to choose on one pool."""
+
+    pool: str
+    row: Row
+    worst: float
+    aiq_gain: Interval | None = None
+    cost_at: tuple[float, float] | None = None
+    apgr: Interval | None = None
+    cpt: tuple[Interval, Interval] | None = None
+
+
+def contend(pool: Pool, seeds: int) -> Iterator[Line]:
+    """Every way to choose on one pool; all of them on the same splits."""
+    split = Splits(seeds=seeds)
+    # The heads stand below as routers, so that they are not fitted twice.
+    light = tuple(name for name in ALL_BASELINES if name not in {"logistic", "MLP"})
+    base = evaluate(constant(pool.table.models[0]), pool.table, split=split, baselines=light)
+    for row in base.rows:
+        if row.kind != "routed":
+            yield Line(pool=pool.name, row=row, worst=worst(base, row.name))
+    for name, (make, labelled) in CONTENDERS.items():
+        table = pool.table if labelled else without_labels(pool.table)
+        if labelled and not any(query.labels for query in table.queries):
+            continue
+        router = Router(table.models, estimator=make())
+        try:
+            found = evaluate(router, table, split=split, baselines=())
+        except AgentRouteError as error:
+            print(f"{pool.name}: without {name}: {error}", file=sys.stderr)
+            continue
+        yield line(pool, name, found)
+
+
+def line(pool: Pool, name: str, found: Evaluation) -> Line:
+    row = replace(found["routed"], name=name)
+    replay = found.replay
+    money = pair = {}
+    if replay.estimate is not None and np.isfinite(replay.table.cost).all():
+        money = spent(found)
+    if replay.estimate is not None and len(replay.table.models) == 2:
+        pair = paired(replay)
+    return Line(pool=pool.name, row=row, worst=worst(found, "routed"), **money, **pair)
+
+
+def spent(found: Evaluation) -> dict:
+    """AIQ above the single models', and the share of the best single model's cost at 98 and 95 % of its quality."""
+    plane = frontier(found, resamples=500)
+    points = [(point.cost.value, point.quality.value) for point in plane.points]
+    cheapest = min((one.cost.value, one.quality.value) for one in plane.singles)
+    single = next(one for one in plane.singles if one.model == plane.best_single)
+    curve = metrics.hull(np.array([cheapest, *points]))
+    shares = [float(metrics.cost_at(curve, level * single.quality.value)) / single.cost.value for level in (0.98, 0.95)]
+    return {"aiq_gain": plane.aiq_gain, "cost_at": tuple(shares)}
+
+
+def paired(replay: Replay) -> dict:
+    """RouteLLM's metrics of a pool of two models; the strong one is the better one."""
+    strong = int(replay.table.quality.mean(axis=0).argmax())
+    score = replay.estimate.quality[:, strong] - replay.estimate.quality[:, 1 - strong]
+    if np.isnan(score).any():
+        return {}
+    arrays = (score, replay.table.quality[:, 1 - strong], replay.table.quality[:, strong])
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        found = [metrics.apgr(*arrays, weights=weights), *(metrics.cpt(*arrays, level, weights=weights) for level in (0.5, 0.8))]
+        return np.stack(found, axis=1)
+
+    apgr, *cpt = bootstrap(statistic, len(score), groups=replay.groups)
+    return {"apgr": apgr, "cpt": tuple(cpt)}
+
+
+def constant(model: str) -> Callable[[Sequence[Query]], Sequence[str]]:
+    return lambda queries: [model] * len(queries)
+
+
+def worst(found: Evaluation, name: str) -> float:
+    """The gain of the worst split, in points; NaN of a bound that is no choice."""
+    return min((100 * fold.gains[name].value for fold in found.folds if name in fold.gains), default=math.nan)
+
+
+def external(files: Sequence[Path], pool: Pool, seeds: int) -> Iterator[Line]:
+    """Another router's choices, on the same splits."""
+    chosen: dict[str, dict[tuple[int, str], str]] = {}
+    for file in files:
+        for text in file.read_text().splitlines():
+            one = json.loads(text)
+            if one["pool"] == pool.name:
+                chosen.setdefault(one.get("router", file.stem), {})[int(one["seed"]), one["query_id"]] = one["model"]
+    for name, picks in chosen.items():
+        own = {seed for seed, _ in picks}
+        folds = [fold for number, fold in enumerate(Splits(seeds=seeds).folds(pool.table)) if number in own]
+        if not folds:
+            print(f"{pool.name}: without {name}: it chose for none of the seeds 0 to {seeds - 1}", file=sys.stderr)
+            continue
+        missing = [(f.name, q.id) for f in folds for q in f.test.queries if (int(f.name.split()[1]), q.key()) not in picks]
+        if missing:
+            print(f"{pool.name}: without {name}: {len(missing)} choices are missing, such as {missing[0]}", file=sys.stderr)
+            continue
+        yield line(pool, name, evaluate(Told(picks, folds), pool.table, split=Only(folds), baselines=()))
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """The splits that a peer has chosen for."""
+
+    given: list
+
+    def folds(self, table: OutcomeTable, /) -> Iterator:  # noqa: ARG002 - they are parted already
+        return iter(self.given)
+
+
+class Told:
+    """Looks choices up, split after split: a query may be in the test part of several."""
+
+    def __init__(self, picks: dict[tuple[int, str], str], folds: list) -> None:
+        self.picks = picks
+        self.seeds = iter([int(fold.name.split()[1]) for fold in folds])
+
+    def __call__(self, queries: Sequence[Query]) -> list[str]:
+        seed = next(self.seeds)
+        return [self.picks[seed, query.key()] for query in queries]
+
+
+def cells(one: Line) -> list[str]:
+    row = one.row
+
+    def points(found: Interval | None, scale: float = 100.0) -> str:
+        if found is None or math.isnan(found.value):
+            return ""
+        return f"{scale * found.value:+.2f} [{scale * found.low:+.2f}, {scale * found.high:+.2f}]"
+
+    def plain(found: Interval | None) -> str:
+        return "" if found is None or math.isnan(found.value) else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+    shares = ["", ""] if one.cost_at is None else ["" if math.isnan(share) else f"{share:.3f}" for share in one.cost_at]
+    pair = plain(one.apgr) if one.cpt is None else f"{plain(one.apgr)}, {one.cpt[0].value:.0%}, {one.cpt[1].value:.0%}"
+    gain = "0" if row.name == "best single" else points(row.gain)
+    return [
+        one.pool, row.name, plain(row.quality), gain, "" if math.isnan(one.worst) else f"{one.worst:+.2f}",
+        "" if row.kind == "bound" or math.isnan(row.gap.value) else f"{row.gap.value:+.0%}", *shares, points(one.aiq_gain), pair,
+    ]  # fmt: skip
+
+
+HEADER = [
+    "pool",
+    "way to choose",
+    "quality",
+    "dacc, points",
+    "worst split",
+    "gap",
+    "c@98",
+    "c@95",
+    "dAIQ, points",
+    "APGR, CPT50, CPT80",
+]
+
+
+def markdown(lines: Sequence[Line], origins: dict[str, str], command: str, seeds: int) -> str:
+    text = [
+        f"Made on {datetime.now(UTC).date().isoformat()} with `{command}`: {seeds} random 70/30 splits by query, 95 % intervals.",
+        "",
+        *(f"- **{name}**: {origin}" for name, origin in origins.items()),
+        "",
+        f"| {' | '.join(HEADER)} |",
+        f"|{'---|' * len(HEADER)}",
+        *(f"| {' | '.join(cells(one))} |" for one in lines),
+    ]
+    return "\n".join(text) + "\n"
+
+
+def figure(lines: Sequence[Line], file: Path) -> None:
+    """Gains over the best single model with their intervals, one panel for each pool."""
+    import altair as alt
+    import vl_convert as vlc
+
+    shown = [one for one in lines if one.row.kind != "bound" and one.row.name not in {"random", "cheapest", "best single"}]
+    values = [
+        {
+            "pool": one.pool,
+            "way": one.row.name,
+            "gain": 100 * one.row.gain.value,
+            "low": 100 * one.row.gain.low,
+            "high": 100 * one.row.gain.high,
+        }
+        for one in shown
+        if not math.isnan(one.row.gain.value)
+    ]
+    base = alt.Chart().encode(y=alt.Y("way:N", title=None, sort=[*dict.fromkeys(one.row.name for one in shown)]))
+    layers = alt.layer(
+        alt.Chart().mark_rule(color="#888").encode(x=alt.datum(0)),
+        base.mark_rule().encode(x=alt.X("low:Q", title="points over the best single model"), x2="high:Q"),
+        base.mark_point(filled=True, size=50).encode(x="gain:Q"),
+        data=alt.Data(values=values),
+    ).properties(width=210, height=alt.Step(16))
+    spec = layers.facet(facet=alt.Facet("pool:N", title=None, sort=[*dict.fromkeys(one.pool for one in shown)]), columns=3)
+    drawn = spec.resolve_scale(x="independent").configure(background="white").to_json()
+    file.write_bytes(vlc.vegalite_to_png(drawn, scale=2)) if file.suffix == ".png" else file.write_text(
+        vlc.vegalite_to_svg(drawn)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    told = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    told.add_argument("tables", nargs="*", type=Path, help="tables of your own instead of the shared ones")
+    told.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the shared tables")
+    told.add_argument("--seeds", type=int, default=5)
+    told.add_argument("--only", nargs="+", default=None, metavar="POOL", help="only these pools")
+    told.add_argument("--decisions", nargs="+", type=Path, default=[], metavar="FILE", help="other routers' choices")
+    told.add_argument("--splits", type=Path, metavar="FILE", help="write the splits and stop")
+    told.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the table as Markdown")
+    told.add_argument("--figure", type=Path, metavar="FILE", help="write the figure")
+    given = told.parse_args(arguments)
+    console = Console(width=200)
+    if not given.tables and not (given.data / "routerbench_zs.outcomes.parquet").exists():
+        console.print(f"no outcome data in {given.data}: nothing to measure (name tables of your own, or --data FOLDER)")
+        return
+    chosen = (pool for pool in pools(given.data, given.tables) if given.only is None or pool.name in given.only)
+    if given.splits is not None:
+        write_splits(chosen, given.seeds, given.splits)
+        return
+    lines, origins = [], {}
+    for pool in chosen:
+        start = time.perf_counter()
+        lines += [*contend(pool, given.seeds), *external(given.decisions, pool, given.seeds)]
+        origins[pool.name] = f"{pool.origin}; {len(pool.table):,} queries, {len(pool.table.models)} models"
+        print(f"{pool.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    view = Table(*HEADER, title=f"Quality, {given.seeds} random 70/30 splits, 95 % intervals")
+    for place, one in enumerate(lines):
+        view.add_row(*cells(one), end_section=place + 1 == len(lines) or lines[place + 1].pool != one.pool)
+    console.print(view)
+    command = f"python benchmarks/quality/compare.py {' '.join(sys.argv[1:] if arguments is None else arguments)}".strip()
+    if given.output is not None:
+        given.output.write_text(markdown(lines, origins, command, given.seeds))
+    if given.figure is not None:
+        figure(lines, given.figure)
+
+
+def write_splits(chosen: Iterator[Pool], seeds: int, file: Path) -> None:
+    """One line a pool and seed: the ids of the queries that are learned from and of those that are judged."""
+    with file.open("w") as out:
+        for pool in chosen:
+            for seed, fold in enumerate(Splits(seeds=seeds).folds(pool.table)):
+                parts = {
+                    name: [query.key() for query in part.queries] for name, part in (("train", fold.train), ("test", fold.test))
+                }
+                out.write(json.dumps({"pool": pool.name, "seed": seed, **parts}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
