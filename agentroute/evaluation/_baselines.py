@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, MissingExtraError
-from agentroute import estimators
-from agentroute.estimators import Estimator
+from agentroute.estimators import Estimator, LogisticEstimator, MLPEstimator
 from agentroute.index import VectorIndex
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
@@ -159,8 +158,8 @@ BASELINES: Mapping[str, Callable[[Arena], Floats]] = {
     "best single": best_single,
     "task lookup": task_lookup,
     "plain kNN": plain_knn,
-    "logistic": _head(lambda: estimators.LogisticEstimator()),
-    "MLP": _head(lambda: estimators.MLPEstimator()),
+    "logistic": _head(LogisticEstimator),
+    "MLP": _head(MLPEstimator),
 }
 """Name → float64 [n, m], the chance of each model; `strongest` is chosen over all folds at once, with hindsight."""
 

@@ -168,7 +168,7 @@ def test_what_cannot_be_had_is_noted_and_left_out():
     assert any(note.startswith("without task lookup: nothing to learn from") for note in found.notes)
     labelled = evaluate(always("a"), table, reference=table, baselines=("task lookup",))
     assert labelled.notes == ("without task lookup: no query has a task or another label",)
-    blank = replace(table, queries=tuple(replace(query, text="", withheld=True) for query in table.queries))
+    blank = replace(table, queries=tuple(replace(query, text="") for query in table.queries), withheld=np.ones(2, bool))
     unseen = evaluate(always("a"), blank, reference=blank, baselines=("plain kNN", "MLP"))
     assert unseen.notes == ("without plain kNN: the queries have no vectors", "without MLP: the queries have no vectors")
     assert math.isnan(found["oracle"].cost.value)
