@@ -73,6 +73,7 @@ def statistics(queries: int) -> dict[str, Statistic]:
         "brier": of(metrics.brier, one, seen),
         "brier of seven": of(metrics.brier, predicted, quality),
         "ece": of(metrics.ece, one, seen),
+        "reliability": lambda weights: metrics.reliability(one, seen, weights=weights)[:, :, 1],
         "auroc": of(metrics.auroc, one, seen),
         "auroc, ties": of(metrics.auroc, np.round(one, 1), seen),
         "auroc of seven": of(metrics.auroc, predicted, quality),

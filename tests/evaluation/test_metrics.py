@@ -67,7 +67,8 @@ class TestChoicesByHand:
         assert metrics.oracle_mix(QUALITY, metrics.oracle_equivalent(QUALITY, CHOSEN)) == close(3.5 / 6)
         assert metrics.oracle_equivalent(QUALITY, QUALITY.argmax(axis=1)) == close(1)
         assert metrics.oracle_equivalent(QUALITY, np.full((6, 3), 1 / 3)) == close(0)
-        assert metrics.oracle_equivalent(np.full((3, 3), 0.1), [0, 1, 2]) == close(NAN)
+        # The mean of three times 0.35 is a rounding below 0.35.
+        assert metrics.oracle_equivalent(np.full((3, 3), 0.35), [0, 1, 2]) == close(NAN)
 
     def test_gap_recovered(self):
         assert metrics.gap_recovered(QUALITY, CHOSEN, 0) == close(0.25)
@@ -97,6 +98,7 @@ class TestPairs:
     def test_pgr(self):
         assert metrics.pgr([0.5, 0.75, 1.1], 0.5, 1.0).tolist() == close([0, 0.5, 1.2])
         assert metrics.pgr(0.7, 0.6, 0.6) == close(NAN)
+        assert metrics.pgr(0.7, 0.3, 0.1 + 0.2) == close(NAN)
         assert metrics.pgr([0.7, 0.7], [0.6, 0.8], [0.8, 0.6]).tolist() == close([0.5, NAN])
 
     def test_by_hand(self):
@@ -131,6 +133,12 @@ class TestPairs:
         assert metrics.apgr(np.zeros(100), weak, strong) == close(0.5)
         assert metrics.cpt(-order, weak, strong, 0.5) == close(math.ceil(useful / 2) / 100)
         assert metrics.cpt(np.zeros(100), weak, strong, 0.8) == close(0.8)
+
+    def test_two_models_that_differ_by_rounding_have_no_gap(self):
+        weak, strong = np.array([0.1, 0.2, 0.3, 0.4, 0.7]), np.array([0.2, 0.4, 0.1, 0.3, 0.7])
+        assert (strong - weak).cumsum()[-1] > 0
+        assert metrics.apgr(np.arange(5, 0, -1), weak, strong) == close(NAN)
+        assert metrics.cpt(np.arange(5, 0, -1), weak, strong, 0.5) == close(NAN)
 
     def test_an_oracle_recovers_more_than_the_gap(self):
         weak, strong = np.array([0.0, 0.0, 0.0, 1.0]), np.array([1.0, 1.0, 0.0, 0.0])
@@ -183,6 +191,18 @@ class TestFrontier:
         assert (np.diff(slopes) < 0).all()
         asked = np.linspace(0, 13, 53)
         assert metrics.hull_at(vertices, asked).tolist() == close([chord_height(points, cost) for cost in asked])
+
+    @given(POINTS, st.integers(-1, 11))
+    def test_cost_at_is_the_least_cost_of_that_height(self, points, quality):
+        vertices = metrics.hull(points)
+        cost = metrics.cost_at(vertices, quality)
+        if quality > max(height for _, height in points):
+            assert math.isnan(cost)
+        elif quality <= vertices[0, 1]:
+            assert cost == vertices[0, 0]
+        else:
+            assert metrics.hull_at(vertices, cost) == close(quality)
+            assert metrics.hull_at(vertices, max(cost - 0.01, vertices[0, 0])) < quality - 1e-6
 
     @given(POINTS, st.integers(0, 4), st.integers(1, 9))
     def test_aiq_is_the_mean_height_of_the_best_chord(self, points, start, width):
@@ -307,6 +327,10 @@ class TestCalibration:
         assert metrics.r2([2.0, 2.0, 5.0], observed) == close(1 - 2 / 14)
         assert metrics.r2(observed, observed, weights=[[1, 1, 1], [3, 0, 0]]).tolist() == close([1.0, NAN])
         assert metrics.r2([0.1, 0.2, 0.3], [0.1, 0.1, 0.1]) == close(NAN)
+        # Seven times one value: Σ w y² - (Σ w y)² / Σ w is a rounding above 0.
+        spread = [0.67, 0.02, 0.27, 0.82]
+        many = np.arange(1, 60)[:, None] * [0, 0, 1, 0]
+        assert np.isnan(metrics.r2(np.full(4, 0.5), spread, weights=many)).all()
         # Far from zero nothing cancels.
         assert metrics.r2(np.array([2.0, 2.0, 5.0]) + 1e6, observed + 1e6) == close(1 - 2 / 14)
 

@@ -58,6 +58,7 @@ BAD_DATA = [
     ("points holds NaN", lambda: metrics.aiq(HOLE, 0, 1)),
     ("points holds NaN", lambda: metrics.area(HOLE, 0, 1)),
     ("the hull's costs do not rise", lambda: metrics.hull_at([[2, 0.5], [1, 0.6]], 1)),
+    ("the hull does not rise", lambda: metrics.cost_at([[1, 0.6], [2, 0.5]], 1)),
     ("low has 2 values for 3 sets of points", lambda: metrics.aiq(np.ones((3, 2, 2)), [0, 0], 1)),
     ("high holds NaN", lambda: metrics.aiq([[1, 0.5]], 1, NAN)),
     ("floor has 2 values for 1 sets of points", lambda: metrics.area([[1, 0.5]], 0, 1, floor=[0, 0])),

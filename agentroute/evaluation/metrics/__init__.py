@@ -4,10 +4,10 @@ Queries are rows and models columns: quality in [0, 1], cost in USD a call, late
 unless a function says that NaN = not observed. `chosen` is int64 [n], the column of the chosen model, or float64 [n, m], the
 chance of each model.
 
-Every function takes `weights`, which say how often each query counts: `None` (once), float64 [n], or [b, n] for b resamples.
-With [b, n] its answer has a leading axis b. Weights need not be whole or add up to anything; a whole weight does the same as
-repeating the row, and a row of zeros has NaN. The metrics of curves take points [b, k, 2] instead. So every metric gets its
-interval from `agentroute.evaluation.bootstrap`:
+What is a mean over queries takes `weights`, which say how often each query counts: `None` (once), float64 [n], or [b, n] for b
+resamples; with [b, n] the answer has a leading axis b. Weights need not be whole or add up to anything; a whole weight does the
+same as repeating the row, and a row of zeros has NaN. The metrics of curves take points [b, k, 2] instead. So every metric gets
+its interval from `agentroute.evaluation.bootstrap`:
 
 ```python
 [interval] = bootstrap(lambda weights: metrics.vb(quality, chosen, weights=weights), len(quality))

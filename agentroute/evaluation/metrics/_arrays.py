@@ -110,8 +110,18 @@ def grouped(
     """
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
-    starts = np.concatenate([[0], np.flatnonzero(ranked[1:] != ranked[:-1]) + 1])
-    taken = np.take(weights, order if rows is None else rows[order], axis=1)
-    sums = (taken if column is None else taken * column[order] for column in columns)
-    # Without ties every group is one row.
-    return tuple(sums) if len(starts) == len(keys) else tuple(np.add.reduceat(one, starts, axis=1) for one in sums)
+    first = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+    # The first row of each group stands for it and the others are added to it: `reduceat` over groups of one takes several times
+    # as long as a copy, and most groups are such.
+    heads, tails = order[first], order[~first]
+    counts = [np.take(weights, part if rows is None else rows[part], axis=1) for part in (heads, tails)]
+    group = (np.cumsum(first) - 1)[~first]
+    starts = np.flatnonzero(np.diff(group, prepend=-1))
+    found = []
+    for column in columns:
+        head, tail = counts if column is None else (counts[0] * column[heads], counts[1] * column[tails])
+        if len(tails):
+            head = head.copy() if column is None else head
+            head[:, group[starts]] += np.add.reduceat(tail, starts, axis=1)
+        found.append(head)
+    return tuple(found)

@@ -77,7 +77,7 @@ def reliability(predicted: npt.ArrayLike, observed: npt.ArrayLike, bins: int = 1
 
     Returns:
         float64 [bins, 3], or [m, bins, 3], one for each column: mean predicted, mean observed, share of the queries, lowest
-        bin first. An empty bin has NaN, NaN, 0. The share is NaN where nothing is known.
+            bin first. An empty bin has NaN, NaN, 0. The share is NaN where nothing is known.
 
     Raises:
         ConfigError: There is no bin.
@@ -97,8 +97,9 @@ def reliability(predicted: npt.ArrayLike, observed: npt.ArrayLike, bins: int = 1
         mass, high, score = grouped(counted, place, [None, high, score], rows=rows)
         held = np.unique(place)
         curve[:, column, held, 0], curve[:, column, held, 1] = ratio(high, mass), ratio(score, mass)
-        curve[:, column, :, 2] = 0.0
-        curve[:, column, held, 2] = ratio(mass, mass.sum(axis=1, keepdims=True))
+        total = mass.sum(axis=1, keepdims=True)
+        curve[:, column, :, 2] = np.where(total > 0.0, 0.0, np.nan)
+        curve[:, column, held, 2] = ratio(mass, total)
     return shaped(curve[:, 0] if flat else curve, batched)
 
 

@@ -20,7 +20,7 @@ def realised(values: npt.ArrayLike, chosen: npt.ArrayLike) -> Floats:
 
     Returns:
         float64 [n], `values[i, chosen[i]]`, or the expectation Σ_j chosen[i, j] values[i, j]; NaN where a model that may be
-        chosen was not observed.
+            chosen was not observed.
 
     Raises:
         DataError: The shapes do not fit, a column does not exist, or chances do not add up to 1.
@@ -70,7 +70,7 @@ def mu(quality: npt.ArrayLike, chosen: npt.ArrayLike, *, weights: Weights = None
         chosen: int64 [n] columns, or float64 [n, m] chances.
         weights: float64 [n] or [b, n], how often each query counts.
 
-    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(mu([[0, 1], [1, 0]], [1, 1]))
     0.5
@@ -90,7 +90,7 @@ def vr(quality: npt.ArrayLike, chosen: npt.ArrayLike, reference: float, *, weigh
     Raises:
         ConfigError: `reference` is not above 0.
 
-    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(vr([[0, 1], [1, 0]], [1, 1], 0.8))
     0.625
@@ -111,7 +111,7 @@ def vb(quality: npt.ArrayLike, chosen: npt.ArrayLike, *, weights: Weights = None
         chosen: int64 [n] columns, or float64 [n, m] chances.
         weights: float64 [n] or [b, n], how often each query counts.
 
-    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(vb([[0, 1], [1, 1]], [0, 1]))
     0.5
@@ -134,7 +134,7 @@ def entropy(shares: npt.ArrayLike, *, weights: Weights = None) -> Floats:
     Raises:
         DataError: A chance is negative, or a row does not add up to 1.
 
-    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(entropy([[0.5, 0.5], [1, 0]]))
     0.5
@@ -156,7 +156,7 @@ def oracle_mix(quality: npt.ArrayLike, p: float, *, weights: Weights = None) -> 
     Raises:
         ConfigError: `p` is outside [0, 1].
 
-    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(oracle_mix([[0, 1], [1, 1]], 0.5))
     0.875
@@ -178,7 +178,7 @@ def oracle_equivalent(quality: npt.ArrayLike, chosen: npt.ArrayLike, *, weights:
         chosen: int64 [n] columns, or float64 [n, m] chances.
         weights: float64 [n] or [b, n], how often each query counts.
 
-    Source: after r_o(p) of Huang et al. 2025, RouterEval, arXiv:2503.10657, section 3.
+    Source: after r_o(p) of Huang et al. 2025, RouterEval, arXiv:2503.10657.
 
     >>> float(oracle_equivalent([[0, 1], [0, 1]], [1, 1]))
     1.0

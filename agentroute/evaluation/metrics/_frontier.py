@@ -42,7 +42,7 @@ def hull_at(hull: npt.ArrayLike, costs: npt.ArrayLike) -> Floats:
 
     Returns:
         float64, the shape of `costs`: linear between vertices, level right of the last one, NaN left of the first, where no
-        mix of the points is that cheap.
+            mix of the points is that cheap.
 
     Raises:
         DataError: The vertices do not come cheapest first.
@@ -67,7 +67,7 @@ def cost_at(hull: npt.ArrayLike, quality: npt.ArrayLike) -> Floats:
 
     Returns:
         float64, USD a query, the shape of `quality`; the cheapest vertex's cost where that is good enough, NaN where the hull
-        stays below.
+            stays below.
 
     Raises:
         DataError: The vertices do not come cheapest first.
@@ -75,7 +75,7 @@ def cost_at(hull: npt.ArrayLike, quality: npt.ArrayLike) -> Floats:
     Source: the inverse of Hu et al. 2024, RouterBench, arXiv:2403.12031, section 3; LLMRouterBench's CostSave (arXiv:2601.07206)
     reads it off at the best single model's quality.
 
-    >>> cost_at([[1, 0.5], [3, 0.9]], [0.4, 0.7, 0.95]).tolist()
+    >>> cost_at([[1, 0.5], [3, 1.0]], [0.4, 0.75, 1.1]).tolist()
     [1.0, 2.0, nan]
     """
     cost, height = np.moveaxis(_points(hull, [2])[0], -1, 0)
@@ -104,7 +104,7 @@ def aiq(points: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike, *, log: 
 
     Returns:
         float64 [], or [b]; NaN where the hull begins right of `low`, since nothing is known of cheaper mixes: add the cheapest
-        single model to the points, or (0, 0) for giving no answer. NaN in the resamples where `low` ≥ `high`.
+            single model to the points, or (0, 0) for giving no answer. NaN in the resamples where `low` ≥ `high`.
 
     Raises:
         ConfigError: `low` ≥ `high`, or `log` and `low` is not above 0.
@@ -143,8 +143,8 @@ def area(points: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike, *, floo
     Raises:
         ConfigError: `low` ≥ `high`.
 
-    Source: Dekoninck et al. 2024, A Unified Approach to Routing and Cascading for LLMs, arXiv:2410.10347, section 5, and their
-    code (eth-sri/cascade-routing, `area_under_curve`).
+    Source: Dekoninck et al. 2024, A Unified Approach to Routing and Cascading for LLMs, arXiv:2410.10347, and their code
+    (eth-sri/cascade-routing, `area_under_curve`).
 
     >>> float(area([[1, 0.5], [2, 1.0], [3, 0.5]], 1, 3))
     0.75
