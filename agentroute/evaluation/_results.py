@@ -255,12 +255,13 @@ class Shift:
 
     Attributes:
         model: Its id.
-        before: Mean quality in the fit window.
+        before: Mean quality in the fit window, tasks weighed alike in both windows, so that another mix of tasks is no shift.
         after: In the holdout.
         change: After less before.
-        relative: The same of its lead over the mean of the other models, so that a harder holdout is no shift.
+        relative: The same of its lead over the mean of the other models that did not shift, so that a harder holdout is no
+            shift; NaN where it has no other model.
         p_value: Of `relative`, two-sided, corrected for the number of models (Holm).
-        shifted: Whether change and relative change point the same way and the latter is beyond chance.
+        shifted: Whether change and relative change point the same way, both beyond chance and by 0.02 or more.
     """
 
     model: str
@@ -279,7 +280,7 @@ class Gaps:
     Attributes:
         total: Oracle less routed choice.
         policy: Classifier ceiling (some model that is expected to be right is) less routed choice.
-        classifier: Stable oracle, or oracle where repeats are not known, less the ceiling.
+        classifier: Stable oracle (oracle, of queries whose repeats are not known) less the ceiling.
         noise: Oracle less stable oracle; `None` where repeats are not known.
         ceiling: The classifier ceiling itself.
     """
@@ -313,7 +314,7 @@ class Vote:
     """A majority vote of a small set of models, chosen on the training part.
 
     Attributes:
-        models: Who votes.
+        models: Who votes; of several folds, the most frequent set.
         weighted: Whether votes weigh by log odds of the model's mean quality.
         quality: At least this: wrong answers are taken to agree with one another.
         cost: USD a query, all voters.
@@ -332,7 +333,7 @@ class Cascade:
     """What a cascade with a judge of a given error rate would do; the order was chosen on the training part.
 
     Attributes:
-        models: The order of asking.
+        models: The order of asking; of several folds, the most frequent one. One model = no cascade is better than it.
         judge_error: Chance that the judge takes a right answer for a wrong one, and a wrong one for a right one.
         quality: Expected quality.
         cost: Expected USD a query, without the judge.
@@ -431,7 +432,7 @@ class RoutingDiagnosis:
         cascades: The best order for each error rate of a judge; empty when costs are unknown.
         tasks: One for each task or cluster, largest first.
         detectable_gain: Smallest gain over the best single model that this many queries would show (5 % level, 80 % power).
-        queries_needed: How many would show a worthwhile gain; `None` = enough are there.
+        queries_needed: How many would show a worthwhile gain, 100 at least; `None` = enough are there.
         dependence: Mean correlation of two models' scores on the same queries: near 0 = the scores look like noise.
         settings: What was done: folds, resamples, seeds, embedder, sampled queries; name → value, for the report's footer.
     """

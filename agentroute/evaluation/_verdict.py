@@ -1,0 +1,145 @@
+"""From numbers to a verdict: one pure function, documented in `docs/concepts/feasibility.md`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from agentroute.evaluation._intervals import Interval
+from agentroute.evaluation._results import Cascade, Verdict, Vote
+
+__all__ = ["ENOUGH", "Evidence", "Thrift", "decide", "needed"]
+
+ENOUGH = 100
+"""Queries below which no verdict but "need more data" is given."""
+POINT = 0.01
+"""Of quality: what is less does not matter."""
+SAVED = 0.10
+CASCADE_COST = 0.70
+_INDEPENDENT = 0.05
+_CHOSEN = 2.58
+"""Standard errors, 99 %: of several votes the best one was chosen."""
+_TOGETHER = 3.0
+"""Standard errors: scores that go together by chance would make coins look like models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thrift:
+    """The router at the exchange rate that keeps the best single model's quality for the least money; chosen out of fold.
+
+    Attributes:
+        rate: Willingness to pay, USD per unit of quality.
+        gain: Quality less the best single model's.
+        saving: Share of its cost that is saved.
+        over_mix: Quality above the best random mix of single models for that money.
+    """
+
+    rate: float
+    gain: Interval
+    saving: Interval
+    over_mix: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a verdict rests on.
+
+    Attributes:
+        models: How many there are.
+        queries: How many different ones were judged.
+        worthwhile: The least gain that is worth the trouble.
+        detectable: The smallest gain that this many queries would show.
+        gain: Routed choice less best single model.
+        hindsight: The best single model with hindsight less the one that the training parts chose.
+        thrift: What routing saves; `None` = costs are unknown.
+        dependence: Mean correlation of the models' scores.
+        predictable: Whether any model's scores are foreseen beyond chance.
+        cascade: With a judge that errs 20 % of the time; `None` = costs are unknown, or no cascade was better than one model.
+        vote: The vote of the highest gain, if there can be one.
+    """
+
+    models: int
+    queries: int
+    worthwhile: float
+    detectable: float
+    gain: Interval
+    hindsight: float
+    thrift: Thrift | None
+    dependence: Interval
+    predictable: bool
+    cascade: Cascade | None
+    vote: Vote | None
+
+    @property
+    def gains(self) -> bool:
+        """Whether routing scores more than the best single model, beyond noise, and more than the best one with hindsight.
+
+        Of models that are equally good, the best of the training part is a little worse on the rest than any fixed one.
+        """
+        return self.gain.low > 0.0 and self.gain.value > self.hindsight
+
+    @property
+    def saves(self) -> bool:
+        """Whether routing saves a tenth at no loss beyond noise, where a random mix for that money would have lost."""
+        if self.thrift is None:
+            return False
+        gain, saving = self.thrift.gain, self.thrift.saving
+        kept = gain.value >= -POINT and gain.high >= 0.0 and gain.low >= -self.worthwhile
+        return kept and saving.low >= SAVED and self.thrift.over_mix.low > 0.0
+
+    @property
+    def noise(self) -> bool:
+        """Whether scores look like coin flips: of 100 queries or more, they neither go together nor can be foreseen."""
+        if self.predictable or self.gains or self.queries < ENOUGH:
+            return False
+        error = (self.dependence.high - self.dependence.low) / 3.92
+        together = abs(self.dependence.value) >= max(_INDEPENDENT, _TOGETHER * error)
+        return not together  # NaN, where no two models vary, is no dependence either
+
+    @property
+    def climbs(self) -> bool:
+        """Whether a cascade keeps the best single model's quality at 70 % of its cost, or gains at no more than its cost."""
+        if self.cascade is None or self.noise:
+            return False
+        gain, saving = self.cascade.gain, self.cascade.saving
+        kept = gain.low >= -POINT and gain.value >= self.hindsight - POINT
+        more = gain.low > 0.0 and gain.value >= max(self.worthwhile / 2, self.hindsight)
+        return (kept and saving.value >= 1.0 - CASCADE_COST) or (more and saving.value >= 0.0)
+
+    @property
+    def outvotes(self) -> bool:
+        """Whether a vote gains a point or more, beyond noise."""
+        if self.vote is None or self.noise:
+            return False
+        gain = self.vote.gain
+        return gain.value >= POINT and gain.value > max(_CHOSEN * (gain.high - gain.low) / 3.92, self.hindsight)
+
+
+def decide(evidence: Evidence) -> Verdict:
+    """The first that holds.
+
+    1. One model: "single model".
+    2. Fewer than 100 queries: "need more data".
+    3. Routing gains quality, or saves a tenth at no loss: "route".
+    4. Scores are not noise, and a cascade pays even with a judge that errs 20 % of the time: "cascade".
+    5. Scores are not noise, and a vote gains: "ensemble".
+    6. A worthwhile gain would not have shown: "need more data".
+    7. "single model".
+    """
+    if evidence.models == 1:
+        return "single model"
+    if evidence.queries < ENOUGH:
+        return "need more data"
+    if evidence.gains or evidence.saves:
+        return "route"
+    if evidence.climbs:
+        return "cascade"
+    if evidence.outvotes:
+        return "ensemble"
+    return "single model" if evidence.detectable <= evidence.worthwhile else "need more data"
+
+
+def needed(queries: int, detectable: float, worthwhile: float) -> int | None:
+    """How many queries would show a worthwhile gain: n (detectable / worthwhile)², 100 at least; `None` = there are enough."""
+    wanted = max(ENOUGH, math.ceil(queries * (detectable / worthwhile) ** 2 - 1e-9))
+    return None if queries >= wanted else wanted
