@@ -1,4 +1,4 @@
-"""Seconds for a bootstrap interval of each metric: 10,000 resamples of 10,000 queries, on one core.
+"""CPU seconds for a bootstrap interval of each metric: 10,000 resamples of 10,000 queries, on one core.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/evaluation/bootstrap.py [QUERIES [RESAMPLES]]
 
@@ -40,13 +40,10 @@ def statistics(queries: int) -> dict[str, Statistic]:
     mixes = np.sort(rng.integers(0, MODELS, (queries, POINTS)), axis=1)
     curve = np.stack([np.take_along_axis(part, mixes, axis=1) for part in (cost, quality)])
 
-    def points(weights: np.ndarray) -> np.ndarray:
-        return np.stack([metrics.mean(part, weights=weights) for part in curve], axis=-1)
-
-    def ends(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        singles = metrics.mean(cost, weights=weights)
-        # The curve's cheapest point is dearer than the cheapest model.
-        return points(weights)[:, :, 0].min(axis=1), singles.max(axis=1)
+    def curves(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        points = np.stack([metrics.mean(part, weights=weights) for part in curve], axis=-1)
+        # From the curve's own cheapest point, which is dearer than the cheapest model, to the dearest model.
+        return points, points[:, :, 0].min(axis=1), metrics.mean(cost, weights=weights).max(axis=1)
 
     def of(metric: Callable, *given: object, **options: object) -> Statistic:
         return lambda weights: metric(*given, **options, weights=weights)
@@ -67,9 +64,9 @@ def statistics(queries: int) -> dict[str, Statistic]:
         "apgr, ties": of(metrics.apgr, tied, weak, strong),
         "cpt": of(metrics.cpt, score, weak, strong, 0.8),
         "cpt, ties": of(metrics.cpt, tied, weak, strong, 0.8),
-        f"aiq of {POINTS} points": lambda weights: metrics.aiq(points(weights), *ends(weights)),
-        f"aiq of {POINTS} points, log": lambda weights: metrics.aiq(points(weights), *ends(weights), log=True),
-        f"area of {POINTS} points": lambda weights: metrics.area(points(weights), *ends(weights)),
+        f"aiq of {POINTS} points": lambda weights: metrics.aiq(*curves(weights)),
+        f"aiq of {POINTS} points, log": lambda weights: metrics.aiq(*curves(weights), log=True),
+        f"area of {POINTS} points": lambda weights: metrics.area(*curves(weights)),
         "brier": of(metrics.brier, one, seen),
         "brier of seven": of(metrics.brier, predicted, quality),
         "ece": of(metrics.ece, one, seen),
@@ -84,11 +81,11 @@ def statistics(queries: int) -> dict[str, Statistic]:
 
 
 def main(queries: int = 10_000, resamples: int = 10_000) -> None:
-    view = Table("metric", "seconds", "interval", title=f"{resamples:,} resamples of {queries:,} queries")
+    view = Table("metric", "CPU seconds", "interval", title=f"{resamples:,} resamples of {queries:,} queries")
     for name, statistic in statistics(queries).items():
-        start = time.perf_counter()
+        start = time.process_time()
         interval = bootstrap(statistic, queries, resamples=resamples)[0]
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         assert name == "drawing" or math.isfinite(interval.low), name
         view.add_row(name, f"{seconds:.1f}", "" if name == "drawing" else str(interval))
     Console(width=100).print(view)
