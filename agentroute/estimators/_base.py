@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.errors import ConfigError
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Estimate, Query
 
@@ -79,6 +80,37 @@ ESTIMATORS: dict[str, type[Estimator]] = {}
 def folds(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     """int64 [rows]: a random fold for every row, sizes as equal as can be."""
     return np.random.default_rng(seed).permutation(rows) % min(count, max(rows, 1))
+
+
+def vectors_of(table: OutcomeTable, who: str) -> npt.NDArray[np.float32]:
+    """The embeddings of a table, float32 [n, d].
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if table.embeddings is None:
+        msg = f"{who} needs table.embeddings: fit through a Router with an embedder, or call table.with_embeddings(...)"
+        raise ConfigError(msg)
+    return table.embeddings
+
+
+def embeddings_of(queries: Sequence[Query], dimension: int) -> npt.NDArray[np.float32]:
+    """The embeddings of queries, float32 [n, dimension].
+
+    Raises:
+        ConfigError: One has none, or one of another length.
+    """
+    found = np.empty((len(queries), dimension), np.float32)
+    for row, query in enumerate(queries):
+        vector = query.embedding
+        if vector is None:
+            msg = "the query has no embedding: route through a Router, which embeds it"
+            raise ConfigError(msg)
+        if vector.shape != (dimension,):
+            msg = f"the query's vector has the shape {vector.shape}, the fitted ones have {dimension} dimensions"
+            raise ConfigError(msg)
+        found[row] = vector
+    return found
 
 
 def joined(parts: Sequence[Estimate], order: npt.NDArray[np.int64]) -> Estimate:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, NotFittedError
-from agentroute.estimators._base import Arrays, State, folds, joined
+from agentroute.estimators._base import Arrays, State, embeddings_of, folds, joined, vectors_of
 from agentroute.estimators._kernel import (
     FOLDS,
     HeldOut,
@@ -152,7 +152,7 @@ class KNNEstimator:
             ConfigError: The table has no embeddings, or an option is out of range.
         """
         self._check()
-        vectors = _vectors(table)
+        vectors = vectors_of(table, "KNNEstimator")
         queries = tuple(self._kept(query) for query in table.queries)
         values = np.concatenate([table.quality, table.cost, table.latency], axis=1)
         index = VectorIndex(vectors, approximate_from=self.approximate_from)
@@ -209,7 +209,7 @@ class KNNEstimator:
             for row, query in enumerate(table.queries):
                 if place.setdefault(query.key(), len(place)) == len(old.queries) + len(fresh):
                     fresh.append(row)
-            vectors = _vectors(table)[fresh]
+            vectors = vectors_of(table, "KNNEstimator")[fresh]
             if vectors.shape[1] != index.vectors.shape[1]:
                 msg = f"the new rows have {vectors.shape[1]}-d vectors, the fitted ones {index.vectors.shape[1]}-d"
                 raise ConfigError(msg)
@@ -234,9 +234,10 @@ class KNNEstimator:
         learned = self._fitted()
         dimension = learned.index.vectors.shape[1]
         if not queries:
-            nothing = np.empty((0, dimension), np.float32)
-            return self._estimate(learned, nothing, np.empty((0, 3 * len(learned.rows.models))), labelled=False)
-        vectors = np.array([_embedding(query, dimension) for query in queries])
+            return self._estimate(
+                learned, embeddings_of((), dimension), np.empty((0, 3 * len(learned.rows.models))), labelled=False
+            )
+        vectors = embeddings_of(queries, dimension)
         priors = [learned.rows.prior.of(query.labels) for query in queries]
         prior = np.array([expected for expected, _ in priors])
         labelled = [known for _, known in priors]
@@ -289,7 +290,7 @@ class KNNEstimator:
         labels = [query.labels for query in table.queries]
         widest = max(learned.kernel.k, learned.bare_kernel.k)
         wanted = min(len(table), widest * FOLDS // (FOLDS - 1) + 16)
-        similarity, neighbours = learned.index.search(_vectors(table)[rows], wanted)
+        similarity, neighbours = learned.index.search(vectors_of(table, "KNNEstimator")[rows], wanted)
         found, support = np.full((len(rows), 3 * m), np.nan), np.zeros((len(rows), m))
         for part in range(FOLDS):
             without = HeldOut(values, labels, fold, part, self.label_counts)
@@ -391,21 +392,3 @@ class KNNEstimator:
             tuning=None,
         )
         return made
-
-
-def _vectors(table: OutcomeTable) -> npt.NDArray[np.float32]:
-    if table.embeddings is None:
-        msg = "KNNEstimator needs table.embeddings: fit through a Router with an embedder, or call table.with_embeddings(...)"
-        raise ConfigError(msg)
-    return table.embeddings
-
-
-def _embedding(query: Query, dimension: int) -> npt.NDArray[np.float32]:
-    vector = query.embedding
-    if vector is None:
-        msg = "the query has no embedding: route through a Router, which embeds it"
-        raise ConfigError(msg)
-    if vector.shape != (dimension,):
-        msg = f"the query's vector has the shape {vector.shape}, the fitted ones have {dimension} dimensions"
-        raise ConfigError(msg)
-    return vector

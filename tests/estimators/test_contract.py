@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agentroute.estimators import KNNEstimator, MeanEstimator
+from agentroute.estimators import KNNEstimator, LogisticEstimator, MeanEstimator, MLPEstimator
 from agentroute.testing import estimator_checks
 
 MAKERS = {
@@ -11,7 +11,10 @@ MAKERS = {
     "knn-fixed": lambda: KNNEstimator(k=20, width=0.2, prior_weight=3.0),
     "knn-no-labels": lambda: KNNEstimator(label_counts=np.inf),
     "knn-graph": lambda: KNNEstimator(k=20, width=0.2, prior_weight=3.0, approximate_from=300),
+    "logistic": LogisticEstimator,
+    "logistic-fixed": lambda: LogisticEstimator(c=3.0),
     "mean": MeanEstimator,
+    "mlp": MLPEstimator,
 }
 CASES = [(name, check) for name, make in MAKERS.items() for check in estimator_checks(make)]
 
