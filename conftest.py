@@ -45,7 +45,7 @@ documents = Sybil(
 )
 docstrings = Sybil(
     parsers=[rest.DocTestParser()],
-    patterns=["agentroute/*.py", "agentroute/*/*.py", "langchain_agentroute/*.py", "langchain_agentroute/*/*.py"],
+    patterns=["agentroute/*.py", "agentroute/*/*.py", "agentroute/*/*/*.py", "langchain_agentroute/*.py", "langchain_agentroute/*/*.py"],
     fixtures=["own_folder"],
 )
 pytest_collect_file = (documents + docstrings).pytest()

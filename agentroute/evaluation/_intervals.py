@@ -18,8 +18,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
 """Query weights float64 [b, n] (how often each query counts) → values float64 [b] or [b, c]."""
 
-_CELLS = 2**21
-"""Weights that are held at once: 16 MB, so that a block stays near the cache and memory does not grow with the resamples."""
+_CELLS = 2**20
+"""Weights that are held at once: 8 MB, so that a block stays near the cache and memory does not grow with the resamples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
