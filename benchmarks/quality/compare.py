@@ -4,10 +4,11 @@
     python benchmarks/quality/compare.py my-log.jsonl other.parquet        # tables of your own
     python benchmarks/quality/compare.py --decisions peer.jsonl            # another router's choices beside ours
     python benchmarks/quality/compare.py --splits splits.jsonl             # which queries each split learns from, for that router
+    python benchmarks/quality/compare.py --by task --only rb11 bfcl15      # each task judged by what the others taught
 
 Random 70/30 splits by query. One configuration, all defaults, on every pool. `--decisions` takes JSON lines with `pool`, `seed`,
-`query_id`, `model` and optionally `router` (its name): a choice for every test query of a split that `--splits` names. `-o` writes
-the table as Markdown, `--figure` the figure (PNG or SVG, extra `report`).
+`query_id`, `model` and optionally `router` (its name): a choice for every test query of a split that `--splits` names. `-o`
+writes the table as Markdown, `--figure` the figure (PNG or SVG, extra `report`).
 """
 
 from __future__ import annotations
@@ -30,9 +31,21 @@ from _pools import Pool, Splits, pools, without_labels
 from rich.console import Console
 from rich.table import Table
 
-from agentroute.errors import AgentRouteError
 from agentroute.estimators import Estimator, KNNEstimator, LogisticEstimator, MeanEstimator, MLPEstimator
-from agentroute.evaluation import ALL_BASELINES, Evaluation, Interval, Replay, Row, bootstrap, evaluate, frontier, metrics
+from agentroute.evaluation import (
+    ALL_BASELINES,
+    ByTask,
+    Evaluation,
+    Fold,
+    Interval,
+    Replay,
+    Row,
+    Split,
+    bootstrap,
+    evaluate,
+    frontier,
+    metrics,
+)
 from agentroute.outcomes import OutcomeTable
 from agentroute.router import Router
 from agentroute.types import Query
@@ -60,9 +73,8 @@ class Line:
     cpt: tuple[Interval, Interval] | None = None
 
 
-def contend(pool: Pool, seeds: int) -> Iterator[Line]:
+def contend(pool: Pool, split: Split) -> Iterator[Line]:
     """Every way to choose on one pool; all of them on the same splits."""
-    split = Splits(seeds=seeds)
     # The heads stand below as routers, so that they are not fitted twice.
     light = tuple(name for name in ALL_BASELINES if name not in {"logistic", "MLP"})
     base = evaluate(constant(pool.table.models[0]), pool.table, split=split, baselines=light)
@@ -70,16 +82,18 @@ def contend(pool: Pool, seeds: int) -> Iterator[Line]:
         if row.kind != "routed":
             yield Line(pool=pool.name, row=row, worst=worst(base, row.name))
     for name, (make, labelled) in CONTENDERS.items():
+        labels = any(query.labels for query in pool.table.queries)
+        if labelled and not (labels and isinstance(split, Splits)):  # a task that was left out has no label that was learned
+            continue
         table = pool.table if labelled else without_labels(pool.table)
-        if labelled and not any(query.labels for query in table.queries):
-            continue
+        if isinstance(split, ByTask):
+            split = Only(
+                [replace(f, train=without_labels(f.train), test=without_labels(f.test)) for f in split.folds(pool.table)]
+            )
+        if table.embeddings is None and make is not MeanEstimator:
+            continue  # its source has no prompts
         router = Router(table.models, estimator=make())
-        try:
-            found = evaluate(router, table, split=split, baselines=())
-        except AgentRouteError as error:
-            print(f"{pool.name}: without {name}: {error}", file=sys.stderr)
-            continue
-        yield line(pool, name, found)
+        yield line(pool, name, evaluate(router, table, split=split, baselines=()))
 
 
 def line(pool: Pool, name: str, found: Evaluation) -> Line:
@@ -152,11 +166,12 @@ def external(files: Sequence[Path], pool: Pool, seeds: int) -> Iterator[Line]:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """The splits that a peer has chosen for."""
+    """Splits that are made already."""
 
-    given: list
+    given: list[Fold]
 
-    def folds(self, table: OutcomeTable, /) -> Iterator:  # noqa: ARG002 - they are parted already
+    def folds(self, table: OutcomeTable, /) -> Iterator[Fold]:  # noqa: ARG002 - it is parted
+        """See `agentroute.evaluation.Split`."""
         return iter(self.given)
 
 
@@ -168,6 +183,7 @@ class Told:
         self.seeds = iter([int(fold.name.split()[1]) for fold in folds])
 
     def __call__(self, queries: Sequence[Query]) -> list[str]:
+        """The ids of the chosen models."""
         seed = next(self.seeds)
         return [self.picks[seed, query.key()] for query in queries]
 
@@ -206,9 +222,9 @@ HEADER = [
 ]
 
 
-def markdown(lines: Sequence[Line], origins: dict[str, str], command: str, seeds: int) -> str:
+def markdown(lines: Sequence[Line], origins: dict[str, str], command: str, how: str) -> str:
     text = [
-        f"Made on {datetime.now(UTC).date().isoformat()} with `{command}`: {seeds} random 70/30 splits by query, 95 % intervals.",
+        f"Made on {datetime.now(UTC).date().isoformat()} with `{command}`: {how}, 95 % intervals.",
         "",
         *(f"- **{name}**: {origin}" for name, origin in origins.items()),
         "",
@@ -240,7 +256,7 @@ def figure(lines: Sequence[Line], file: Path) -> None:
     layers = alt.layer(
         alt.Chart().mark_rule(color="#888").encode(x=alt.datum(0)),
         base.mark_rule().encode(x=alt.X("low:Q", title="points over the best single model"), x2="high:Q"),
-        base.mark_point(filled=True, size=50).encode(x="gain:Q"),
+        base.mark_point(filled=True, size=50, opacity=1).encode(x="gain:Q"),
         data=alt.Data(values=values),
     ).properties(width=210, height=alt.Step(16))
     spec = layers.facet(facet=alt.Facet("pool:N", title=None, sort=[*dict.fromkeys(one.pool for one in shown)]), columns=3)
@@ -255,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told.add_argument("tables", nargs="*", type=Path, help="tables of your own instead of the shared ones")
     told.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the shared tables")
     told.add_argument("--seeds", type=int, default=5)
+    told.add_argument("--by", choices=("query", "task"), default="query", help="what is held out")
     told.add_argument("--only", nargs="+", default=None, metavar="POOL", help="only these pools")
     told.add_argument("--decisions", nargs="+", type=Path, default=[], metavar="FILE", help="other routers' choices")
     told.add_argument("--splits", type=Path, metavar="FILE", help="write the splits and stop")
@@ -272,16 +289,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines, origins = [], {}
     for pool in chosen:
         start = time.perf_counter()
-        lines += [*contend(pool, given.seeds), *external(given.decisions, pool, given.seeds)]
+        split = Splits(seeds=given.seeds) if given.by == "query" else ByTask()
+        if given.by == "task" and len({query.task for query in pool.table.queries}) < 2:
+            continue
+        lines += [*contend(pool, split), *external(given.decisions, pool, given.seeds)]
         origins[pool.name] = f"{pool.origin}; {len(pool.table):,} queries, {len(pool.table.models)} models"
         print(f"{pool.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
-    view = Table(*HEADER, title=f"Quality, {given.seeds} random 70/30 splits, 95 % intervals")
+    how = f"{given.seeds} random 70/30 splits by query" if given.by == "query" else "each task judged by what the others taught"
+    view = Table(*HEADER, title=f"Quality, {how}, 95 % intervals")
     for place, one in enumerate(lines):
         view.add_row(*cells(one), end_section=place + 1 == len(lines) or lines[place + 1].pool != one.pool)
     console.print(view)
     command = f"python benchmarks/quality/compare.py {' '.join(sys.argv[1:] if arguments is None else arguments)}".strip()
     if given.output is not None:
-        given.output.write_text(markdown(lines, origins, command, given.seeds))
+        given.output.write_text(markdown(lines, origins, command, how))
     if given.figure is not None:
         figure(lines, given.figure)
 
