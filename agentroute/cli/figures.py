@@ -11,33 +11,13 @@ from rich.table import Table
 
 from agentroute.evaluation import Evaluation, Interval, Row
 from agentroute.outcomes import OutcomeTable
+from agentroute.reporting.words import one_line, seconds, usd
 
 __all__ = ["evaluation_table", "figures", "one_line", "replayed", "seconds", "table_of", "usd", "verdict"]
 
 
 _WORTHWHILE = 0.1
 """Share of the cost that must be saved before we speak of a saving."""
-
-
-def usd(amount: float | None) -> str:
-    """USD to three significant digits, without exponents: prices of models span six orders of magnitude."""
-    if amount is None or math.isnan(amount):
-        return "?"
-    if amount == 0 or math.isinf(amount):
-        return f"${amount:g}"
-    digits = max(2, 2 - math.floor(math.log10(abs(amount))))
-    return f"${amount:.{min(digits, 12)}f}"
-
-
-def seconds(duration: float | None) -> str:
-    """Seconds, or `?`."""
-    return "?" if duration is None or math.isnan(duration) else f"{duration:.2f} s"
-
-
-def one_line(text: str, width: int = 70) -> str:
-    """The text on one line, cut to a width."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def table_of(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], *, first: int | None = None) -> Table:

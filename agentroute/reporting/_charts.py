@@ -1,0 +1,209 @@
+"""The smaller charts of a report: Altair describes them, Vega draws them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+from agentroute.errors import MissingExtraError
+from agentroute.evaluation import Interval, ModelCalibration
+from agentroute.reporting._theme import config
+from agentroute.reporting.words import plain, quality, short_names, span, typeset
+
+__all__ = ["Dot", "Spec", "calibration", "compiled", "data", "dots", "extent", "labelled", "libraries", "told"]
+
+Spec: TypeAlias = dict[str, Any]
+
+_ANCHORS = ["bottom-right", "right", "left", "top-left", "bottom", "top", "bottom-left", "top-right"]
+"""Where text is tried: first below, since the curves rise to the right."""
+_NARROW = 420
+"""Pixels below which names are shortened further."""
+_ROW = 26
+"""Pixels a row of dots."""
+
+
+def libraries() -> tuple[ModuleType, ModuleType]:
+    """Altair and vl-convert.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+    try:
+        import altair as alt
+        import vl_convert
+    except ImportError as error:
+        raise MissingExtraError("a report", "report") from error
+    return alt, vl_convert
+
+
+def told(interval: Interval, say: Callable[[float], str]) -> str:
+    """A figure and its interval, for tooltips."""
+    inside = span(interval, say)
+    return typeset(f"{say(interval.value)} ({inside})" if inside else say(interval.value))
+
+
+def data(rows: Iterable[Mapping[str, Any]], name: str | None = None) -> Any:
+    """The rows as Altair data; what is not finite is left blank, since JSON has no word for it."""
+    clean = [{key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()} for row in rows]
+    return libraries()[0].Data(values=clean, **({} if name is None else {"name": name}))
+
+
+def extent(values: Iterable[float]) -> list[float]:
+    """From the least to the greatest of the values that are finite, with a margin."""
+    seen = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    margin = max(0.06 * (max(seen) - min(seen)), 0.005)
+    return [min(seen) - margin, max(seen) + margin]
+
+
+def compiled(chart: Any) -> Spec:
+    """The Vega specification of a chart."""
+    spec: Spec = libraries()[1].vegalite_to_vega(chart.to_dict())
+    return spec
+
+
+def labelled(spec: Spec, data: str, *, halo: str, looks: Mapping[str, Any]) -> Spec:
+    """The specification with a text beside each point, none over another: Vega can place text so, Vega-Lite cannot ask it to.
+
+    Args:
+        spec: A Vega specification with the scales `x` and `y`.
+        data: The points, with `cost`, `quality`, `label`, `brief` for where it is narrow, and `rank`: where room is short, the
+            least rank keeps its text.
+        halo: Colour around the text, so that it is legible over lines.
+        looks: Other properties of the text.
+    """
+    # It keeps clear of points and of other text. Curves could be avoided, too, but only where there is a canvas to measure on,
+    # and then half of the names find no place.
+    place = {
+        "type": "label",
+        "size": {"signal": "[width, height]"},
+        "anchor": _ANCHORS,
+        "offset": [9],
+        "sort": {"field": "datum.rank"},
+    }
+    own = {name: {"value": value} for name, value in looks.items()}
+    at = {
+        "x": {"scale": "x", "field": "cost"},
+        "y": {"scale": "y", "field": "quality"},
+        "text": {"signal": f"width < {_NARROW} ? datum.brief : datum.label"},
+    }
+    same = {name: {"field": name} for name in ("text", "x", "y", "align", "baseline", "opacity")}
+    below = {**own, "stroke": {"value": halo}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
+    text = {"type": "text", "aria": False, "interactive": False}
+    marks = [
+        {**text, "name": "halo", "from": {"data": data}, "encode": {"enter": below, "update": at}, "transform": [place]},
+        {**text, "name": "labels", "from": {"data": "halo"}, "encode": {"enter": own, "update": same}},
+    ]
+    return {**spec, "marks": [*spec["marks"], *marks]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """One figure with its interval.
+
+    Attributes:
+        name: What it is of, in full.
+        interval: The figure.
+        kind: `"routed"` is what the report is about, `"bound"` is out of reach.
+    """
+
+    name: str
+    interval: Interval
+    kind: Literal["plain", "routed", "bound"] = "plain"
+
+
+def dots(
+    shown: Iterable[Dot],
+    colours: Mapping[str, str],
+    *,
+    axis: str,
+    say: Callable[[float], str] = quality,
+    line: float | None = None,
+    about: str,
+) -> Any:
+    """Figures with their intervals, one a row.
+
+    Args:
+        shown: From top to bottom; figures that are unknown are left out.
+        colours: By name.
+        axis: Title of the axis.
+        say: A figure in words.
+        line: Where a line is drawn for comparison.
+        about: What the chart shows, for those who do not see it.
+    """
+    alt, _ = libraries()
+    known = [dot for dot in shown if math.isfinite(dot.interval.value)]
+    labels = short_names([dot.name for dot in known], 22)
+    rows = [
+        {
+            "label": labels[dot.name],
+            "value": dot.interval.value,
+            "low": dot.interval.low,
+            "high": dot.interval.high,
+            "kind": dot.kind,
+            "Name": plain(dot.name),
+            axis: told(dot.interval, say),
+        }
+        for dot in known
+    ]
+    kinds = ["plain", "routed", "bound"]
+    chart = alt.Chart(data(rows))
+    y = alt.Y("label:N", sort=None, title=None).axis(
+        labelLimit=170, domain=False, ticks=False, labelColor=colours["ink"], grid=False
+    )
+    ends = [end for dot in known for end in (dot.interval.value, dot.interval.low, dot.interval.high)]
+    scale = alt.Scale(domain=extent([*ends, *(() if line is None else (line,))]), zero=False, nice=False)
+    x = alt.X("value:Q", title=axis, scale=scale).axis(format=".2~f", tickCount=alt.ExprRef("max(ceil(width / 90), 2)"))
+    colour = alt.Color("kind:N", legend=None).scale(domain=kinds, range=[colours["ink"], colours["router"], colours["oracle"]])
+    shape = alt.Shape("kind:N", legend=None).scale(domain=kinds, range=["circle", "diamond", "triangle-up"])
+    layers = [
+        chart.mark_rule(strokeWidth=2, aria=False).encode(y=y, x=alt.X("low:Q"), x2="high:Q", color=colour),
+        chart.mark_point(filled=True, size=90, opacity=1, aria=False).encode(
+            y=y, x=x, color=colour, shape=shape, tooltip=[alt.Tooltip("Name:N"), alt.Tooltip(f"{axis}:N")]
+        ),
+    ]
+    if line is not None:
+        measure = alt.Chart(data([{"value": line}]))
+        layers.insert(0, measure.mark_rule(color=colours["control"], strokeDash=[4, 3], aria=False).encode(x="value:Q"))
+    return alt.layer(*layers).properties(width="container", height=alt.Step(_ROW), description=about).configure(**config(colours))
+
+
+def calibration(one: ModelCalibration, colours: Mapping[str, str]) -> Any:
+    """The reliability curve of one model: what was expected, and what came; on the diagonal the two agree.
+
+    Args:
+        one: Of the model.
+        colours: By name.
+    """
+    alt, _ = libraries()
+    curve = [
+        {
+            "expected": expected,
+            "seen": seen,
+            "share": share,
+            "Expected": quality(expected),
+            "Seen": quality(seen),
+            "Queries": typeset(f"{100 * share:.0f} %"),
+        }
+        for expected, seen, share in one.curve
+    ]
+    unit = alt.Scale(domain=[0, 1])
+    x = alt.X("expected:Q", scale=unit, title="Expected").axis(values=[0, 0.5, 1], format=".1~f", grid=False)
+    y = alt.Y("seen:Q", scale=unit, title="Seen").axis(values=[0, 0.5, 1], format=".1~f", domain=False, ticks=False)
+    ends = alt.Chart(data([{"expected": 0, "seen": 0}, {"expected": 1, "seen": 1}]))
+    seen = alt.Chart(data(curve))
+    tips = [alt.Tooltip(f"{name}:N") for name in ("Expected", "Seen", "Queries")]
+    size = alt.Size("share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[20, 400]))
+    return (
+        alt.layer(
+            ends.mark_line(color=colours["control"], strokeDash=[4, 3], strokeWidth=1.5, aria=False).encode(x=x, y=y),
+            seen.mark_line(color=colours["router"], strokeWidth=2, aria=False).encode(x=x, y=y),
+            seen.mark_circle(color=colours["router"], opacity=1, aria=False).encode(x=x, y=y, size=size, tooltip=tips),
+        )
+        .properties(
+            width="container", height=160, description=f"Expected and seen quality in {len(curve)} bins of the estimates."
+        )
+        .configure(**config(colours))
+    )

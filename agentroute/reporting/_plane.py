@@ -1,0 +1,252 @@
+"""The cost-quality plane of a report, for the page and for slides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from agentroute.evaluation import Frontier
+from agentroute.reporting._charts import Spec, compiled, data, extent, labelled, libraries, told
+from agentroute.reporting._tables import rate
+from agentroute.reporting._theme import config
+from agentroute.reporting.words import percent, plain, quality, short_names, thousand
+
+__all__ = ["CURVES", "page_plane", "slide_plane"]
+
+CURVES: Mapping[str, tuple[str, list[int]]] = {
+    "router": ("router", [1, 0]),
+    "best random mix of single models": ("control", [6, 4]),
+    "oracle, out of reach": ("oracle", [2, 3]),
+}
+"""Curve → its colour and its dashes, so that they are told apart without colour."""
+
+_LABEL, _BRIEF = 26, 14
+"""Characters of a model's name beside its point, on a wide plane and on a phone."""
+_LOGARITHMIC = 30
+"""Where the dearest model costs so many times as much as the cheapest, costs are drawn on a logarithmic axis."""
+_DENSE = 24
+"""A mix of two models is a straight line in USD and a bent one in their logarithm: it is drawn through so many points."""
+
+
+def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int) -> Spec:
+    """The plane for the page: as large as its place there, with a marked point that the signal `at` moves.
+
+    Args:
+        frontier: What is drawn.
+        colours: By name.
+        start: The place of the point that is marked at first.
+    """
+    alt, _ = libraries()
+    drawn = _Drawing(alt, frontier, colours)
+    layers = {**drawn.curves(legend=None), **drawn.steps(), **drawn.singles(), **drawn.marked()}
+    chart = (
+        _layered(alt, layers)
+        .properties(width="container", height="container", description=_described(frontier))
+        .properties(autosize=alt.AutoSizeParams(type="fit", contains="padding"))
+        .add_params(alt.param(name="at", value=start))
+        .configure(**config(colours))
+    )
+    return labelled(compiled(chart), "models", **_text(colours, 12))
+
+
+def slide_plane(
+    frontier: Frontier, colours: Mapping[str, str], *, title: Sequence[str], subtitle: Sequence[str], width: int, height: int
+) -> Spec:
+    """The plane for slides: with a title and a legend, and nothing to touch.
+
+    Args:
+        frontier: What is drawn.
+        colours: By name; not CSS variables.
+        title: Lines.
+        subtitle: Lines.
+        width: Of the plane without its axes, in pixels.
+        height: Likewise.
+    """
+    alt, _ = libraries()
+    drawn = _Drawing(alt, frontier, colours)
+    legend = alt.Legend(orient="bottom", title=None, symbolType="stroke", labelLimit=0, columns=3, offset=16)
+    size = 14
+    chart = (
+        _layered(alt, {**drawn.curves(legend=legend), **drawn.singles()})
+        .properties(width=width, height=height, title=alt.TitleParams(list(title), subtitle=list(subtitle)))
+        .properties(description=_described(frontier), padding=24)
+        .configure(**config(colours, size=size))
+    )
+    return labelled(compiled(chart), "models", **_text(colours, size))
+
+
+def _text(colours: Mapping[str, str], size: int) -> dict[str, Any]:
+    return {"halo": colours["ground"], "looks": {"fill": colours["ink"], "fontSize": size, "font": config(colours)["font"]}}
+
+
+def _described(frontier: Frontier) -> str:
+    return (
+        f"Cost and quality of {len(frontier.singles)} single models, of their best random mixes, of the oracle and of the router "
+        f"at {len(frontier.points)} willingnesses to pay. The tables hold the same figures."
+    )
+
+
+def _layered(alt: Any, layers: Mapping[str, Any]) -> Any:
+    return alt.layer(*(layer.properties(name=name) for name, layer in layers.items()))
+
+
+class _Drawing:
+    """The layers of the plane, on shared axes."""
+
+    def __init__(self, alt: Any, frontier: Frontier, colours: Mapping[str, str]) -> None:
+        self.alt, self.frontier, self.colours = alt, frontier, colours
+        # Three labels on a phone; a log axis would else show every digit of every power.
+        steps = alt.ExprRef("max(ceil(width / 110), 3)")
+        x = alt.X("cost:Q", scale=_money(alt, frontier), title="Cost of 1,000 queries (USD)")
+        y = alt.Y("quality:Q", scale=alt.Scale(domain=_heights(frontier), zero=False, nice=False), title="Quality")
+        self.x = x.axis(format="$,.3~r", tickCount=steps, grid=False)
+        self.y = y.axis(format=".2~f", tickCount=6, domain=False, ticks=False)
+        self.points = alt.Chart(data(_points(frontier), "points"))
+
+    def curves(self, *, legend: Any) -> dict[str, Any]:
+        """The router's band below, and the three curves."""
+        alt, names = self.alt, list(CURVES)
+        shades = alt.Scale(domain=names, range=[self.colours[colour] for colour, _ in CURVES.values()])
+        dashes = alt.Scale(domain=names, range=[dash for _, dash in CURVES.values()])
+        lines = alt.Chart(data(_lines(self.frontier), "lines"))
+        return {
+            "band": self.points.mark_area(color=self.colours["band"], opacity=1, aria=False).encode(
+                x=self.x, y=alt.Y("low:Q"), y2="high:Q"
+            ),
+            "curves": lines.mark_line(strokeWidth=2.5, aria=False).encode(
+                x=self.x,
+                y=self.y,
+                order="place:O",
+                color=alt.Color("curve:N", legend=legend, scale=shades),
+                strokeDash=alt.StrokeDash("curve:N", legend=legend, scale=dashes),
+            ),
+        }
+
+    def singles(self) -> dict[str, Any]:
+        """One dot a model, filled on the hull, with the interval of its quality."""
+        alt, colours = self.alt, self.colours
+        models = alt.Chart(data(_singles(self.frontier), "models"))
+        inside = alt.condition("datum.hull", alt.value(colours["ink"]), alt.value(colours["ground"]))
+        return {
+            "spread": models.mark_rule(color=colours["muted"], aria=False).encode(x=self.x, y=alt.Y("low:Q"), y2="high:Q"),
+            "singles": models.mark_point(opacity=1, size=70, stroke=colours["ink"], strokeWidth=1.5, aria=False).encode(
+                x=self.x, y=self.y, fill=inside, tooltip=self._tips("Model", "Quality", "1,000 queries")
+            ),
+        }
+
+    def steps(self) -> dict[str, Any]:
+        """The points of the curve, to be pointed at."""
+        shown = self.points.mark_point(size=26, cursor="pointer", **self._filled)
+        return {"steps": shown.encode(x=self.x, y=self.y, tooltip=self._told)}
+
+    def marked(self) -> dict[str, Any]:
+        """The point at `at`, with its intervals in both directions and its way to the axes."""
+        alt, colour = self.alt, self.colours["router"]
+        here = self.points.transform_filter("datum.place == at")
+        dotted = here.mark_rule(color=colour, strokeDash=[2, 3], aria=False)
+        solid = here.mark_rule(color=colour, strokeWidth=2, aria=False)
+        diamond = here.mark_point(shape="diamond", size=240, stroke=self.colours["ground"], **self._filled)
+        return {
+            "at-cost": dotted.encode(x=self.x),
+            "at-quality": dotted.encode(y=self.y),
+            "quality-spread": solid.encode(x=self.x, y=alt.Y("low:Q"), y2="high:Q"),
+            "cost-spread": solid.encode(x=alt.X("least:Q"), x2="most:Q", y=self.y),
+            "here": diamond.encode(x=self.x, y=self.y, tooltip=self._told),
+        }
+
+    @property
+    def _filled(self) -> dict[str, Any]:
+        return {"filled": True, "opacity": 1, "aria": False, "color": self.colours["router"]}
+
+    @property
+    def _told(self) -> list[Any]:
+        return self._tips("Willingness to pay", "Quality", "1,000 queries", "Saved")
+
+    def _tips(self, *names: str) -> list[Any]:
+        return [self.alt.Tooltip(f"{name}:N") for name in names]
+
+
+def _money(alt: Any, frontier: Frontier) -> Any:
+    """The scale of costs: logarithmic for prices of several magnitudes, else from zero."""
+    costs = [1000 * cost for cost in _costs(frontier)]
+    low, high = min(costs, default=0.0), max(costs, default=1.0)
+    if low > 0 and high / low > _LOGARITHMIC:
+        return alt.Scale(type="log", domain=[low / 1.4, high * 1.6], nice=False)
+    return alt.Scale(domain=[0, (high or 1.0) * 1.12], nice=False)
+
+
+def _costs(frontier: Frontier) -> list[float]:
+    shown = [one.cost.value for one in frontier.singles]
+    shown += [one.cost.value for one in frontier.points]
+    return [cost for cost in (*shown, *(cost for cost, _ in frontier.oracle)) if math.isfinite(cost)]
+
+
+def _heights(frontier: Frontier) -> list[float]:
+    """Of the quality axis: all that is shown."""
+    shown = [*(one.quality for one in frontier.singles), *(one.quality for one in frontier.points)]
+    return extent([*(end for one in shown for end in (one.low, one.high, one.value)), *(height for _, height in frontier.oracle)])
+
+
+def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    found = list(points[:1])
+    for (x, y), (to_x, to_y) in pairwise(points):
+        found += [(x + (to_x - x) * k / _DENSE, y + (to_y - y) * k / _DENSE) for k in range(1, _DENSE + 1)]
+    return found
+
+
+def _lines(frontier: Frontier) -> list[dict[str, Any]]:
+    router, mix, oracle = CURVES
+    points = [(point.cost.value, point.quality.value) for point in frontier.points]
+    # More money than the best single model costs buys no better mix.
+    most = max(_costs(frontier), default=0.0)
+    hull = [*frontier.hull, *((max(cost, most), height) for cost, height in frontier.hull[-1:])]
+    lines = {router: points, mix: _dense(hull), oracle: _dense(frontier.oracle)}
+    return [
+        {"curve": name, "place": place, "cost": 1000 * cost, "quality": height}
+        for name, line in lines.items()
+        for place, (cost, height) in enumerate(line)
+    ]
+
+
+def _points(frontier: Frontier) -> list[dict[str, Any]]:
+    return [
+        {
+            "place": place,
+            "cost": 1000 * point.cost.value,
+            "quality": point.quality.value,
+            "low": point.quality.low,
+            "high": point.quality.high,
+            "least": 1000 * point.cost.low,
+            "most": 1000 * point.cost.high,
+            "Willingness to pay": rate(point.willingness_to_pay),
+            "Quality": told(point.quality, quality),
+            "1,000 queries": told(point.cost, thousand),
+            "Saved": told(point.saving, percent),
+        }
+        for place, point in enumerate(frontier.points)
+    ]
+
+
+def _singles(frontier: Frontier) -> list[dict[str, Any]]:
+    names = [one.model for one in frontier.singles]
+    labels, briefs = short_names(names, _LABEL), short_names(names, _BRIEF)
+    best = frontier.best_single
+    return [
+        {
+            "label": f"{labels[one.model]} (best single)" if one.model == best else labels[one.model],
+            "brief": briefs[one.model],
+            "cost": 1000 * one.cost.value,
+            "quality": one.quality.value,
+            "low": one.quality.low,
+            "high": one.quality.high,
+            "hull": one.on_hull,
+            # Where room is short, the best single model keeps its label first, then those on the hull.
+            "rank": 0 if one.model == best else 1 if one.on_hull else 2,
+            "Model": plain(one.model),
+            "Quality": told(one.quality, quality),
+            "1,000 queries": told(one.cost, thousand),
+        }
+        for one in frontier.singles
+    ]

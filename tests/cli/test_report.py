@@ -1,0 +1,200 @@
+"""`agentroute diagnose` and `agentroute report`: what they print and write, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+
+from agentroute.cli import _report as commands
+from agentroute.cli import main
+from agentroute.errors import ConfigError
+
+
+def rows(count, *, shifted=False, priced=True):
+    """`small` can do sums, `large` capitals, too, at ten times the cost; with a shift `large` forgets the capitals."""
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        a, b = rng.integers(2, 99, size=2).tolist()
+        for task, prompt in (
+            ("sum", f"What is {a} + {b}?"),
+            ("capital", f"Name the capital city of country number {a * 100 + n}."),
+        ):
+            for model, cost in (("small", 0.001), ("large", 0.01)):
+                score = 1.0 if task == "sum" or (model == "large" and not (shifted and n % 3)) else 0.0
+                money = {"cost_usd": cost} if priced else {}
+                yield {"query_id": f"{task}{n}", "prompt": prompt, "task": task, "model": model, "score": score, **money}
+
+
+def write(file, made):
+    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write(folder / "log.jsonl", rows(60))
+    write(folder / "later.jsonl", rows(60, shifted=True))
+    assert main(["fit", str(folder / "log.jsonl"), "-o", str(folder / "router"), "--willingness-to-pay", "0.001"]) == 0
+    return folder
+
+
+def runs(*arguments):
+    return main([str(one) for one in arguments])
+
+
+def fails(capsys, *arguments):
+    assert runs(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("agentroute: ")
+    return said.err
+
+
+def test_diagnose_prints_verdict_reasons_and_tables(folder, capsys):
+    assert runs("diagnose", folder / "log.jsonl") == 0
+    said = capsys.readouterr()
+    assert said.err == ""  # progress is for terminals
+    assert said.out.startswith(("Route", "Cascade", "Ensemble", "Single model", "Need more data"))
+    for part in (
+        "\n- ",
+        "Ways to choose, replayed on the same 120 queries",
+        "best single: large",
+        "Each task of the log",
+        "the same",
+    ):
+        assert part in said.out
+
+
+def test_diagnose_as_json_prints_nothing_else(folder, capsys):
+    assert runs("diagnose", folder / "log.jsonl", "--json", "--holdout", folder / "later.jsonl", "--options", "sum=4") == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out, parse_constant=pytest.fail)
+    assert found["evaluation"]["queries"] == 120
+    assert found["evaluation"]["best_single"] == "large"
+    [large] = [shift for shift in found["shifts"] if shift["model"] == "large"]
+    assert large["shifted"]
+    assert found["luck_floor"] is not None
+    assert found["frontier"] is not None
+
+
+def test_a_seed_makes_it_the_same_again(folder, capsys):
+    said = []
+    for seed in (3, 3, 4):
+        assert runs("diagnose", folder / "log.jsonl", "--json", "--seed", seed) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
+
+
+def test_report_writes_a_page_and_a_picture_and_says_where(folder, capsys, tmp_path):
+    page, picture = tmp_path / "report.html", tmp_path / "plane.png"
+    page.write_text("old")
+    assert runs("report", folder / "log.jsonl", "-o", page, "--png", picture) == 0
+    said = capsys.readouterr()
+    assert f"written: {page} and {picture}" in said.out
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    assert "<bdi>log.jsonl</bdi>" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert {one.name for one in tmp_path.iterdir()} == {"report.html", "plane.png"}
+
+
+def test_report_judges_the_settings_of_a_router(folder, capsys, tmp_path):
+    page = tmp_path / "report.html"
+    for router, source in (((folder / "router",), "log.jsonl, settings of router"), ((), "log.jsonl")):
+        assert runs("report", folder / "log.jsonl", *router, "-o", page) == 0
+        assert f"<title>Routing report: {source}</title>" in page.read_text(encoding="utf-8")
+    judged = []
+    for router in (None, folder / "router"):
+        found = commands._diagnosis(folder / "log.jsonl", router, holdout=None, options=(), seed=0)
+        judged.append(found.evaluation["routed"])
+    # A right answer is worth a tenth of what `large` costs there, so that it is never asked.
+    assert judged[0].shares["large"] > 0.4
+    assert judged[1].shares.get("large", 0.0) < 0.1
+    assert judged[1].cost.value < judged[0].cost.value
+
+
+def test_the_prices_of_a_router_fill_in_costs(folder, tmp_path, capsys):
+    cards = tmp_path / "cards.toml"
+    cards.write_text(
+        "".join(
+            f'[[models]]\nid = "{model}"\nprice = {{ input = {price}, output = {price} }}\ncontext_window = 1000\n'
+            for model, price in (("small", 1.0), ("large", 10.0))
+        )
+    )
+    log = write(tmp_path / "tokens.jsonl", ({**row, "input_tokens": 100, "output_tokens": 0} for row in rows(60, priced=False)))
+    assert runs("fit", log, "-o", tmp_path / "router", "--cards", cards) == 0
+    capsys.readouterr()
+    found = commands._diagnosis(log, tmp_path / "router", holdout=None, options=(), seed=0)
+    assert found.evaluation["best single"].cost.value == pytest.approx(100 * 10.0 / 1e6)
+    assert commands._diagnosis(log, None, holdout=None, options=(), seed=0).frontier is None
+
+
+def test_a_router_for_other_models_is_refused(folder, capsys, tmp_path):
+    log = write(tmp_path / "other.jsonl", ({**row, "model": f"other-{row['model']}"} for row in rows(20)))
+    assert "no model in common" in fails(capsys, "report", log, folder / "router", "-o", tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("option", ["-o", "--png"])
+def test_what_cannot_be_written_is_said_first(folder, capsys, tmp_path, option, monkeypatch):
+    monkeypatch.setattr(commands, "diagnose", lambda *_, **__: pytest.fail("too late"))
+    (tmp_path / "folder").mkdir()
+    log = folder / "log.jsonl"
+    before = log.read_bytes()
+
+    def refused(place):
+        usual = ["-o", tmp_path / "r.html"] if option == "--png" else []
+        return fails(capsys, "report", log, *usual, option, place)
+
+    assert "is a folder" in refused(tmp_path / "folder")
+    assert "does not exist" in refused(tmp_path / "no" / "r.html")
+    assert "is what is read" in refused(log)
+    assert log.read_bytes() == before
+
+
+def test_page_and_picture_need_two_files(folder, capsys, tmp_path):
+    said = fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / "r.html", "--png", tmp_path / "r.html")
+    assert "name two files" in said
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
+    page = tmp_path / "report.html"
+    page.write_text("old")
+
+    def full(self, content):
+        raise OSError(28, "No space left on device", str(self))
+
+    monkeypatch.setattr(type(page), "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        commands._write(page, b"new")
+    assert page.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [page]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [((), None), (("4",), 4), (("mmlu=4", "wino=2"), {"mmlu": 4, "wino": 2}), (("a=b=3",), {"a=b": 3})],
+)
+def test_options_are_one_number_or_by_task(given, found):
+    assert commands._options(given) == found
+
+
+@pytest.mark.parametrize("given", [("one",), ("1",), ("mmlu=",), ("mmlu=x",), ("-4",), ("4", "mmlu=4"), ("4", "5")])
+def test_other_options_are_refused(given):
+    with pytest.raises(ConfigError, match="--options"):
+        commands._options(given)
+
+
+def test_progress_is_told_to_a_terminal(monkeypatch, capsys):
+    def told():
+        with commands._progress() as tell:
+            tell("[bold]part 1\x1b[2J", 0.5)
+        return capsys.readouterr()
+
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    assert told() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out, err = told()
+    assert out == ""
+    assert "[bold]part 1 [2J" in err
+    assert "\x1b[2J" not in err

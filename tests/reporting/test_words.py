@@ -1,0 +1,80 @@
+"""Figures as words: they keep their digits, and names from a log stay names."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentroute.evaluation import Interval
+from agentroute.reporting.words import noise, percent, plain, quality, seconds, short_names, signed, span, thousand, typeset, usd
+
+
+def between(value, low, high):
+    return Interval(value=value, low=low, high=high)
+
+
+def test_figures():
+    assert [quality(x) for x in (0.81249, 1.0, math.nan)] == ["0.812", "1.000", "?"]
+    assert [signed(x) for x in (0.0124, -0.0124, 0.0001, -0.0001, math.nan)] == ["+0.012", "-0.012", "0.000", "0.000", "?"]
+    assert [percent(x) for x in (0.426, -0.124, 0.0, 0.004, -0.004, 1.0, math.nan)] == (
+        ["43 %", "-12 %", "0 %", "<1 %", "-<1 %", "100 %", "?"]
+    )
+    assert [usd(x) for x in (1234.5, 0.5, 0.00001607, -0.5, 0.0, None, math.inf)] == (
+        ["$1,234.50", "$0.500", "$0.0000161", "-$0.500", "$0", "?", "$inf"]
+    )
+    assert thousand(0.00012) == "$0.120"
+    assert seconds(1.234) == "1.23 s"
+
+
+def test_a_span_is_both_ends_or_nothing():
+    assert span(between(0.8, 0.79, 0.81), quality) == "0.790 to 0.810"
+    assert span(between(0.8, math.nan, math.nan), quality) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (0.02, 0.008, 0.032, "better"),
+        (0.02, 0.0, 0.04, "within noise"),
+        (0.02, -0.01, 0.05, "within noise"),
+        (-0.02, -0.05, 0.01, "within noise"),
+        (-0.02, -0.05, 0.0, "worse"),
+        (-0.02, -0.05, -0.01, "worse"),
+        (0.0, 0.0, 0.0, "the same"),
+        (math.nan, math.nan, math.nan, ""),
+    ],
+)
+def test_no_more_is_said_than_the_interval_allows(value, low, high, said):
+    assert noise(between(value, low, high)) == said
+
+
+def test_figures_are_typeset_and_names_are_not():
+    assert typeset("-0.012 to -$0.50") == "\N{MINUS SIGN}0.012 to \N{MINUS SIGN}$0.50"
+    assert typeset("5 % or -<1 %") == "5\N{NO-BREAK SPACE}% or \N{MINUS SIGN}<1\N{NO-BREAK SPACE}%"
+    assert typeset("gpt-4.1 and x--2") == "gpt-4.1 and x--2"
+
+
+def test_names_are_made_harmless():
+    assert plain("a\n b\t\x1b[31mc\x00d\u2028e") == "a b [31mc d e"
+    assert plain("x\u202etxt\u2066") == "xtxt"
+    assert plain("نموذج 模型 🦊") == "نموذج 模型 🦊"
+    assert plain("half \ud83e of a pair") == "half ? of a pair"
+
+
+@given(st.lists(st.text(st.characters(codec=None)), max_size=8, unique=True), st.integers(4, 30))
+def test_short_names_are_short_and_differ(names, width):
+    labels = short_names(names, width)
+    assert list(labels) == names
+    assert len(set(labels.values())) == len(names)
+    assert all(len(label) <= width + len(" #8") for label in labels.values())
+
+
+def test_short_names_keep_what_tells_them_apart():
+    assert short_names(["openai/gpt-4o", "meta/llama"], 20) == {"openai/gpt-4o": "gpt-4o", "meta/llama": "llama"}
+    # Two providers of one model keep their providers.
+    assert short_names(["a/m", "b/m"], 20) == {"a/m": "a/m", "b/m": "b/m"}
+    # The end is what differs.
+    assert list(short_names(["a-long-family-name-8b", "a-long-family-name-70b"], 12).values()) == ["a-lon…ame-8b", "a-lon…me-70b"]
+    # Nothing differs any more.
+    assert list(short_names(["m\x00", "m "], 9).values()) == ["m", "m #2"]
