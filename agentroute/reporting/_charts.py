@@ -135,10 +135,12 @@ def dots(
     """
     alt, _ = libraries()
     known = [dot for dot in shown if math.isfinite(dot.interval.value)]
-    labels = short_names([dot.name for dot in known], 22)
+    # A model may be called what a way to choose is called: with a blank behind it, it is another name and gets another label.
+    keys = [dot.name + " " * sum(other.name == dot.name for other in known[:place]) for place, dot in enumerate(known)]
+    labels = short_names(keys, 22)
     rows = [
         {
-            "label": labels[dot.name],
+            "label": labels[key],
             "value": dot.interval.value,
             "low": dot.interval.low,
             "high": dot.interval.high,
@@ -146,7 +148,7 @@ def dots(
             "Name": plain(dot.name),
             axis: told(dot.interval, say),
         }
-        for dot in known
+        for key, dot in zip(keys, known, strict=True)
     ]
     kinds = ["plain", "routed", "bound"]
     chart = alt.Chart(data(rows))
@@ -155,7 +157,9 @@ def dots(
     )
     ends = [end for dot in known for end in (dot.interval.value, dot.interval.low, dot.interval.high)]
     scale = alt.Scale(domain=extent([*ends, *(() if line is None else (line,))]), zero=False, nice=False)
-    x = alt.X("value:Q", title=axis, scale=scale).axis(format=".2~f", tickCount=alt.ExprRef("max(ceil(width / 90), 2)"))
+    x = alt.X("value:Q", title=axis, scale=scale).axis(
+        format=".2~f", titleAnchor="end", tickCount=alt.ExprRef("max(ceil(width / 90), 2)")
+    )
     colour = alt.Color("kind:N", legend=None).scale(domain=kinds, range=[colours["ink"], colours["router"], colours["oracle"]])
     shape = alt.Shape("kind:N", legend=None).scale(domain=kinds, range=["circle", "diamond", "triangle-up"])
     layers = [

@@ -19,7 +19,7 @@ from agentroute.reporting._limits import limits
 from agentroute.reporting._plane import page_plane
 from agentroute.reporting._tables import rate, tables, way
 from agentroute.reporting._theme import DARK, LIGHT, VARIABLES
-from agentroute.reporting.words import noise, percent, plain, quality, signed, span, thousand, typeset
+from agentroute.reporting.words import noise, one_line, percent, plain, quality, signed, span, thousand, typeset
 
 __all__ = ["VERDICTS", "report_html"]
 
@@ -214,12 +214,13 @@ def _point(point: FrontierPoint, models: list[str], best: str) -> dict[str, Any]
 
 def _sentence(point: FrontierPoint, best: str) -> str:
     worth = "At any price" if math.isinf(point.willingness_to_pay) else f"At {rate(point.willingness_to_pay)}"
-    quality_told = {
-        "better": f"better than always {plain(best)}",
-        "worse": f"worse than always {plain(best)}",
-        "the same": f"as good as always {plain(best)}",
-    }.get(noise(point.gain), f"not distinguishable from always {plain(best)}")
-    return f"{worth} the router is {quality_told} and {_money(point.saving)}."
+    compared = {"better": "better than", "worse": "worse than", "the same": "as good as"}
+    said = compared.get(noise(point.gain), "not distinguishable from")
+    return f"{worth} the router is {said} always {_brief(best)} and {_money(point.saving)}."
+
+
+def _brief(name: str) -> str:
+    return one_line(plain(name), 40)
 
 
 def _money(saving: Interval) -> str:
@@ -252,7 +253,7 @@ def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
         "headline": headline,
         "reasons": [plain(reason) for reason in diagnosis.reasons],
         "findings": [plain(finding.text) for finding in diagnosis.findings],
-        "best_single": plain("" if frontier is None else frontier.best_single),
+        "best_single": "" if frontier is None else _brief(frontier.best_single),
         "aiq": "" if frontier is None else typeset(_aiq(frontier)),
         "pair": typeset(
             f"The two models that complete each other best are {plain(one)} and {plain(other)}: the better of their two answers "

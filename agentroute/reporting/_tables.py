@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from agentroute.evaluation import Evaluation, Frontier, Interval, RoutingDiagnosis, Row
-from agentroute.reporting.words import UNKNOWN, noise, percent, plain, quality, seconds, signed, span, thousand, usd
+from agentroute.reporting.words import UNKNOWN, noise, one_line, percent, plain, quality, seconds, signed, span, thousand, usd
 
 __all__ = ["Cell", "Table", "rate", "tables", "way"]
 
@@ -138,9 +138,9 @@ def _table(name: str, caption: str, columns: Sequence[str], rows: Iterable[Seque
 def way(row: Row, evaluation: Evaluation) -> Cell:
     """What a way to choose is called, and what that means."""
     if row.name == "cheapest":
-        return Cell(text=row.name, note=f"always {plain(evaluation.cheapest)}")
+        return Cell(text=row.name, note=f"always {one_line(plain(evaluation.cheapest), 60)}")
     if row.name == "best single":
-        return Cell(text=row.name, note=f"always {plain(evaluation.best_single)}")
+        return Cell(text=row.name, note=f"always {one_line(plain(evaluation.best_single), 60)}")
     known = "" if row.kind == "routed" else _WAYS.get(row.name, "")
     return Cell(text=plain(row.name), note=known or ("what is judged here" if row.kind == "routed" else ""))
 
@@ -242,6 +242,7 @@ def _calibration(diagnosis: RoutingDiagnosis) -> Table:
     rows = [
         (
             _name(one.model),
+            Cell(text=one.regime),
             _figure(one.auroc, quality),
             _figure(one.auroc_within, quality),
             _figure(one.brier, quality),
@@ -249,12 +250,12 @@ def _calibration(diagnosis: RoutingDiagnosis) -> Table:
             _figure(one.r2, quality),
             _figure(one.r2_within, quality),
             _figure(one.cost_ratio, _ratio),
-            Cell(text=one.regime),
         )
         for one in diagnosis.calibration
     ]
     columns = (
         "Model",
+        "Reads as",
         "AUROC",
         "AUROC within tasks",
         "Brier",
@@ -262,7 +263,6 @@ def _calibration(diagnosis: RoutingDiagnosis) -> Table:
         "R²",
         "R² within tasks",
         "Real by expected cost",
-        "Reads as",
     )
     return _table("calibration", "How well each model's scores are foreseen, out of fold.", columns, rows)
 

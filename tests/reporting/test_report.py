@@ -282,6 +282,14 @@ def test_the_plane_draws_every_model_the_hull_and_the_oracle(planted):
     assert curves["oracle"][0] == (1000 * frontier.oracle[0][0], frontier.oracle[0][1])
 
 
+def test_a_model_called_like_a_way_to_choose_keeps_its_own_row(planted):
+    diagnosis = planted(("routed", "oracle", "m"), costs=False)
+    spec = json.loads(re.search(r'id="charts">(.*?)</script>', report_html(diagnosis, made=MADE)).group(1))["quality"]
+    rows = next(one["values"] for one in spec["data"] if "values" in one)
+    assert [row["label"] for row in rows] == ["m", "oracle", "routed", "routed #2", "oracle #2"]
+    assert [row["kind"] for row in rows] == ["plain", "plain", "plain", "routed", "bound"]
+
+
 def test_costs_of_several_magnitudes_are_drawn_on_a_logarithmic_axis(planted):
     def scale(count):
         spec = slide_plane(planted(tuple("abcdefgh"[:count])).frontier, LIGHT, title=["t"], subtitle=["s"], width=400, height=300)
