@@ -54,8 +54,9 @@ def probe(statement):
         "import agentroute",
         "import agentroute; [getattr(agentroute, name) for name in agentroute.__all__]",
         "from agentroute import ModelPool, Router; Router(ModelPool(['small', 'large']), default='large')",
+        "from agentroute.estimators import LogisticEstimator, MLPEstimator; LogisticEstimator(), MLPEstimator()",
     ],
-    ids=["bare", "every name", "an unfitted router"],
+    ids=["bare", "every name", "an unfitted router", "unfitted heads"],
 )
 def test_nothing_heavy_is_imported(statement):
     loaded = {module.partition(".")[0] for module in probe(statement)["modules"]}

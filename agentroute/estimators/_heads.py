@@ -125,7 +125,7 @@ class _Head(ABC):
         if kept is None or kept[0] is not learned or kept[1] != key:
             self._kept = kept = learned, key, self._held_out(table, learned.arrays)
         estimate = learned.means.cross_predict(table, rows)
-        return replace(estimate, quality=np.where(np.isnan(estimate.quality), np.nan, kept[2][rows]))
+        return replace(estimate, quality=kept[2][rows])
 
     def _held_out(self, table: OutcomeTable, chosen: Arrays) -> Floats:
         _need_sklearn(self)
@@ -235,8 +235,8 @@ class MLPEstimator(_Head):
     table is learned by one. A model whose scores are all alike, or fewer than 20, gets its mean. Cost, latency, `support`,
     `supported` and `quality_std` are those of `LogisticEstimator`.
 
-    There is no limit on the passes: they end because the fit to the tenth cannot rise for ever. Whether the weights are the best
-    that there are is not known, as for any network.
+    No limit on the passes cuts it short: they end because the fit to the tenth cannot rise for ever. That its weights are the
+    best that there are is not known, as for any network.
 
     Args:
         hidden: Width of the hidden layer.
@@ -271,10 +271,9 @@ class MLPEstimator(_Head):
 
         scaling = _Scaling(x)
         scaled = scaling.of(x)
-        trainable = _trainable(quality)
         # By name, not by place: the first weights are drawn output by output, and must not depend on the order of columns.
         alike: dict[bytes, list[int]] = {}
-        for j in sorted(np.flatnonzero(trainable).tolist(), key=models.__getitem__):
+        for j in sorted(np.flatnonzero(_trainable(quality)).tolist(), key=models.__getitem__):
             alike.setdefault(np.isfinite(quality[:, j]).tobytes(), []).append(j)
         vectors, thresholds = np.zeros((0, x.shape[1])), np.zeros(0)
         output, bias = np.zeros((0, len(models))), np.full(len(models), np.nan)
@@ -294,10 +293,9 @@ class MLPEstimator(_Head):
             (first, second), (inner, outer) = network.coefs_, network.intercepts_
             weights, threshold = scaling.unscaled(first.T, inner)
             block = np.zeros((self.hidden, len(models)))
-            block[:, columns] = second
+            block[:, columns], bias[columns] = second, outer + mean
             vectors, thresholds = np.concatenate([vectors, weights]), np.concatenate([thresholds, threshold])
             output = np.concatenate([output, block])
-            bias[columns] = outer + mean
         return {
             "vectors": vectors.astype(np.float32),
             "thresholds": thresholds.astype(np.float32),
@@ -321,12 +319,12 @@ class _Scaling:
         self.length = length if length > 1e-9 else 1.0  # all embeddings are the same one
 
     def of(self, x: Floats) -> Floats:
-        return (x - self.centre) / self.length
+        found: Floats = (x - self.centre) / self.length
+        return found
 
     def unscaled(self, weights: Floats, bias: Any) -> tuple[Floats, Any]:
         """Weights [..., d] and bias [...] for embeddings as they are."""
-        weights = weights / self.length
-        return weights, bias - weights @ self.centre
+        return weights / self.length, bias - weights @ self.centre / self.length
 
 
 def _logistic(x: Floats, quality: Floats, c: float) -> tuple[Floats, float]:
@@ -378,7 +376,8 @@ def _sigmoid(logit: npt.NDArray[Any]) -> Floats:
 def _trainable(quality: Floats) -> npt.NDArray[np.bool_]:
     """Whether each column has enough scores, and not all the same: bool [m]."""
     several = np.fmax.reduce(quality, axis=0) > np.fmin.reduce(quality, axis=0)
-    return (np.isfinite(quality).sum(axis=0) >= _FEWEST) & several
+    trainable: npt.NDArray[np.bool_] = (np.isfinite(quality).sum(axis=0) >= _FEWEST) & several
+    return trainable
 
 
 def _means_without(quality: Floats, fold: npt.NDArray[np.int64]) -> Floats:
@@ -388,13 +387,14 @@ def _means_without(quality: Floats, fold: npt.NDArray[np.int64]) -> Floats:
     total, count = parts @ np.where(seen, quality, 0.0), parts @ seen.astype(np.float64)
     total, count = total.sum(axis=0) - total, count.sum(axis=0) - count
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    return np.clip(mean, 0.0, 1.0)[fold]
+    found: Floats = np.clip(mean, 0.0, 1.0)[fold]
+    return found
 
 
 def _digest(table: OutcomeTable) -> bytes:
     """What out-of-fold predictions depend on, in 16 bytes."""
     vectors = vectors_of(table, "a head")
     said = hashlib.blake2b(repr((table.models, vectors.shape)).encode(), digest_size=16)
-    for array in (table.quality, vectors):
-        said.update(np.ascontiguousarray(array))
+    said.update(table.quality.tobytes())
+    said.update(vectors.tobytes())
     return said.digest()
