@@ -32,6 +32,14 @@ _INTERRUPTED = 130
 Log = Annotated[Path, typer.Argument(help="An outcome log: .sqlite, .jsonl, .jsonl.gz, .csv or .parquet.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `agentroute fit` wrote.", show_default=False)]
 Seed = Annotated[int, typer.Option(min=0, help="Of the split.")]
+Holdout = Annotated[
+    Path | None,
+    typer.Option(help="A second log: do the models still score there what they score in the first?", show_default=False),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(help="Answers to choose from in multiple-choice questions: 4, or task=4; may be repeated.", show_default=False),
+]
 Share = Annotated[float, typer.Option(help="Share of the queries that is held out.")]
 
 
@@ -128,6 +136,45 @@ def evaluate(
     from agentroute.cli._evaluate import run_evaluate
 
     run_evaluate(folder, log, by=by, seed=seed, test_share=test_share, probes=probes)
+
+
+@app.command()
+def diagnose(
+    log: Log,
+    *,
+    holdout: Holdout = None,
+    options: Options = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
+) -> None:
+    """Say whether routing is worth it on a log: route, cascade, ensemble, one model, or more data; and why."""
+    from agentroute.cli._report import run_diagnose
+
+    run_diagnose(log, holdout=holdout, options=options or (), as_json=as_json, seed=seed)
+
+
+@app.command()
+def report(
+    log: Log,
+    router: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="A router whose settings are judged, learned anew on parts of the log.", show_default=False
+        ),
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page, one HTML file that needs no network.")] = Path(
+        "report.html"
+    ),
+    png: Annotated[Path | None, typer.Option(help="Also the cost-quality plane as a picture, for slides.")] = None,
+    holdout: Holdout = None,
+    options: Options = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+) -> None:
+    """Write a diagnosis as a page to hand on: the cost-quality plane, tables by task and model, calibration, limits."""
+    from agentroute.cli._report import run_report
+
+    run_report(log, router, output, png=png, holdout=holdout, options=options or (), seed=seed)
 
 
 @app.command()

@@ -1,8 +1,11 @@
-"""Evaluation on held-out data: what routing would have scored, cost and taken, with the baselines beside it."""
+"""Evaluation: what routing would have scored, cost and taken on outcomes that it has not seen, and whether it is worth it."""
 
+from agentroute.evaluation._diagnose import diagnose
 from agentroute.evaluation._evaluate import ALL_BASELINES, Progress, evaluate
 from agentroute.evaluation._frontier import exchange_rates, frontier, singles
 from agentroute.evaluation._intervals import Interval, Statistic, bootstrap, means
+from agentroute.evaluation._logged import LoggedDecisions
+from agentroute.evaluation._replay import OffPolicy, PolicyValue, Refusal, off_policy
 from agentroute.evaluation._results import (
     Cascade,
     Degeneracy,
@@ -41,8 +44,12 @@ __all__ = [
     "Gaps",
     "Interval",
     "KFold",
+    "LoggedDecisions",
     "ModelCalibration",
+    "OffPolicy",
+    "PolicyValue",
     "Progress",
+    "Refusal",
     "Replay",
     "RoutingDiagnosis",
     "Row",
@@ -54,9 +61,11 @@ __all__ = [
     "Verdict",
     "Vote",
     "bootstrap",
+    "diagnose",
     "evaluate",
     "exchange_rates",
     "frontier",
     "means",
+    "off_policy",
     "singles",
 ]
