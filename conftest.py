@@ -45,7 +45,7 @@ documents = Sybil(
 )
 docstrings = Sybil(
     parsers=[rest.DocTestParser()],
-    patterns=["agentroute/*.py", "agentroute/*/*.py", "agentroute/*/*/*.py", "langchain_agentroute/*.py", "langchain_agentroute/*/*.py"],
+    patterns=[f"{package}/{depth}.py" for package in ("agentroute", "langchain_agentroute") for depth in ("*", "*/*", "*/*/*")],
     fixtures=["own_folder"],
 )
 pytest_collect_file = (documents + docstrings).pytest()

@@ -81,7 +81,7 @@ def contender(chooser: Router | Policy | Chooser, table: OutcomeTable, policies:
     if isinstance(chooser, Policy):
         return RouterContender(Router(table.models, policy=chooser), policies)
     if not callable(chooser):
-        msg = f"a {type(chooser).__name__} chooses no models: give a Router, a policy, or a function from queries to model ids"
+        msg = f"a {type(chooser).__name__} chooses no models: give a Router, a policy, or a function from queries to model ids"  # type: ignore[unreachable]  # not every caller has a type checker
         raise ConfigError(msg)
     if policies is not None:
         raise ConfigError("policies rank what a router expects: a function of your own already chooses, leave policies out")

@@ -28,6 +28,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Progress: TypeAlias = Callable[[str, float], None]
 """What is being done, and the share that is done, in [0, 1]."""
 
+Kind: TypeAlias = Literal["baseline", "routed", "bound"]
+
 STRONGEST = "strongest"
 BOUNDS = ("oracle", "stable oracle", "luck floor")
 ALL_BASELINES = ("random", "cheapest", "strongest", "best single", "task lookup", "plain kNN", "logistic", "MLP")
@@ -98,8 +100,8 @@ def evaluate(
     for number, fold in enumerate(folds):
         if progress is not None:
             progress(fold.name, number / (len(folds) + 1))
-        complete = np.isfinite(fold.test.quality).all(axis=1)
-        if complete.any():
+        complete = np.flatnonzero(np.isfinite(fold.test.quality).all(axis=1))
+        if len(complete):
             trials.append(_trial(judged, fold, fold.test.take(complete), wanted, notes, learn=split is not None))
     if not trials:
         raise DataError(
@@ -196,7 +198,7 @@ def _evaluation(
     routed = trials[0].played.shares
     order = [*(name for name in wanted if name in shares), *(name for name in routed if name in shares)]
     shares = {name: shares[name] for name in order}
-    kinds = {name: "routed" if name in routed else "baseline" for name in order}
+    kinds: dict[str, Kind] = {name: "routed" if name in routed else "baseline" for name in order}
     shares["oracle"], kinds["oracle"] = np.eye(len(table.models))[oracle(table.quality, table.cost)], "bound"
     bounds = {
         "stable oracle": stable(table),
@@ -227,7 +229,7 @@ def _evaluation(
 
 def _rows(
     replay: Replay,
-    kinds: Mapping[str, Literal["baseline", "routed", "bound"]],
+    kinds: Mapping[str, Kind],
     bounds: Mapping[str, Floats],
     *,
     seed: int,
@@ -300,7 +302,7 @@ def _stacked(tables: Sequence[OutcomeTable]) -> OutcomeTable:
     first = tables[0]
     if len(tables) == 1:
         return first
-    joined = {
+    joined: dict[str, Any] = {
         name: np.concatenate([getattr(table, name) for table in tables])
         for name in ("quality", "cost", "latency", "samples", "at", "withheld")
     }

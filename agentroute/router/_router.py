@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -331,7 +331,7 @@ class Router:
         holes = np.full((len(table), 1), np.nan)
         column = {model: j for j, model in enumerate(table.models)}
         order = [column.get(model, len(table.models)) for model in pool.ids]
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(table, name), holes], axis=1)[:, order]
             for name in ("quality", "cost", "latency", "samples")
         }
