@@ -41,8 +41,9 @@ def exchange_rates(quality: Floats, cost: Floats, count: int = RATES) -> list[fl
     changes = dearer[turns] / more[turns]
     if not len(changes):
         return [math.inf]
-    ends = np.quantile(changes, np.linspace(0.0, 0.98, count - 1))
-    ends[0] /= 2  # below every change: the cheapest that is expected to be any good
+    # The outermost hundredth turns on a rounding error of the estimates: rates that nobody would name.
+    ends = np.quantile(changes, np.linspace(0.01, 0.98, count - 1))
+    ends[0] /= 2  # below nearly every change: the cheapest that is expected to be any good
     # Two digits: rates that people can say; equal ones fall together.
     return [*sorted({float(f"{rate:.2g}") for rate in ends.tolist() if rate > 0}), math.inf]
 

@@ -235,6 +235,18 @@ def markdown(lines: Sequence[Line], origins: dict[str, str], command: str, how: 
     return "\n".join(text) + "\n"
 
 
+MARKS = ("<!-- measured -->", "<!-- /measured -->")
+"""Between them, a page that exists already takes the table; what stands around it stays."""
+
+
+def write(file: Path, text: str) -> None:
+    page = file.read_text() if file.exists() else ""
+    if all(mark in page for mark in MARKS):
+        before, rest = page.split(MARKS[0], 1)
+        text = f"{before}{MARKS[0]}\n{text}{MARKS[1]}{rest.split(MARKS[1], 1)[1]}"
+    file.write_text(text)
+
+
 def figure(lines: Sequence[Line], file: Path) -> None:
     """Gains over the best single model with their intervals, one panel for each pool."""
     import altair as alt
@@ -302,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(view)
     command = f"python benchmarks/quality/compare.py {' '.join(sys.argv[1:] if arguments is None else arguments)}".strip()
     if given.output is not None:
-        given.output.write_text(markdown(lines, origins, command, how))
+        write(given.output, markdown(lines, origins, command, how))
     if given.figure is not None:
         figure(lines, given.figure)
 
