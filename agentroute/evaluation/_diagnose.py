@@ -179,7 +179,7 @@ def _drift(table: OutcomeTable, holdout: OutcomeTable | None, router: Router, *,
             return Drift(), "none"
         strata = kinds(table, seed=seed).of
         early, late = (Window(quality=table.quality[rows], strata=strata[rows]) for rows in windows)
-        return skill_shifts(early, late, table.models, resamples=resamples, seed=seed), "in the last 30 % of the times"
+        return skill_shifts(early, late, table.models, resamples=resamples, seed=seed), "in the last 30% of the times"
     common = [model for model in table.models if model in holdout.models]
     if not common:
         raise DataError(f"the holdout has outcomes of {list(holdout.models)!r} only: give one with the log's models")

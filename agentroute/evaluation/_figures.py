@@ -32,6 +32,8 @@ MOST_TASKS = 60
 _PRICED = 10
 """Queries of known costs below which nothing is said of money."""
 _RIGHT = 0.5
+_MARGIN = 0.03
+"""Share of the best single model's cost that is not saved, for safety."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +258,9 @@ def _cascades(sheet: Sheet, base: _Base, worthwhile: float) -> Callable[[Drawn],
 def _thrift(sheet: Sheet, base: _Base) -> Callable[[Drawn], Thrift | None]:
     """The exchange rate that keeps the best single model's quality for least, chosen by each fold on all the others.
 
-    Chosen and judged on the same queries, the best of forty rates would look better than it is.
+    Chosen and judged on the same queries, the best of forty rates would look better than it is. Quality is kept when the gain
+    is a standard error above zero. The rate that is taken then costs a little more than the cheapest that keeps it: that one
+    is at the edge, and each fold's expectations differ a little.
     """
     known, expected = priced(base.cost), base.replay.estimate
     if known is None or expected is None or len(base.models) < 2 or len(np.unique(base.replay.fold[known])) < 2:
@@ -273,8 +277,11 @@ def _thrift(sheet: Sheet, base: _Base) -> Callable[[Drawn], Thrift | None]:
     chosen = np.zeros(len(rows), np.int64)
     for part in np.unique(fold):
         train = fold != part
-        enough = quality[train].mean(axis=0) >= single[train].mean() - 1e-12
-        chosen[fold == part] = int(np.where(enough, cost[train].mean(axis=0), np.inf).argmin()) if enough.any() else -1
+        gain = quality[train] - single[train, None]
+        enough = gain.mean(axis=0) - gain.std(axis=0) / math.sqrt(len(gain)) >= -1e-12
+        bill = cost[train].mean(axis=0)
+        edge = np.where(enough, bill, np.inf).min() + _MARGIN * paid[train].mean()
+        chosen[fold == part] = int(np.where(bill >= edge, bill, np.inf).argmin()) if (bill >= edge).any() else -1
     m = len(base.models)
     values = [quality[at, chosen], cost[at, chosen], quality[at, chosen] - single, paid]
     columns = np.concatenate([np.stack(values, axis=1), base.cost[rows], base.quality[rows]], axis=1)

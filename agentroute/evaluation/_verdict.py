@@ -19,7 +19,7 @@ CASCADE_COST = 0.70
 _INDEPENDENT = 0.05
 _CHOSEN = 2.58
 """Standard errors, 99 %: of several votes the best one was chosen."""
-_TOGETHER = 3.0
+_TOGETHER = 3.5
 """Standard errors: scores that go together by chance would make coins look like models."""
 
 
@@ -80,11 +80,14 @@ class Evidence:
 
     @property
     def saves(self) -> bool:
-        """Whether routing saves a tenth at no loss beyond noise, where a random mix for that money would have lost."""
+        """Whether routing saves a tenth where a random mix for that money is worse, at no loss worth the name.
+
+        That is a point at most, and within noise or else surely less: on many queries a tenth of a point is beyond noise.
+        """
         if self.thrift is None:
             return False
         gain, saving = self.thrift.gain, self.thrift.saving
-        kept = gain.value >= -POINT and gain.high >= 0.0 and gain.low >= -self.worthwhile
+        kept = gain.value >= -POINT and gain.low >= (-self.worthwhile if gain.high >= 0.0 else -POINT)
         return kept and saving.low >= SAVED and self.thrift.over_mix.low > 0.0
 
     @property

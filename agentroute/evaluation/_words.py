@@ -68,8 +68,8 @@ class Told:
 
     @property
     def shifted(self) -> tuple[Shift, ...]:
-        """Those models' shifts that are real."""
-        return tuple(one for one in self.drift.shifts if one.shifted)
+        """Those models' shifts that are real, the largest first."""
+        return tuple(sorted((one for one in self.drift.shifts if one.shifted), key=lambda one: -abs(one.relative.value)))
 
 
 def _number(value: float) -> str:
@@ -110,7 +110,7 @@ def _headline(told: Told) -> str:
         return f"Route: a {told.table if told.lookup_is_enough else 'learned router'} scores {_points(gain)} over always {best}."
     if told.verdict == "route" and e.thrift is not None:
         saved = f"saves {_share(e.thrift.saving)} of the cost of always {best}"
-        return f"Route to save money: it {saved} and keeps its quality ({_points(e.thrift.gain)})."
+        return f"Route to save money: it {saved}, at {_points(e.thrift.gain)} of quality."
     if told.verdict == "cascade" and e.cascade is not None:
         gives = f"gives {_points(e.cascade.gain)} over always {best} and saves {_share(e.cascade.saving)} of its cost"
         return f"Cascade: {' → '.join(e.cascade.models)} {gives}, even with a judge that errs in 20% of the answers."
@@ -205,6 +205,8 @@ def _cheaper(told: Told) -> str | None:
     if told.plane is None:
         return None
     top = next(one for one in told.singles if one.model == told.best)
+    if not top.cost.value > 0:
+        return None
     for one in sorted(told.singles, key=lambda single: single.cost.value):
         close = one.quality.value >= top.quality.value - POINT and one.quality.high >= top.quality.low
         if one.model != top.model and close and one.cost.value <= 0.9 * top.cost.value:
