@@ -251,13 +251,14 @@ def _signal(told: Told) -> str | None:
     if not known:
         return None
     seen = [one.auroc.value for one in known]
-    between = f"AUROC {min(seen):.2f} to {max(seen):.2f}, 0.5 = no idea"
+    low, high = (f"{end:.2f}" for end in (min(seen), max(seen)))
+    between = f"AUROC {low}{'' if low == high else f' to {high}'}, 0.5 = no idea"
     if not any(predictable(one.auroc) for one in known):
         return f"Nothing foresees which queries a model gets right ({between})."
     levels = [name for _, name in LEVELS if any(one.regime == name for one in known)]
     ends = [levels[0]] if len(levels) == 1 else [levels[0].split()[0], levels[-1]] if levels else []
     regime = f"; {' to '.join(ends)} in the simulations of cascade routing" if ends else ""
-    return f"The router foresees in part which queries a model gets right ({between}{regime})."
+    return f"The router has some idea which queries a model gets right ({between}{regime})."
 
 
 def _way(told: Told) -> str | None:
