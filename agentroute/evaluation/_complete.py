@@ -57,7 +57,7 @@ def comparable(table: OutcomeTable, options: Floats, *, max_queries: int, seed: 
             count = int(observed[:, j].sum())
             known = "no score" if not count else f"only {count} scores"
             findings.append(Finding(kind="holes", model=model, text=f"{model} has {known} in this log and is left out."))
-    different = len({table.queries[row].key() for row in complete.tolist()})
+    different = _different(table, complete)
     if different < FEWEST:
         who = "one model" if len(kept) == 1 else f"all of the {len(kept)} models"
         raise DataError(
@@ -74,8 +74,18 @@ def comparable(table: OutcomeTable, options: Floats, *, max_queries: int, seed: 
         settings["sampled"] = f"{max_queries:,} queries"
     chosen = [table.models[j] for j in kept]
     return Comparable(
-        table=table.select(chosen).take(complete), options=options[complete], findings=tuple(findings), settings=settings
+        table=table.take(complete).select(chosen), options=options[complete], findings=tuple(findings), settings=settings
     )
+
+
+def _different(table: OutcomeTable, rows: npt.NDArray[np.int64]) -> int:
+    """How many queries the rows are of; counting stops when there are enough, for there may be millions of rows."""
+    keys: set[str] = set()
+    for row in rows.tolist():
+        keys.add(table.queries[row].key())
+        if len(keys) >= FEWEST:
+            break
+    return len(keys)
 
 
 def _models(observed: npt.NDArray[np.bool_]) -> tuple[Sequence[int], npt.NDArray[np.int64]]:

@@ -22,6 +22,8 @@ PSEUDO_COUNTS = 10.0
 _PER_CLUSTER = 100
 _MOST_CLUSTERS = 32
 _ROUNDS = 20
+_TITLED = 4000
+"""Queries that clusters get their titles from."""
 _PER_LABEL = 5
 """Queries that a label has on average, or it is a name of the query and no kind."""
 
@@ -58,8 +60,8 @@ def kinds(table: OutcomeTable, *, seed: int = 0) -> Kinds:
         return _numbered("labels", [", ".join(label.split("\0")) for label in labels])
     if table.embeddings is None:
         return Kinds(by="cluster", names=("all",), of=np.zeros(len(table), np.int64))
-    found = clusters(table.embeddings, seed=seed)[1]
-    return Kinds(by="cluster", names=tuple(_titles(table.queries, found)), of=found)
+    centres, found = clusters(table.embeddings, seed=seed)
+    return Kinds(by="cluster", names=tuple(_titles(table.queries, found, len(centres))), of=found)
 
 
 def _telling(labels: Sequence[str]) -> bool:
@@ -136,15 +138,17 @@ _COMMON_WORDS = frozenset(
 )
 
 
-def _titles(queries: Sequence[Query], cluster: Rows) -> list[str]:
+def _titles(queries: Sequence[Query], cluster: Rows, count: int) -> list[str]:
     """`cluster 1: word, word, word`: the words that are much more frequent in it than in the rest."""
-    bags = [frozenset(word.strip(".,:;!?\"'()").lower() for word in query.text[:2000].split()) for query in queries]
+    step = max(len(queries) // _TITLED, 1)
+    sample, cluster = queries[::step], cluster[::step]
+    bags = [frozenset(word.strip(".,:;!?\"'()").lower() for word in query.text[:2000].split()) for query in sample]
     everywhere: dict[str, int] = {}
     for bag in bags:
         for word in bag:
             everywhere[word] = everywhere.get(word, 0) + 1
     titles = []
-    for number in range(int(cluster.max()) + 1):
+    for number in range(count):
         here: dict[str, int] = {}
         rows = np.flatnonzero(cluster == number).tolist()
         for row in rows:
@@ -152,7 +156,7 @@ def _titles(queries: Sequence[Query], cluster: Rows) -> list[str]:
                 here[word] = here.get(word, 0) + 1
         telling = sorted(
             (word for word in here if len(word) > 1 and word not in _COMMON_WORDS and not word.isdigit()),
-            key=lambda word: (here[word] / everywhere[word] - len(rows) / len(queries)) * here[word],
+            key=lambda word: (here[word] / everywhere[word] - len(rows) / len(sample)) * here[word],
             reverse=True,
         )
         titles.append(f"cluster {number + 1}" + (": " + ", ".join(telling[:3]) if telling else ""))

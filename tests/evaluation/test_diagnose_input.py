@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agentroute.embedders import CallableEmbedder
+from agentroute.embedders import CallableEmbedder, normalise
 from agentroute.errors import ConfigError, DataError, LowSupportWarning
 from agentroute.estimators import MeanEstimator
 from agentroute.evaluation._diagnose import diagnose
@@ -109,6 +109,18 @@ def test_more_queries_than_asked_for_are_sampled(logs):
     assert str(found) == str(diagnose(log, max_queries=200, resamples=50, options=np.full(500, 4.0)))
 
 
+def test_large_logs_are_sampled_before_anything_slow():
+    rows = 200_000
+    quality = np.random.default_rng(0).random((rows, 2))
+    queries = tuple(Query(text="", id=str(row)) for row in range(rows))
+    vectors = normalise(np.random.default_rng(0).random((rows, 4)))
+    made = CallableEmbedder(len, name="none", revision="1", dimension=4).fingerprint
+    log = OutcomeTable(queries=queries, models=("a", "b"), quality=quality, embeddings=vectors, fingerprint=made)
+    found = diagnose(log, max_queries=300, resamples=20)
+    assert found.evaluation.queries == 300
+    assert found.settings["queries"] == "300 of 200,000"
+
+
 def test_a_holdout_of_other_models_is_compared_where_it_can_be(logs):
     log, holdout = logs.contaminated(0)
     renamed = replace(holdout, models=("m0", "m1", "m2", "m3", "x", "y"))
@@ -180,6 +192,9 @@ def test_a_router_of_ones_own_is_judged_with_its_settings(logs):
     assert found.degeneracy.model == found.evaluation.best_single
     assert "degenerate" in kinds(found)
     assert not router.fitted
+    # Each fold's means are a little lower where its own scores are higher: across folds that would look like an inverted signal.
+    assert [one.auroc.value for one in found.calibration] == [0.5, 0.5]
+    assert {one.regime for one in found.calibration} == {"no signal"}
     with pytest.raises(ConfigError, match="pool does not hold 'm1'"):
         diagnose(log, router=Router(["m0", "m9"]))
 
@@ -226,9 +241,8 @@ def routerdc(split, tasks):
         quality[place] = score
     log = OutcomeTable(queries=tuple(query for _, query in rows.values()), models=tuple(models), quality=quality.clip(0, 1))
     # The vectors do not matter here, and making them takes most of the time.
-    vectors = np.random.default_rng(0).standard_normal((len(log), 8)).astype(np.float32)
-    made = CallableEmbedder(len, name="none", revision="1", dimension=8)
-    return log.with_embeddings(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), made.fingerprint)
+    vectors = normalise(np.random.default_rng(0).standard_normal((len(log), 8)))
+    return log.with_embeddings(vectors, CallableEmbedder(len, name="none", revision="1", dimension=8).fingerprint)
 
 
 @pytest.mark.skipif(not OPEN_DATA.exists(), reason="the open pools are not beside the checkout")
