@@ -120,7 +120,10 @@ def test_what_a_diagnosis_holds_fits_together(logs):
     gaps = found.gaps
     assert gaps.policy.value + gaps.classifier.value + gaps.noise.value == pytest.approx(gaps.total.value)
     assert gaps.total.value == pytest.approx(found.evaluation["oracle"].quality.value - found.evaluation["routed"].quality.value)
-    assert gaps.policy.value >= 0
+    replay = found.evaluation.replay
+    likely = (replay.estimate.quality >= 0.5) | (replay.shares["routed"] > 0)
+    assert gaps.ceiling.value == pytest.approx(np.where(likely, replay.table.quality, 0.0).max(axis=1).mean())
+    assert 0 <= gaps.policy.value < gaps.total.value
     assert found.stable_oracle.value == pytest.approx(found.evaluation["oracle"].quality.value)  # scores of 0 and 1 are stable
     assert [one.quality.value for one in found.singles] == sorted((one.quality.value for one in found.singles), reverse=True)
     assert found.top_two[1].value == pytest.approx(log.quality.max(axis=1).mean())

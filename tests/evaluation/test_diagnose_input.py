@@ -65,6 +65,10 @@ def test_a_model_that_joined_yesterday_does_not_hide_the_others(logs):
     assert found.evaluation.queries == 300
     assert {"m0", "m1"} == {single.model for single in found.singles}
     assert any(one.model == "m2" and "only 40 scores" in one.text for one in found.findings)
+    # Not for a few queries more.
+    most = replace(log, quality=np.where((np.arange(3) == 2) & (np.arange(300)[:, None] < 220), np.nan, log.quality))
+    nearly = most.take(np.arange(190, 300))
+    assert diagnose(nearly, resamples=50).evaluation.queries == 80
     # With a hundred common queries, all are compared on these.
     early = replace(log, quality=np.where((np.arange(3) == 2) & (np.arange(300)[:, None] < 200), np.nan, log.quality))
     found = diagnose(early, resamples=50)

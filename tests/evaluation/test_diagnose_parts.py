@@ -98,8 +98,15 @@ def test_a_cascade_is_what_a_simulated_judge_would_do(seed, error):
     assert (found[0][0], found[1][0]) == pytest.approx((right, paid))
 
 
+def test_orders_are_chosen_on_the_other_folds():
+    quality = np.repeat(np.eye(2), 50, axis=0)
+    plan = best_cascade(quality, np.ones((100, 2)), np.repeat([0, 1], 50), np.repeat([1, 0], 50), 0.0, worth=0.05)
+    assert plan.quality.max() == 0.0
+
+
+@pytest.mark.parametrize("worth", [0.05, 0.0])
 @pytest.mark.parametrize("error", [0.0, 0.1, 0.2, 0.3])
-def test_the_best_order_is_that_of_brute_force(error):
+def test_the_best_order_is_that_of_brute_force(error, worth):
     rng = np.random.default_rng(1)
     quality = (rng.random((400, 5)) < [0.5, 0.6, 0.7, 0.65, 0.8]).astype(float)
     cost = rng.random((400, 5)) * np.array([0.1, 0.2, 0.5, 0.4, 1.0])
@@ -109,12 +116,12 @@ def test_the_best_order_is_that_of_brute_force(error):
 
     def value(order):
         right, paid = climb(quality, cost, order, error)
-        return right.mean() - 0.05 * paid.mean() / limit if paid.mean() <= limit * (1 + 1e-9) else -1.0
+        return right.mean() - worth * paid.mean() / limit if paid.mean() <= limit * (1 + 1e-9) else -1.0
 
-    best = max((order for k in (1, 2, 3) for order in permutations(range(5), k)), key=value)
-    plan = best_cascade(quality, cost, fold, np.full(800, 4), error, worth=0.05)
-    assert plan.models == best
-    assert plan.quality.mean() == pytest.approx(climb(quality, cost, best, error)[0].mean())
+    best = max(value(order) for k in (1, 2, 3) for order in permutations(range(5), k))
+    plan = best_cascade(quality, cost, fold, np.full(800, 4), error, worth=worth)
+    assert value(plan.models) == pytest.approx(best)
+    assert plan.quality.mean() == pytest.approx(climb(quality, cost, plan.models, error)[0].mean())
 
 
 # Luck
@@ -197,6 +204,25 @@ def test_an_easier_holdout_does_not_pass_the_shift_on():
     rng = np.random.default_rng(0)
     found = skill_shifts(*windows(coins(rng, 6000, [0.8, 0.6, 0.5, 0.4]), coins(rng, 6000, [0.65, 0.7, 0.6, 0.5])), list("abcd"))
     assert [shift.model for shift in found.shifts if shift.shifted] == ["a"]
+
+
+def test_a_lead_that_grows_while_the_mean_falls_is_no_shift():
+    rng = np.random.default_rng(0)
+    found = skill_shifts(*windows(coins(rng, 20_000, [0.7, 0.9]), coins(rng, 20_000, [0.65, 0.6])), ["a", "b"], resamples=20)
+    assert [shift.model for shift in found.shifts if shift.shifted] == ["b"]
+    assert found.shifts[0].change.high < 0 < found.shifts[0].relative.low
+
+
+def test_a_lead_that_falls_while_the_mean_may_not_is_no_shift():
+    """The lead is certain, for both models fail on the same queries; the mean is not."""
+    turn = np.arange(200)
+    before = np.stack([turn % 2, turn % 2], axis=1)
+    after = np.stack([(turn % 2) * (turn >= 20), turn % 2], axis=1)
+    [found, _] = skill_shifts(*windows(before, after), ["a", "b"]).shifts
+    assert found.relative.high < 0
+    assert found.p_value < 0.01
+    assert found.change.high > 0
+    assert not found.shifted
 
 
 def test_two_contaminated_models_are_both_named():
@@ -326,10 +352,12 @@ def test_a_sheet_draws_what_single_bootstraps_draw():
     sheet = Sheet(50)
     sheet.mean("values", values)
     sheet.mean("holes", holes)
+    sheet.follow("twice", lambda both: 2.0 * both, "values")
     sheet.follow("ratio", lambda both, one: both[:, :1] / one, "values", "holes")
     drawn = sheet.draw(resamples=100, seed=3)
     assert drawn["values"] == pytest.approx(bootstrap(means(values), 50, resamples=100, seed=3), abs=1e-12)
     assert drawn["holes"] == bootstrap(means(holes), 50, resamples=100, seed=3)
+    assert [one.value for one in drawn["twice"]] == pytest.approx(2.0 * values.mean(axis=0))
     assert drawn["ratio"][0].value == pytest.approx(values[:, 0].mean() / np.nanmean(holes))
 
 
