@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial, update_wrapper
 
@@ -171,6 +172,16 @@ def check_deterministic(make: Callable[[], Estimator]) -> None:
     _same(once, make().fit(other).fit(table).predict(queries))
 
 
+def check_copy(make: Callable[[], Estimator]) -> None:
+    """A shallow copy that learns something else leaves the original as it was: `Router.clone` relies on it."""
+    table = planted_table()
+    queries = _asked(table)
+    estimator = make().fit(table)
+    before = estimator.predict(queries)
+    copy(estimator).fit(planted_table(seed=9))
+    _same(before, estimator.predict(queries))
+
+
 def check_column_order(make: Callable[[], Estimator]) -> None:
     """Permuting the models permutes the estimates and changes nothing else."""
     table = planted_table()
@@ -241,6 +252,7 @@ def estimator_checks(make: Callable[[], Estimator]) -> list[Check]:
         check_shapes_and_ranges,
         check_unobserved_model,
         check_deterministic,
+        check_copy,
         check_column_order,
         check_batch_is_single,
         check_state,

@@ -26,7 +26,7 @@ def run_evaluate(folder: Path, log: Path, *, by: By, seed: int, test_share: floa
         if not known:
             raise ConfigError(f"{log} and the router in {folder} have no model in common")
         found = evaluate(router, table.select(known), split=_split(by, seed, test_share, probes), progress=progress)
-    console.print(_what(by, found, len(table), probes), highlight=False)
+    console.print(_what(by, found, probes), highlight=False)
     note = replayed(found)
     if note is not None:
         console.print(note, soft_wrap=True, highlight=False)
@@ -53,10 +53,10 @@ def _split(by: By, seed: int, test_share: float, probes: int) -> Split:
             return ByModel(probes=probes, test=test_share, seed=seed)
 
 
-def _what(by: By, found: Evaluation, logged: int, probes: int) -> str:
+def _what(by: By, found: Evaluation, probes: int) -> str:
     match by:
         case By.QUERY:
-            told = f"fitted on {logged - found.held_out} queries, judged on {found.queries} others"
+            told = f"fitted on {found.folds[0].learned} queries, judged on {found.queries} others"
         case By.TASK:
             told = f"each of {len(found.folds)} tasks judged by what the others taught, {found.queries} queries"
         case By.TIME:

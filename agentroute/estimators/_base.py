@@ -40,7 +40,10 @@ class Estimator(Protocol):
         """Whether queries need their `embedding`."""
 
     def fit(self, table: OutcomeTable, /) -> Self:
-        """Learns from a table; what was learned before is forgotten."""
+        """Learns from a table; what was learned before is forgotten.
+
+        What is learned is bound anew and not changed in place: a shallow copy that is fitted leaves the original as it was.
+        """
 
     def predict(self, queries: Sequence[Query], /) -> Estimate:
         """What to expect; columns are the fitted table's models.

@@ -15,7 +15,7 @@ from agentroute.index import VectorIndex
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
 
-__all__ = ["BASELINES", "Arena", "Options", "Unavailable", "luck", "option_counts", "oracle", "stable"]
+__all__ = ["BASELINES", "Arena", "Options", "Unavailable", "luck", "option_counts", "oracle", "stable", "standing"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -26,6 +26,9 @@ NEIGHBOURS = 5
 """Of plain kNN, as RouterEval (arXiv:2503.10657) has it."""
 PSEUDO_COUNTS = 5.0
 """How many queries of average success a task's mean is mixed with, so that a task of two queries decides nothing."""
+ENOUGH_ROWS = 30
+"""Scores that a model needs to be the best single one, as many as a router asks for: one lucky answer makes no champion."""
+_EQUAL = 1e-9
 STABLE_SHARE, STABLE_SAMPLES = 0.8, 5
 """A model answers a query stably when at least this share of at least so many samples is right (Srivatsa et al. 2024)."""
 
@@ -42,7 +45,7 @@ class Arena:
         train: What may be learned from; `None` = nothing.
         test: Complete rows.
         queries: Those of `test`, with their vectors where there are any.
-        means: float64 [m], mean quality of each model where the baselines are chosen; NaN = never scored.
+        means: float64 [m], mean quality of each model where the baselines are chosen; NaN = not to be chosen.
         costs: float64 [m], mean USD there; NaN = unknown.
     """
 
@@ -54,8 +57,9 @@ class Arena:
 
     @property
     def best(self) -> int:
-        """The column of the best single model."""
-        return int(np.nanargmax(self.means))
+        """The column of the best single model; of equally good ones, the cheapest."""
+        top = self.means >= np.nanmax(self.means) - _EQUAL
+        return int(np.where(top, np.nan_to_num(self.costs, nan=np.finfo(np.float64).max), np.inf).argmin())
 
     @property
     def cheapest(self) -> int:
@@ -75,6 +79,29 @@ class Arena:
         score = np.where(np.isnan(quality), -np.inf, np.round(quality, 6) + 1e-7 * np.nan_to_num(self.means))
         picks = np.where(np.isfinite(score).any(axis=1), score.argmax(axis=1), self.best)
         return self.chosen(picks)
+
+
+def standing(table: OutcomeTable) -> tuple[Floats, Floats]:
+    """float64 [m] twice: mean quality and mean cost of each model, on the same queries where there are enough.
+
+    A model that was asked the easy questions only would look best otherwise. Where fewer than 30 queries have the scores of
+    all, each model stands by its own queries, if they are 30 or more; where no model has as many, all stand as they are.
+    """
+    means = _alike(table.quality)
+    counts = np.isfinite(table.quality).sum(axis=0)
+    few = counts < ENOUGH_ROWS
+    return np.where(few & ~few.all(), np.nan, means), _alike(table.cost)
+
+
+def _alike(values: Floats) -> Floats:
+    known = values[:, np.isfinite(values).any(axis=0)]
+    rows = np.isfinite(known).all(axis=1)
+    seen: npt.NDArray[np.bool_] = np.isfinite(values)
+    if rows.sum() >= ENOUGH_ROWS:
+        seen = seen & rows.reshape(-1, 1)
+    count = seen.sum(axis=0)
+    total = np.where(seen, values, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0), np.float64)
 
 
 def _learned(arena: Arena) -> OutcomeTable:
@@ -119,7 +146,7 @@ def task_lookup(arena: Arena) -> Floats:
     total, count = np.zeros((len(place), quality.shape[1])), np.zeros((len(place), quality.shape[1]))
     np.add.at(total, rows, np.where(seen, quality, 0.0))
     np.add.at(count, rows, seen)
-    table = np.vstack([(total + PSEUDO_COUNTS * arena.means) / (count + PSEUDO_COUNTS), arena.means])
+    table = np.vstack([(total + PSEUDO_COUNTS * arena.means) / (count + PSEUDO_COUNTS), arena.means])  # NaN = not to be chosen
     return arena.argmax(table[[place.get(_label(query), -1) for query in arena.queries]])
 
 
@@ -174,8 +201,12 @@ def oracle(quality: Floats, cost: Floats) -> Rows:
 
 
 def stable(table: OutcomeTable) -> Floats:
-    """float64 [n]: whether some model answered the query stably; NaN where a model was sampled too seldom to say."""
-    known = (table.samples >= STABLE_SAMPLES).all(axis=1)
+    """float64 [n]: whether some model answered the query stably.
+
+    NaN where a model was sampled too seldom to say, or where its samples are graded and not right or wrong.
+    """
+    right = table.quality * table.samples
+    known = ((table.samples >= STABLE_SAMPLES) & (np.abs(right - np.round(right)) < 1e-3 * table.samples)).all(axis=1)
     return np.where(known, (table.quality >= STABLE_SHARE - 1e-9).any(axis=1), np.nan)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.embedders import StaticEmbedder
-from agentroute.errors import ConfigError, DataError, UnknownModelError
+from agentroute.errors import ConfigError, DataError, NotFittedError, UnknownModelError
+from agentroute.estimators import IncrementalEstimator
 from agentroute.evaluation._splits import Fold
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import CalibratedPolicy, Policy
@@ -50,8 +51,15 @@ class Contender(Protocol):
     def grows(self) -> bool:
         """Whether it can take in a new model by its probes."""
 
+    @property
+    def learns(self) -> bool:
+        """Whether it is learned anew on each training part."""
+
     def prepare(self, table: OutcomeTable, /) -> OutcomeTable:
         """The table with the columns and vectors that it needs."""
+
+    def ready(self, reference: OutcomeTable | None, /) -> None:
+        """Called where nothing is to be learned from folds: what is not fitted is fitted on the reference."""
 
     def play(self, fold: Fold, test: OutcomeTable, /, *, learn: bool) -> Played:
         """Its choices for the queries of `test`, the complete part of `fold.test`.
@@ -85,27 +93,37 @@ def contender(chooser: Router | Policy | Chooser, table: OutcomeTable, policies:
         raise ConfigError(msg)
     if policies is not None:
         raise ConfigError("policies rank what a router expects: a function of your own already chooses, leave policies out")
-    return FunctionContender(chooser)
+    return FunctionContender(chooser, table.models)
 
 
 class RouterContender:
     """A router, with its own policy or several to compare."""
 
+    learns = True
+
     def __init__(self, router: Router, policies: Mapping[str, Policy] | None) -> None:
         self.router = router
         self.policies = {ROUTED: router.policy} if policies is None else dict(policies)
-        self.grows = policies is None
+        self.grows = policies is None and isinstance(router.estimator, IncrementalEstimator)
 
     def prepare(self, table: OutcomeTable, /) -> OutcomeTable:
         """The pool's columns, and vectors where they can be had."""
-        known = [model for model in self.router.pool.ids if model in table.models]
-        missing = [model for model in self.router.pool.ids if model not in table.models]
-        if missing:
-            raise DataError(
-                f"the table holds no outcome of {missing[0]!r}, so that nothing can be compared: ask all models the same "
-                "questions (agentroute collect)"
-            )
-        return self.router.table(table.select(known))
+        found = self.router.table(_columns(table, self.router.pool.ids))
+        if found.embeddings is None and not found.withheld.any():
+            # A router that needs no vectors is compared with baselines that do.
+            return found.embedded(self.router.embedder.embed, self.router.embedder.fingerprint)
+        return found
+
+    def ready(self, reference: OutcomeTable | None, /) -> None:
+        """See `Contender`."""
+        if self.router.fitted:
+            return
+        if reference is None:
+            msg = "the router is not fitted, and there is nothing to fit it on: call fit, or give reference= or a split"
+            raise NotFittedError(msg)
+        own = self.router.policy
+        self.router = self.router.clone().fit(reference)
+        self.policies = {name: self.router.policy if policy is own else policy for name, policy in self.policies.items()}
 
     def play(self, fold: Fold, test: OutcomeTable, /, *, learn: bool) -> Played:
         """See `Contender`."""
@@ -143,6 +161,7 @@ class RouterContender:
         for name, policy in policies.items():
             if router.fitted:
                 decisions, estimate = router.decide_many(queries, policy=policy)
+                estimate = _eligible(router, queries, estimate)
             else:
                 decisions = router.route_many(queries, policy=policy)
             shares[name] = _shares(decisions, test.models)
@@ -153,12 +172,18 @@ class FunctionContender:
     """A function from queries to model ids, such as another library's router."""
 
     grows = False
+    learns = False
 
-    def __init__(self, choose: Chooser) -> None:
+    def __init__(self, choose: Chooser, models: tuple[str, ...]) -> None:
         self.choose = choose
+        self.models = models
+
+    def ready(self, reference: OutcomeTable | None, /) -> None:
+        """See `Contender`."""
 
     def prepare(self, table: OutcomeTable, /) -> OutcomeTable:
         """With vectors, for the baselines that need them; as it is where there is no text to make them from."""
+        table = _columns(table, self.models)
         if table.embeddings is not None or table.withheld.any():
             return table
         embedder = StaticEmbedder()
@@ -175,6 +200,31 @@ class FunctionContender:
         if unknown:
             raise UnknownModelError(unknown[0], test.models, where="the table")
         return Played(shares={ROUTED: np.eye(len(column))[[column[name] for name in names]]})
+
+
+def _columns(table: OutcomeTable, models: tuple[str, ...]) -> OutcomeTable:
+    """The table of these models, in this order.
+
+    Raises:
+        DataError: One of them is not in it, or has no score.
+    """
+    missing = [model for model in models if model not in table.models]
+    if missing:
+        raise DataError(
+            f"the table holds no outcome of {missing[0]!r}, so that nothing can be compared: ask all models the same questions "
+            "(agentroute collect)"
+        )
+    return table.select(models)
+
+
+def _eligible(router: Router, queries: Sequence[Query], estimate: Estimate) -> Estimate:
+    """The estimates of the models that may answer; NaN for the others, which no policy chooses."""
+    if all(query.allow is None and not query.needs for query in queries):
+        return estimate
+    may = np.zeros(estimate.quality.shape, bool)
+    for row, query in enumerate(queries):
+        may[row, list(router.pool.eligible(query))] = True
+    return replace(estimate, quality=np.where(may, estimate.quality, np.nan))
 
 
 def _shares(decisions: Sequence[Decision], models: tuple[str, ...]) -> Floats:

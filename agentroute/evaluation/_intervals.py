@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 
-__all__ = ["Interval", "Statistic", "bootstrap", "means"]
+__all__ = ["Interval", "Statistic", "bootstrap", "means", "once"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
@@ -58,6 +58,17 @@ def means(values: npt.ArrayLike) -> Statistic:
     return statistic
 
 
+def once(statistic: Statistic, groups: npt.NDArray[np.int64]) -> Statistic:
+    """The same statistic, in which all rows of one group together count once: a query that several splits judged is one query.
+
+    Args:
+        statistic: Of rows.
+        groups: int64 [n], rows of one number belong together.
+    """
+    share = 1.0 / np.bincount(groups)[groups]
+    return statistic if (share == 1.0).all() else lambda weights: statistic(weights * share)
+
+
 def bootstrap(
     statistic: Statistic,
     queries: int,
@@ -70,7 +81,8 @@ def bootstrap(
     """Percentile intervals of a statistic over resampled queries, one for each of its columns.
 
     Every column sees the same resamples, so that a column of differences has a paired interval. A statistic of zero spread in
-    the sample (ten right answers of ten) has an interval of zero width, as with every bootstrap: read `queries` beside it.
+    the sample (ten right answers of ten) has an interval of zero width, as with every bootstrap: read `queries` beside it. A
+    single query (or group) has no interval: its ends are NaN.
 
     Args:
         statistic: What is computed from the weights of the queries.
@@ -81,7 +93,7 @@ def bootstrap(
         groups: int64 [n], queries of one number are drawn together (repeats of a question, turns of a conversation).
 
     Raises:
-        DataError: There are no queries.
+        DataError: There are no queries, or not as many groups.
         ConfigError: An option is out of range.
 
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 13.3 (percentiles) and 8.5 (groups).
@@ -94,16 +106,26 @@ def bootstrap(
         raise DataError("there is no query to resample: give at least one")
     if resamples < 1 or not 0.0 < level < 1.0:
         raise ConfigError(f"resamples={resamples!r} must be 1 or more, and level={level!r} between 0 and 1")
-    units = queries if groups is None else int(groups.max()) + 1
+    places = None if groups is None else _places(groups, queries)
+    units = queries if places is None else int(places.max()) + 1
     rng = np.random.default_rng(seed)
     point = _columns(statistic(np.ones((1, queries))))[0]
+    if units == 1:
+        return [Interval(value=value, low=math.nan, high=math.nan) for value in point.tolist()]
     drawn = np.empty((resamples, len(point)))
     size = max(_CELLS // queries, 1)
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
         weights = _counts(rng, count, units)
-        drawn[start : start + count] = _columns(statistic(weights if groups is None else weights[:, groups]))
+        drawn[start : start + count] = _columns(statistic(weights if places is None else weights[:, places]))
     return [_interval(value, drawn[:, column], level) for column, value in enumerate(point.tolist())]
+
+
+def _places(groups: npt.NDArray[np.int64], queries: int) -> npt.NDArray[np.int64]:
+    given = np.asarray(groups)
+    if given.shape != (queries,) or given.dtype.kind not in "iu":
+        raise DataError(f"groups are {given.dtype} {list(given.shape)}, not whole numbers [{queries}]: give one for each query")
+    return np.asarray(np.unique(given, return_inverse=True)[1], np.int64)
 
 
 def _columns(found: Floats) -> Floats:
@@ -124,16 +146,3 @@ def _interval(value: float, drawn: Floats, level: float) -> Interval:
         return Interval(value=value, low=math.nan, high=math.nan)
     low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return Interval(value=value, low=low, high=high)
-
-
-def intervals(statistics: Sequence[Statistic], queries: int, *, resamples: int = 2000, seed: int = 0) -> list[list[Interval]]:
-    """The intervals of several statistics on the same resamples."""
-    widths = [_columns(one(np.ones((1, queries)))).shape[1] for one in statistics]
-    found = bootstrap(
-        lambda weights: np.concatenate([_columns(one(weights)) for one in statistics], axis=1),
-        queries,
-        resamples=resamples,
-        seed=seed,
-    )
-    ends = np.cumsum(widths).tolist()
-    return [found[end - width : end] for width, end in zip(widths, ends, strict=True)]

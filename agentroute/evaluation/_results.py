@@ -48,8 +48,8 @@ class Row:
         cost: Mean USD a query.
         latency: Mean seconds a query.
         gain: Mean quality less that of the best single model, paired by query.
-        gap: Share of the way from the best single model to the oracle that is covered (RouterEval's and data sheets' "gap
-            recovered"); NaN where there is no way to go.
+        gap: Share of the way from the best single model to the oracle that is covered, "gap recovered"; NaN where there is no
+            way to go.
         shares: Share of the queries that each model answered; empty for a bound that is no choice of models.
     """
 
@@ -68,13 +68,15 @@ class FoldResult:
     """What one part of a split said.
 
     Attributes:
-        name: `"query 1"`, `"task gsm8k"`, `"after 2026-03-01"`, `"model x"`.
+        name: `"split 1"`, `"part 1"`, `"task gsm8k"`, `"from 2026-03-01"`, `"model x"`.
+        learned: How many queries the training part holds; 0 where the router was judged as it is, without a reference.
         queries: How many were replayed.
         best_single: The model of highest mean quality on the fold's training part.
         gains: Way → mean quality less that of the best single model.
     """
 
     name: str
+    learned: int = 0
     queries: int
     best_single: str
     gains: Mapping[str, Interval]

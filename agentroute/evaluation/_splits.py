@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.outcomes import OutcomeTable
@@ -21,7 +21,7 @@ class Fold:
     """One part of a split.
 
     Attributes:
-        name: `"split 1"`, `"task gsm8k"`, `"after 2026-03-01"`, `"model x"`.
+        name: `"split 1"`, `"part 1"`, `"task gsm8k"`, `"from 2026-03-01"`, `"model x"`.
         train: What is learned from; `None` = nothing is learned, the router is judged as it is.
         test: What it is judged by.
         newcomer: The model that is unknown but for its probes; `None` = there is none.
@@ -36,7 +36,7 @@ class Fold:
 
 
 class Split(Protocol):
-    """Parts a table; all rows of one query (by `Query.key`) fall into the same part."""
+    """Parts a table; no query (by `Query.key`) is both learned from and judged by in one fold."""
 
     def folds(self, table: OutcomeTable, /) -> Iterator[Fold]:
         """The parts, one after the other.
@@ -46,13 +46,23 @@ class Split(Protocol):
         """
 
 
+def _parted(name: str, table: OutcomeTable, test: npt.NDArray[np.bool_]) -> Fold:
+    """The marked rows to judge by; of the others, those of queries that are judged nowhere."""
+    keys = [query.key() for query in table.queries]
+    judged = {key for key, mark in zip(keys, test.tolist(), strict=True) if mark}
+    train = np.array([key not in judged for key in keys])
+    if not train.any():
+        raise DataError(f"{name}: every query is held out, so that nothing is left to learn from: split by query")
+    return Fold(name=name, train=table.take(train), test=table.take(test))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByQuery:
     """Random parts by query, `repeats` times.
 
     Attributes:
         test: Share of the queries that is judged by, in (0, 1).
-        repeats: How many splits; a query that is judged in several counts once, with the mean of what they say.
+        repeats: How many splits; a query that is judged in several counts once, by the mean of what they say.
         seed: Of the first split, the next one has the next seed.
     """
 
@@ -108,7 +118,7 @@ class ByTask:
         if len(names) < 2:
             raise DataError("leaving one task out needs queries of two tasks: log each query's task")
         for name in names:
-            yield Fold(name=f"task {name}", train=table.take(tasks != name), test=table.take(tasks == name))
+            yield _parted(f"task {name}", table, tasks == name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +126,8 @@ class ByTime:
     """Learn from the past, judge by what came after.
 
     Attributes:
-        test: Share of the queries in the later part, in (0, 1); queries of the same moment stay together.
+        test: Share of the queries in the later part, in (0, 1); queries of the same moment stay together, in the later part where
+            the cut falls among them.
     """
 
     test: float = 0.3
@@ -128,11 +139,12 @@ class ByTime:
         if np.isnan(table.at).any():
             raise DataError("a split by time needs the time of every query: log `at`, or split by query")
         times = np.sort(table.at)
-        cut = float(times[min(max(math.ceil((1 - self.test) * len(times)), 1), len(times) - 1)])
-        if cut == times[0]:
+        later = times[times > times[0]]
+        if not len(later):
             raise DataError("all queries are of one moment, so that none came after: split by query")
+        cut = max(float(times[len(times) - max(round(self.test * len(times)), 1)]), float(later[0]))
         day = datetime.fromtimestamp(cut, UTC).date().isoformat()
-        yield Fold(name=f"from {day}", train=table.take(table.at < cut), test=table.take(table.at >= cut))
+        yield _parted(f"from {day}", table, table.at >= cut)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +171,11 @@ class ByModel:
         order = np.random.default_rng(self.seed).permutation(len(train))
         for column, model in enumerate(table.models):
             answered = order[np.isfinite(train.quality[order, column])][: self.probes]
-            if not len(answered):
-                raise DataError(f"the training part holds no score of {model!r}, so that it cannot be probed: log some")
+            if len(answered) < self.probes:
+                raise DataError(
+                    f"the training part holds {len(answered)} scores of {model!r}, too few for {self.probes} probes: log more, "
+                    "or give fewer probes"
+                )
             yield Fold(
                 name=f"model {model}",
                 train=train,

@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agentroute.errors import ConfigError, DataError, UnknownModelError
-from agentroute.evaluation import ByModel, ByQuery, ByTask, KFold, evaluate
+from agentroute.errors import ConfigError, DataError, NotFittedError, UnknownModelError
+from agentroute.estimators import MeanEstimator
+from agentroute.evaluation import ByModel, ByQuery, ByTask, ByTime, KFold, evaluate, frontier
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import BudgetPolicy, UtilityPolicy
 from agentroute.router import Router
@@ -24,9 +25,9 @@ def test_rows_are_the_realised_means():
     router = fitted(train)
     policies = {"best": UtilityPolicy(), "thrifty": UtilityPolicy(willingness_to_pay=0.01)}
     found = evaluate(router, test, policies=policies, reference=train)
-    baselines = ["random", "cheapest", "strongest", "best single", "task lookup", "plain kNN", "logistic", "MLP"]
-    assert [row.name for row in found.rows] == [*baselines, "best", "thrifty", "oracle"]
-    assert [row.kind for row in found.rows] == ["baseline"] * 8 + ["routed"] * 2 + ["bound"]
+    baselines = ["random", "cheapest", "best single", "task lookup", "plain kNN", "logistic", "MLP"]
+    assert [row.name for row in found.rows] == [*baselines, "best", "thrifty", "strongest", "oracle"]
+    assert [row.kind for row in found.rows] == ["baseline"] * 7 + ["routed"] * 2 + ["bound"] * 2
     assert found.cheapest == "m0"
     at = np.arange(300)
     for name, policy in policies.items():
@@ -89,8 +90,14 @@ def test_what_cannot_be_compared_is_refused():
     router = fitted(table)
     with pytest.raises(DataError, match="'m2'"):
         evaluate(router, table.select(["m0", "m1"]))
-    with pytest.raises(DataError, match="every model"):
+    with pytest.raises(DataError, match="no score of 'm2'"):
         evaluate(router, replace(table, quality=np.where(np.arange(3) == 2, np.nan, table.quality)))
+    with pytest.raises(ConfigError, match="list of names"):
+        evaluate(router, table, baselines="random")
+    with pytest.raises(ConfigError, match=r"ByQuery\(\)"):
+        evaluate(router, table, split=ByQuery)
+    with pytest.raises(ConfigError, match="at least one"):
+        evaluate(router, table, policies={})
     with pytest.raises(DataError, match="reference"):
         evaluate(router, table, reference=replace(table, quality=np.full((100, 3), np.nan)))
     for taken in ("oracle", "MLP", "strongest", "luck floor"):
@@ -163,7 +170,7 @@ def test_plain_knn_averages_five_neighbours():
 def test_what_cannot_be_had_is_noted_and_left_out():
     table = hand([[1, 0], [0, 1]])
     found = evaluate(always("a"), table)
-    assert [row.name for row in found.rows] == ["random", "strongest", "best single", "routed", "oracle"]
+    assert [row.name for row in found.rows] == ["random", "best single", "routed", "strongest", "oracle"]
     assert "without cheapest: costs are unknown" in found.notes
     assert any(note.startswith("without task lookup: nothing to learn from") for note in found.notes)
     labelled = evaluate(always("a"), table, reference=table, baselines=("task lookup",))
@@ -306,3 +313,209 @@ def test_progress_is_told():
     )
     assert [what for what, _ in said] == ["part 1", "part 2", "part 3", "intervals"]
     assert [done for _, done in said] == pytest.approx([0, 0.25, 0.5, 0.75])
+
+
+class Spy:
+    """Wraps an estimator and writes down what it was shown."""
+
+    kind, what, uses_embeddings, min_rows = "spy", ("text",), False, 0
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def fit(self, table):
+        self.inner = MeanEstimator(min_rows=1).fit(table)
+        self.seen.append(("fit", {query.key() for query in table.queries}, table.models))
+        return self
+
+    def partial_fit(self, table):
+        self.inner = MeanEstimator(min_rows=1).fit(table)
+        self.seen.append(("probes", {query.key() for query in table.queries}, table.models))
+        return self
+
+    def predict(self, queries):
+        return self.inner.predict(queries)
+
+    def cross_predict(self, table, rows):
+        return self.inner.cross_predict(table, rows)
+
+    def state(self):
+        return self.inner.state()
+
+    @classmethod
+    def from_state(cls, config, arrays):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("split", [KFold(count=3), ByQuery(repeats=2), ByTask(), ByTime(), ByModel(probes=20)])
+def test_no_part_of_a_router_ever_sees_what_it_is_judged_by(split):
+    table = replace(planted_table(120), at=1.7e9 + np.arange(120.0))
+    seen = []
+    policies = None if isinstance(split, ByModel) else {"budget": BudgetPolicy(mean_cost=0.1), "best": UtilityPolicy()}
+    evaluate(
+        Router(table.models, estimator=Spy(seen), embedder=HashEmbedder()), table, split=split, policies=policies, baselines=LIGHT
+    )
+    folds = list(split.folds(table))
+    per_fold = len(seen) // len(folds)
+    assert per_fold * len(folds) == len(seen)
+    for number, fold in enumerate(folds):
+        held = {query.key() for query in fold.test.queries}
+        for what, keys, models in seen[number * per_fold : (number + 1) * per_fold]:
+            assert not keys & held
+            if what == "probes":
+                assert keys == {query.key() for query in fold.probes.queries}
+            elif fold.newcomer is not None and what == "fit" and len(models) == 2:
+                assert fold.newcomer not in models
+
+
+def test_a_budget_of_noise_is_not_calibrated_on_what_it_is_judged_by():
+    rng = np.random.default_rng(3)
+    table = planted_table(400)
+    noise = replace(table, quality=(rng.random((400, 3)) < 0.5).astype(float))
+    router = Router(table.models, embedder=HashEmbedder())
+    found = evaluate(router, noise, split=ByModel(probes=100))
+    for row in found.rows:
+        if row.kind == "routed" or row.name in {"best single", "task lookup", "plain kNN"}:
+            assert row.quality.value < 0.6, row.name
+
+
+def test_the_baselines_know_of_a_new_model_no_more_than_its_probes():
+    table = planted_table(600)
+    better = replace(table, quality=np.where(np.arange(3) == 2, 1.0, table.quality * 0.8))  # m2 is best at everything
+    router = Router(table.models, embedder=HashEmbedder())
+    few, many = (evaluate(router, better, split=ByModel(probes=probes), baselines=LIGHT).folds[2] for probes in (20, 60))
+    assert (few.name, many.name) == ("model m2", "model m2")
+    assert few.best_single != "m2"  # twenty scores make no champion
+    assert many.best_single == "m2"
+
+
+def test_a_reference_with_other_columns_is_put_in_order():
+    table = hand([[1, 0]] * 40, [1.0, 2.0])
+    turned = evaluate(always("a"), table, reference=table.select(["b", "a"]), baselines=("best single", "cheapest"))
+    assert (turned.best_single, turned.cheapest) == ("a", "a")
+    assert turned["routed"].gain.value == 0.0
+    third = hand([[1, 0, 1]] * 40, [1.0, 2.0, 0.5])
+    assert evaluate(always("a"), table, reference=third, baselines=LIGHT).best_single == "a"
+    with pytest.raises(DataError, match="'b'"):
+        evaluate(always("a"), table, reference=table.select(["a"]), baselines=LIGHT)
+
+
+def test_vectors_of_another_embedder_are_not_compared():
+    train, test = planted_table(60), planted_table(40, seed=2)
+    other = replace(test, fingerprint=replace(test.fingerprint, name="other"))
+    found = evaluate(always("m0"), other, reference=train, baselines=("plain kNN",))
+    assert found.notes == ("without plain kNN: the queries have no vectors",)
+
+
+def test_the_best_single_model_is_chosen_on_like_queries():
+    # a was asked the easy half only, where everybody shines; b is better wherever both were asked.
+    easy, hard = [[0.8, 0.9]] * 50, [[np.nan, 0.3]] * 50
+    train, test = hand(easy + hard), hand([[0.5, 0.6]] * 40)
+    assert evaluate(always("a"), test, reference=train, baselines=LIGHT).best_single == "b"
+    lucky = hand([[0.6, np.nan]] * 60 + [[0.6, 1.0]])
+    assert evaluate(always("a"), test, reference=lucky, baselines=LIGHT).best_single == "a"
+    equal = hand([[1, 1]] * 30, [2.0, 1.0])
+    assert evaluate(always("a"), equal, reference=equal, baselines=LIGHT).best_single == "b"  # the cheaper of equals
+
+
+def test_costs_of_all_ways_rest_on_the_same_queries():
+    cost = np.array([[1.0, 2.0]] * 20 + [[10.0, np.nan]] * 20)
+    table = hand([[1, 1]] * 40)
+    found = evaluate(always("a"), replace(table, cost=cost), baselines=("best single", "random"))
+    assert found["routed"].cost.value == 1.0
+    assert found["random"].cost.value == 1.5
+    assert any("cost rests on 20 of 40" in note for note in found.notes)
+    unpriced = evaluate(always("a"), replace(table, cost=np.array([[1.0, np.nan]] * 40)), baselines=("random",))
+    assert unpriced["routed"].cost.value == 1.0
+    assert math.isnan(unpriced["random"].cost.value)
+
+
+def test_bounds_of_some_queries_say_so_and_cover_no_gap():
+    quality = [[0.8, 0.2]] * 5 + [[0.0, 0.2]] * 5
+    samples = np.array([[5, 5]] * 5 + [[1, 1]] * 5, float)
+    found = evaluate(always("b"), hand(quality, samples=samples), baselines=LIGHT)
+    assert found["stable oracle"].quality.value == 1.0
+    assert math.isnan(found["stable oracle"].gap.value)
+    assert "stable oracle: of 5 of 10 replayed answers only, those where it is known" in found.notes
+    graded = evaluate(always("b"), hand([[0.85, 0.2]] * 5, samples=np.full((5, 2), 5.0)), baselines=LIGHT)
+    assert "stable oracle" not in graded  # four and a quarter of five right: these are grades
+
+
+def test_a_query_of_several_splits_counts_once_by_its_mean():
+    table = planted_table(60)
+    found = evaluate(always("m1"), table, split=ByQuery(test=0.5, repeats=4), baselines=LIGHT)
+    judged = {query.key(): row for row, query in enumerate(found.replay.table.queries)}
+    expected = found.replay.table.quality[list(judged.values()), 1].mean()
+    assert found["routed"].quality.value == pytest.approx(expected)
+    assert len(found.replay.table) == 120
+
+
+def test_what_is_not_fitted_is_fitted_on_the_reference():
+    train, test = planted_table(300), planted_table(200, seed=2)
+    router = Router(train.models, embedder=HashEmbedder())
+    found = evaluate(router, test, reference=train, baselines=LIGHT)
+    assert not router.fitted
+    assert found.rows == evaluate(router.clone().fit(train), test, reference=train, baselines=LIGHT).rows
+    assert evaluate(UtilityPolicy(), test, reference=train, baselines=LIGHT)["routed"].gain.low > 0.2
+    for chooser in (router, UtilityPolicy()):
+        with pytest.raises(NotFittedError, match="reference= or a split"):
+            evaluate(chooser, test)
+
+
+def test_a_router_without_vectors_is_compared_with_baselines_that_have_them():
+    table = planted_table(200)
+    bare = replace(table, embeddings=None, fingerprint=None)
+    found = evaluate(Router(table.models, estimator=MeanEstimator(), embedder=HashEmbedder()), bare, split=KFold(count=2))
+    assert found.notes == ()
+    assert found["plain kNN"].gain.low > 0.2
+
+
+def test_models_that_may_not_answer_are_not_expected_to():
+    train, test = planted_table(300), planted_table(60, seed=2)
+    only = replace(test, queries=tuple(replace(query, allow=frozenset({"m0"})) for query in test.queries))
+    found = evaluate(fitted(train), only, reference=train, baselines=LIGHT)
+    assert found["routed"].shares == {"m0": 1.0}
+    assert np.isnan(found.replay.estimate.quality[:, 1:]).all()
+    assert {name for point in frontier(found, resamples=20).points for name in point.shares} == {"m0"}
+
+
+def test_a_model_joins_only_where_the_estimator_learns_in_steps():
+    table = planted_table(100)
+    with pytest.raises(ConfigError, match="learns in steps"):
+        evaluate(Router(table.models, estimator=MeanEstimator()), table, split=ByModel(probes=20))
+
+
+def test_one_query_has_no_interval_and_doubled_ids_are_one_query():
+    one = evaluate(always("a"), hand([[1, 0]]), baselines=LIGHT)
+    assert (one.queries, one["routed"].quality.value) == (1, 1.0)
+    assert math.isnan(one["routed"].quality.low)
+    table = hand([[1, 0], [0, 1]])
+    doubled = evaluate(always("a"), table.take([0, 0, 0, 1]), baselines=LIGHT)
+    assert (doubled.queries, doubled["routed"].quality.value) == (2, 0.5)
+
+
+def test_of_millions_a_sample_is_judged():
+    table = planted_table(300)
+    found = evaluate(always("m1"), table, split=KFold(count=3), baselines=LIGHT, max_queries=90)
+    assert found.queries == 90
+    assert "judged on a sample of 30 of 100 held-out queries (max_queries)" in found.notes
+    assert found.coverage == pytest.approx(0.3)
+
+
+def test_a_function_is_warned_of_what_it_may_have_learned():
+    found = evaluate(always("m1"), planted_table(60), split=KFold(count=2), baselines=LIGHT)
+    assert any("function is judged as it is" in note for note in found.notes)
+
+
+def test_each_fold_has_its_own_best_single_and_cheapest_model():
+    quality, tasks = [[1, 0]] * 40 + [[0, 1]] * 40, ["x"] * 40 + ["y"] * 40
+    cost = [[1.0, 2.0]] * 40 + [[2.0, 1.0]] * 40
+    found = evaluate(
+        always("a"), hand(quality, cost, tasks), split=ByTask(), baselines=("cheapest", "best single", "task lookup")
+    )
+    # What is best on one task is worst on the other.
+    assert found["best single"].quality.value == 0.0
+    assert found["cheapest"].cost.value == 2.0
+    assert [fold.best_single for fold in found.folds] == ["b", "a"]
+    assert [fold.gains["routed"].value for fold in found.folds] == [1.0, 0.0]
+    assert [fold.learned for fold in found.folds] == [40, 40]

@@ -97,5 +97,38 @@ def test_what_cannot_be_parted_is_refused():
             list(split.folds(table))
     with pytest.raises(DataError, match="two models"):
         list(ByModel().folds(table.select(["m0"])))
-    with pytest.raises(DataError, match="'m1'"):
-        list(ByModel().folds(replace(table, quality=np.where(np.arange(3) == 1, np.nan, table.quality))))
+    with pytest.raises(DataError, match="holds 14 scores of 'm0', too few for 200 probes"):
+        list(ByModel().folds(table))
+    with pytest.raises(DataError, match="0 scores of 'm1'"):
+        list(ByModel(probes=5).folds(replace(table, quality=np.where(np.arange(3) == 1, np.nan, table.quality))))
+
+
+@pytest.mark.parametrize("split", [ByTask(), ByTime(test=0.5)])
+def test_a_query_with_two_rows_is_never_on_both_sides(split):
+    table = planted_table(60)
+    # The same ids under another task and at another time: one question, logged twice.
+    again = replace(
+        table, queries=tuple(replace(query, task="again") for query in table.queries), at=np.arange(60) * 60.0 + 1.8e9
+    )
+    first = replace(table, at=np.arange(60) * 60.0 + 1.7e9)
+    both = replace(
+        first,
+        queries=first.queries + again.queries,
+        **{
+            name: np.concatenate([getattr(first, name), getattr(again, name)])
+            for name in ("quality", "cost", "latency", "at", "samples", "embeddings", "withheld")
+        },
+    )
+    # Half of the second rows are gone: their queries were logged once.
+    some = both.take(np.r_[np.arange(60), np.arange(60, 90)])
+    for fold in split.folds(some):
+        assert not set(keys(fold.train)) & set(keys(fold.test))
+        assert len(fold.train)
+
+
+def test_a_burst_at_the_start_leaves_what_came_after():
+    table = replace(planted_table(100), at=np.r_[np.full(80, 1.7e9), np.full(20, 1.7e9 + 100)])
+    [fold] = ByTime(test=0.3).folds(table)
+    assert (len(fold.train), len(fold.test)) == (80, 20)
+    [ten] = ByTime(test=0.7).folds(replace(planted_table(10), at=1.7e9 + np.arange(10)))
+    assert (len(ten.train), len(ten.test)) == (3, 7)
