@@ -47,6 +47,7 @@ class Arena:
         queries: Those of `test`, with their vectors where there are any.
         means: float64 [m], mean quality of each model where the baselines are chosen; NaN = not to be chosen.
         costs: float64 [m], mean USD there; NaN = unknown.
+        single: The column of the single model to compare with; `None` = the best one here.
     """
 
     train: OutcomeTable | None
@@ -54,10 +55,13 @@ class Arena:
     queries: Sequence[Query]
     means: Floats
     costs: Floats
+    single: int | None = None
 
     @property
     def best(self) -> int:
         """The column of the best single model; of equally good ones, the cheapest."""
+        if self.single is not None:
+            return self.single
         top = self.means >= np.nanmax(self.means) - _EQUAL
         return int(np.where(top, np.nan_to_num(self.costs, nan=np.finfo(np.float64).max), np.inf).argmin())
 

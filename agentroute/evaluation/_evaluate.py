@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.errors import ConfigError, DataError
+from agentroute.errors import ConfigError, DataError, UnknownModelError
 from agentroute.evaluation._baselines import BASELINES, Arena, Options, Unavailable, luck, option_counts, oracle, stable, standing
 from agentroute.evaluation._contenders import Chooser, Contender, Played, asked, contender
 from agentroute.evaluation._intervals import bootstrap, means, once
@@ -46,6 +46,7 @@ def evaluate(
     policies: Mapping[str, Policy] | None = None,
     reference: OutcomeTable | None = None,
     baselines: Iterable[str] = ALL_BASELINES,
+    single: str | None = None,
     options: Options | None = None,
     max_queries: int = 200_000,
     seed: int = 0,
@@ -74,6 +75,8 @@ def evaluate(
         reference: Without a split: the training part, on which baselines are chosen and learned; `None` = they are chosen on
             `table` itself, which favours the best single model, and those that learn are left out.
         baselines: The names of those wanted.
+        single: The model that gains are counted from, and the row `best single`; `None` = each training part chooses its own,
+            so that of nearly equal models the row is a mixture.
         options: Answers to choose from in multiple-choice questions: one number, by task, or float64 [n]; for the luck floor.
         max_queries: Of more held-out queries, so many are drawn: it is what memory and time are bounded by on logs of millions.
         seed: Of the bootstrap, and of that draw.
@@ -95,6 +98,8 @@ def evaluate(
         )
     counts = dict(zip((query.key() for query in table.queries), option_counts(options, table).tolist(), strict=True))
     prepared, notes = judged.prepare(table), _Notes()
+    if single is not None and single not in prepared.models:
+        raise UnknownModelError(single, prepared.models, where="the table")
     if split is None:
         learned = None if reference is None else judged.prepare(reference)
         judged.ready(learned)
@@ -111,7 +116,7 @@ def evaluate(
             progress(fold.name, number / (len(folds) + 1))
         rows = _complete(fold.test, max(max_queries // len(folds), 1), seed, notes)
         if len(rows):
-            trials.append(_trial(judged, fold, fold.test.take(rows), wanted, notes, learn=split is not None))
+            trials.append(_trial(judged, fold, fold.test.take(rows), wanted, notes, single=single, learn=split is not None))
     if not trials:
         raise DataError(_incomparable(prepared))
     if progress is not None:
@@ -187,13 +192,16 @@ class _Trial:
     cheapest: int
 
 
-def _trial(judged: Contender, fold: Fold, test: OutcomeTable, wanted: Sequence[str], notes: _Notes, *, learn: bool) -> _Trial:
+def _trial(
+    judged: Contender, fold: Fold, test: OutcomeTable, wanted: Sequence[str], notes: _Notes, *, single: str | None, learn: bool
+) -> _Trial:
     train = _probed(fold)
     chosen_on = test if train is None else train
     if not np.isfinite(chosen_on.quality).any():
         raise DataError("the reference table holds no quality of any model of the pool: give the training part of the log")
     means_, costs = standing(chosen_on)
-    arena = Arena(train=train, test=test, queries=asked(test), means=means_, costs=costs)
+    given = None if single is None else test.models.index(single)
+    arena = Arena(train=train, test=test, queries=asked(test), means=means_, costs=costs, single=given)
     played = judged.play(fold, test, learn=learn)
     shares = {}
     for name in wanted:

@@ -519,3 +519,13 @@ def test_each_fold_has_its_own_best_single_and_cheapest_model():
     assert [fold.best_single for fold in found.folds] == ["b", "a"]
     assert [fold.gains["routed"].value for fold in found.folds] == [1.0, 0.0]
     assert [fold.learned for fold in found.folds] == [40, 40]
+
+
+def test_gains_can_be_counted_from_a_model_that_is_named():
+    table = planted_table(200)
+    found = evaluate(always("m1"), table, split=KFold(count=4), baselines=LIGHT, single="m1")
+    assert found.best_single == "m1"
+    assert (found["routed"].gain.value, found["best single"].shares) == (0.0, {"m1": 1.0})
+    assert {fold.best_single for fold in found.folds} == {"m1"}
+    with pytest.raises(UnknownModelError, match="'m7'"):
+        evaluate(always("m1"), table, single="m7")
