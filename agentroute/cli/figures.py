@@ -18,6 +18,8 @@ __all__ = ["evaluation_table", "figures", "one_line", "replayed", "seconds", "ta
 
 _WORTHWHILE = 0.1
 """Share of the cost that must be saved before we speak of a saving."""
+_POINT = 0.01
+"""Of quality: a saving is free only where at most this is lost, and surely less than twice this; few queries prove nothing."""
 
 
 def table_of(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], *, first: int | None = None) -> Table:
@@ -94,6 +96,8 @@ def verdict(found: Evaluation, name: str) -> str:
         return f"{told} Routing buys quality."
     if loses:
         return f"{told} Routing trades quality for money, at {_rate(row, single)} saved for each right answer lost."
+    if change <= -_WORTHWHILE and (gain.value < -_POINT or gain.low < -2 * _POINT):
+        return f"{told} It costs less, but may lose up to {-gain.low:.3f} quality: these queries are too few to call that equal."
     if change <= -_WORTHWHILE:
         return f"{told} It costs less, and the difference in quality is within noise."
     if round(100 * change) > 0:

@@ -89,6 +89,9 @@ def evaluate(
         NotFittedError: The router is not fitted, and there is neither a split nor a reference.
         ConfigError: A policy bears a baseline's name, or the arguments do not go together.
     """
+    if not isinstance(table, OutcomeTable):
+        msg = f"{table!r} is no OutcomeTable: read a log with OutcomeTable.from_jsonl(path) or from_log(log)"  # type: ignore[unreachable]  # not every caller has a type checker
+        raise ConfigError(msg)
     wanted = _checked(baselines, policies, split, reference)
     judged = contender(chooser, table, policies)
     if isinstance(split, ByModel) and not judged.grows:
@@ -151,8 +154,8 @@ def _checked(
     """The wanted baselines, when all options go together."""
     if isinstance(baselines, str):
         raise ConfigError(f"baselines={baselines!r}: give a list of names")
-    if isinstance(split, type):
-        msg = f"split={split.__name__}: give one of its objects, {split.__name__}()"  # type: ignore[unreachable]  # not every caller has a type checker
+    if split is not None and (isinstance(split, type) or not hasattr(split, "folds")):
+        msg = f"split={split!r} parts nothing: give ByQuery(), KFold(), ByTask(), ByTime(), ByModel(), or an object like these"
         raise ConfigError(msg)
     if split is not None and reference is not None:
         raise ConfigError("give a split or a reference, not both: with a split, the training parts are the reference")

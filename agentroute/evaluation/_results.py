@@ -152,6 +152,11 @@ class Evaluation:
         """Whether there is a row of that name."""
         return any(row.name == name for row in self.rows)
 
+    def __str__(self) -> str:
+        """One line for each row, and the notes."""
+        rows = (f"{row.name}: quality {row.quality}, USD {row.cost}, gain {row.gain}" for row in self.rows)
+        return "\n".join([f"{self.queries:,} queries, gains over always {self.best_single}", *rows, *self.notes])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single:
@@ -184,7 +189,8 @@ class FrontierPoint:
         cost: Mean USD a query.
         gain: Mean quality less the best single model's, paired.
         saving: Share of the best single model's cost that is saved, paired; negative = it costs more.
-        over_mix: Quality above that of the best random mix of single models for the same money (the hull).
+        over_mix: Quality above that of the best random mix of single models for the same money (the hull). The intervals of
+            a curve are pointwise, each of one rate named beforehand: of forty, some lie above 0 by luck.
         shares: Model → share of the queries.
     """
 
@@ -207,9 +213,11 @@ class Frontier:
         points: The router's curve, by rising willingness to pay; ends with quality alone.
         oracle: (USD a query, quality) of the oracle's curve over the same rates, cheapest first.
         best_single: The model that gains and savings are counted from.
-        aiq: Mean height of the router's hull over the single models' range of costs (RouterBench).
+        aiq: Mean height of the router's hull over the single models' range of costs (RouterBench). Optimistic: the hull keeps
+            the rates that turned out best on the queries that they are judged by.
         aiq_singles: The same of the single models' hull.
-        aiq_gain: The former less the latter, paired.
+        aiq_gain: Mean height of the router's curve as it is, not of its hull, less `aiq_singles`, paired: a router of noise
+            has none. So it is not `aiq` less `aiq_singles`, which is above 0 for noise.
     """
 
     singles: tuple[Single, ...]

@@ -192,9 +192,11 @@ def _resolve(path: Path, present: Sequence[str], names: Names) -> dict[str, str]
         raise DataError(f"{path}: is empty; one row is one answer of one model to one query")
     for name in _REQUIRED:
         if name not in found:
+            what = f'rename the right one, or from Python name it with columns={{"{name}": ...}}'
+            if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
+                what = "separate the columns by commas"
             raise DataError(
-                f"{path}: has no column {' or '.join(_ALIASES[name])} (it has {', '.join(map(repr, present))}): "
-                f'name the right one with columns={{"{name}": ...}}'
+                f"{path}: has no column {' or '.join(_ALIASES[name])} (it has {', '.join(map(repr, present))}): {what}"
             )
     return found
 

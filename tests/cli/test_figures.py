@@ -53,7 +53,9 @@ def said(quality, cost, gain, *, singles=((0.4, 1.0), (0.8, 3.0)), others=()):
     [
         (0.85, 2.0, (0.05, 0.02, 0.08), "Routing gains on both."),
         (0.85, 3.3, (0.05, 0.02, 0.08), "Routing buys quality."),
-        (0.79, 2.0, (-0.01, -0.03, 0.01), "It costs less, and the difference in quality is within noise."),
+        (0.79, 2.0, (-0.01, -0.02, 0.01), "It costs less, and the difference in quality is within noise."),
+        (0.79, 2.0, (-0.01, -0.03, 0.01), "It costs less, but may lose up to 0.030 quality"),
+        (0.75, 0.7, (-0.05, -0.12, 0.02), "may lose up to 0.120 quality: these queries are too few to call that equal."),
         (0.79, 2.9, (-0.01, -0.03, 0.01), "Routing gains little here"),
         (0.80, 2.999, (0.0, -0.01, 0.01), "Routing gains little here"),
         (0.81, 3.3, (0.01, -0.01, 0.03), "Routing costs 10% more for no more quality: the difference is within noise."),

@@ -94,8 +94,11 @@ def test_what_cannot_be_compared_is_refused():
         evaluate(router, replace(table, quality=np.where(np.arange(3) == 2, np.nan, table.quality)))
     with pytest.raises(ConfigError, match="list of names"):
         evaluate(router, table, baselines="random")
-    with pytest.raises(ConfigError, match=r"ByQuery\(\)"):
-        evaluate(router, table, split=ByQuery)
+    for wrong in (ByQuery, "query"):
+        with pytest.raises(ConfigError, match=r"ByQuery\(\)"):
+            evaluate(router, table, split=wrong)
+    with pytest.raises(ConfigError, match="from_jsonl"):
+        evaluate(router, "log.jsonl")
     with pytest.raises(ConfigError, match="at least one"):
         evaluate(router, table, policies={})
     with pytest.raises(DataError, match="reference"):
@@ -529,3 +532,13 @@ def test_gains_can_be_counted_from_a_model_that_is_named():
     assert {fold.best_single for fold in found.folds} == {"m1"}
     with pytest.raises(UnknownModelError, match="'m7'"):
         evaluate(always("m1"), table, single="m7")
+
+
+def test_an_evaluation_prints_as_one_line_for_each_row():
+    found = evaluate(always("a"), hand([[1, 0], [1, 0]], [0.5, 0.25]), baselines=LIGHT)
+    assert str(found).splitlines() == [
+        "2 queries, gains over always a",
+        "best single: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
+        "routed: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
+        "oracle: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
+    ]
