@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.evaluation import metrics
-from agentroute.evaluation._intervals import Interval, bootstrap
+from agentroute.evaluation._intervals import Interval, bootstrap, once
 from agentroute.evaluation._results import ModelCalibration, Replay
 from agentroute.evaluation.metrics._arrays import grouped, ratio
 
@@ -85,7 +85,7 @@ def calibration(replay: Replay, strata: Rows, *, resamples: int, seed: int = 0) 
         ]
         return np.concatenate([*ranks, *rest], axis=1)
 
-    drawn = bootstrap(statistic, len(quality), resamples=resamples, seed=seed, groups=replay.groups)
+    drawn = bootstrap(once(statistic, replay.groups), len(quality), resamples=resamples, seed=seed, groups=replay.groups)
     curves = metrics.reliability(expected, quality)
     return tuple(
         ModelCalibration(

@@ -97,12 +97,12 @@ def figures(evaluation: Evaluation, replay: Replay, of: Kinds, *, worthwhile: fl
     return Figures(
         lookup=lookup_row(drawn),
         over_lookup=drawn["over lookup"][0],
-        hindsight=_hindsight(base.quality, of),
+        hindsight=_hindsight(base, of),
         independent=independent_oracle(base.quality, of.of, seed=seed),
         top_two=pair(drawn),
         gaps=gaps(drawn),
         degeneracy=degenerate(drawn),
-        same_as_single=float((base.shares[base.at, replay.best_single]).mean()),
+        same_as_single=float(np.average(base.shares[base.at, replay.best_single], weights=base.mass)),
         votes=votes(drawn),
         cascades=cascades(drawn),
         tasks=tasks(drawn),
@@ -120,6 +120,7 @@ class _Base:
         self.models = replay.table.models
         self.quality, self.cost = replay.table.quality, replay.table.cost
         self.at = np.arange(len(self.quality))
+        self.mass = 1.0 / np.bincount(replay.groups)[replay.groups]  # rows of one query count once together
         self.shares = replay.shares[ROUTED]
         self.routed = metrics.realised(self.quality, self.shares)
         self.single = self.quality[self.at, replay.best_single]
@@ -138,7 +139,7 @@ def _lookup(sheet: Sheet, base: _Base, of: Kinds, seed: int) -> Callable[[Drawn]
     sheet.mean("lookup", np.stack([chosen, known, metrics.realised(table.latency, shares), chosen - base.single], axis=1))
     sheet.mean("way", base.best - base.single)
     sheet.mean("over lookup", base.routed - chosen)
-    sheet.follow("lookup gap", lambda row, way: np.where(way > 0, row[:, 3:4] / way, np.nan), "lookup", "way")
+    sheet.follow("lookup gap", lambda row, way: np.where(way > 1e-12, row[:, 3:4] / way, np.nan), "lookup", "way")
     mix = {model: share for model, share in zip(base.models, shares.mean(axis=0).tolist(), strict=True) if share > 0}
 
     def row(drawn: Drawn) -> Row:
@@ -148,10 +149,9 @@ def _lookup(sheet: Sheet, base: _Base, of: Kinds, seed: int) -> Callable[[Drawn]
     return row
 
 
-def _hindsight(quality: Floats, of: Kinds) -> float:
-    count = np.bincount(of.of)
-    totals = np.stack([np.bincount(of.of, weights=column) for column in quality.T], axis=1)
-    return float(totals.max(axis=1).sum() / count.sum())
+def _hindsight(base: _Base, of: Kinds) -> float:
+    totals = np.stack([np.bincount(of.of, weights=column * base.mass) for column in base.quality.T], axis=1)
+    return float(totals.max(axis=1).sum() / base.mass.sum())
 
 
 def _top_two(sheet: Sheet, base: _Base) -> Callable[[Drawn], tuple[tuple[str, str], Interval]]:
@@ -304,7 +304,7 @@ def _over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> 
 
 
 def _tasks(sheet: Sheet, base: _Base, of: Kinds) -> Callable[[Drawn], tuple[TaskRow, ...]]:
-    count = np.bincount(of.of, minlength=len(of.names))
+    count = np.bincount(of.of, weights=base.mass, minlength=len(of.names))
     order = np.argsort(-count, kind="stable")[:MOST_TASKS].tolist()
     members = [of.of == number for number in order]
     sheet.mean("tasks", np.stack([np.where(here, base.routed - base.single, np.nan) for here in members], axis=1))
@@ -312,14 +312,15 @@ def _tasks(sheet: Sheet, base: _Base, of: Kinds) -> Callable[[Drawn], tuple[Task
     def tasks(drawn: Drawn) -> tuple[TaskRow, ...]:
         found = []
         for number, here, gain in zip(order, members, drawn["tasks"], strict=True):
-            means = base.quality[here].mean(axis=0).tolist()
+            mass = base.mass[here]
+            means = np.average(base.quality[here], axis=0, weights=mass).tolist()
             found.append(
                 TaskRow(
                     task=of.names[number],
-                    queries=int(count[number]),
-                    best_single=float(base.single[here].mean()),
-                    routed=float(base.routed[here].mean()),
-                    oracle=float(base.best[here].mean()),
+                    queries=round(count[number]),
+                    best_single=float(np.average(base.single[here], weights=mass)),
+                    routed=float(np.average(base.routed[here], weights=mass)),
+                    oracle=float(np.average(base.best[here], weights=mass)),
                     gain=gain,
                     best_model=base.models[int(np.argmax(means))],
                     quality=dict(zip(base.models, means, strict=True)),

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.evaluation._intervals import Interval, bootstrap, means
+from agentroute.evaluation._intervals import Interval, bootstrap, means, once
 
 __all__ = ["Sheet"]
 
@@ -55,7 +55,7 @@ class Sheet:
     def draw(
         self, *, resamples: int, seed: int = 0, groups: npt.NDArray[np.int64] | None = None, level: float = 0.95
     ) -> dict[str, list[Interval]]:
-        """Name → one interval for each of its columns; see `bootstrap`."""
+        """Name → one interval for each of its columns; see `bootstrap`. Rows of one group count once together."""
         total = means(np.concatenate(list(self._columns.values()), axis=1))
         ends = np.cumsum([block.shape[1] for block in self._columns.values()]).tolist()
         places = {
@@ -72,7 +72,14 @@ class Sheet:
             widths[:] = [block.shape[1] for block in more]
             return np.concatenate([found, *more], axis=1)
 
-        drawn = bootstrap(statistic, self.queries, resamples=resamples, level=level, seed=seed, groups=groups)
+        drawn = bootstrap(
+            statistic if groups is None else once(statistic, groups),
+            self.queries,
+            resamples=resamples,
+            level=level,
+            seed=seed,
+            groups=groups,
+        )
         found = {name: drawn[place] for name, place in places.items()}
         start = ends[-1]
         for name, width in zip(self._rules, widths, strict=True):
