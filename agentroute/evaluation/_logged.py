@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, UnknownModelError
 from agentroute.outcomes import OutcomeLog, OutcomeTable
+from agentroute.outcomes._cells import _cost, checked_prices
 from agentroute.types import Fingerprint, Outcome, Price, Query, Vectors
 
 __all__ = ["LoggedDecisions"]
@@ -41,7 +42,8 @@ class LoggedDecisions:
         propensity: float64 [n] in (0, 1], the probability with which the policy picked it for this query.
         quality: float64 [n] in [0, 1], how good its answer was.
         cost: float64 [n], USD; NaN = unknown. Left out = all unknown.
-        support: bool [n, m], the models that the policy could have picked for the query; `None` = not known.
+        support: bool [n, m], the models that the policy could have picked for the query; `None` = not known. On a row of
+            propensity 1 that is the picked one alone, whatever is said here.
         embeddings: float32 [n, d], or `None` where not all queries have a vector of one embedder.
         fingerprint: The embedder that made `embeddings`; given exactly when they are.
         left_out: Why outcomes of the log are not rows here → how many.
@@ -134,19 +136,22 @@ class LoggedDecisions:
             outcomes: A log, or any outcomes.
             models: The first columns; other models that were picked follow. They cannot be left out: a decision for a model
                 that the target never picks counts too.
-            support: Ids of the models that the policy could have picked for every query; `None` = not known. Where it differs
-                between queries, give `dataclasses.replace(logged, support=...)` an array.
+            support: Ids of the models that the policy could have picked for every query that left something to chance; `None` =
+                not known. Where it differs between queries, give `dataclasses.replace(logged, support=...)` an array. Of a
+                propensity of 1 it is known that nothing else could have been picked.
             prices: Model id → price, for the outcomes that have a usage but no cost.
             fingerprint: The embedder whose vectors are wanted; `None` = the one that made most.
 
         Raises:
             DataError: No outcome can be replayed, or one holds a propensity of 0.
+            ConfigError: `outcomes` is no log, or one of `prices` no `Price`.
             UnknownModelError: `support` names a model that is no column.
         """
         if isinstance(outcomes, str | Path):
             raise ConfigError(f"{str(outcomes)!r} is a path: open the log first, with SqliteOutcomeLog(path)")
         if isinstance(outcomes, OutcomeTable):
             raise ConfigError("an OutcomeTable holds no propensities: give the log, or the outcomes, that it was made of")
+        known = checked_prices(prices)
         found, left_out = _decisions(outcomes)
         columns = {model: j for j, model in enumerate(dict.fromkeys(models or ()))}
         action = [columns.setdefault(outcome.model, len(columns)) for outcome in found]
@@ -164,7 +169,7 @@ class LoggedDecisions:
             action=np.array(action, np.int64),
             propensity=np.array([outcome.propensity for outcome in found], np.float64),
             quality=np.array([outcome.quality for outcome in found], np.float64),
-            cost=np.array([_cost(outcome, prices or {}) for outcome in found], np.float64),
+            cost=np.array([_cost(outcome, known) for outcome in found], np.float64),
             support=possible,
             embeddings=vectors,
             fingerprint=made_by,
@@ -243,13 +248,6 @@ def _decisions(outcomes: Iterable[Outcome]) -> tuple[list[Outcome], dict[str, in
 
 def _older(one: Outcome, other: Outcome) -> bool:
     return one.at is not None and other.at is not None and one.at.timestamp() < other.at.timestamp()
-
-
-def _cost(outcome: Outcome, prices: Mapping[str, Price]) -> float | None:
-    price = prices.get(outcome.model)
-    if outcome.cost is not None or outcome.usage is None or price is None:
-        return outcome.cost
-    return price.cost(outcome.usage)
 
 
 def _embedded(queries: list[Query], wanted: Fingerprint | None) -> tuple[tuple[Query, ...], Vectors | None, Fingerprint | None]:

@@ -253,6 +253,11 @@ def test_unknown_costs_are_priced():
     assert np.isnan(logged.cost[2:]).all()
 
 
+def test_a_price_that_is_none():
+    with pytest.raises(ConfigError, match=r"give a Price for 'a'.*not \(1, 2\)"):
+        LoggedDecisions.from_outcomes([outcome("1", cost=0.5)], prices={"a": (1, 2)})
+
+
 def vector(fill, fingerprint):
     return Query(text="q", embedding=np.full(fingerprint.dimension, fill, np.float32), fingerprint=fingerprint)
 

@@ -256,6 +256,130 @@ def test_good_estimates_narrow_and_bad_ones_do_not_mislead():
         assert abs(np.mean(found[name]) - value) <= 2 * np.std(found[name]) / np.sqrt(150), name
 
 
+def held_by(found, truth):
+    return [getattr(found, way).low <= truth <= getattr(found, way).high for way in WAYS]
+
+
+@pytest.mark.parametrize("support", [np.ones((2000, 2), bool), None], ids=["every model", "not known"])
+def test_rows_without_chance_cover_what_was_picked_and_no_more(support):
+    """One row in twenty is sticky: "a" was given again, where "b" would have been better than anybody could see."""
+    rng, queries = np.random.default_rng(1), tuple(Query(text=f"q{i}") for i in range(2000))
+    held, n = [], 2000
+    for number in range(60):
+        sticky = rng.random(n) < 0.05
+        picked = np.where(sticky, 0, rng.integers(0, 2, n))
+        quality = (rng.random(n) < np.where(picked == 0, 0.5, np.where(sticky, 0.9, 0.6))).astype(float)
+        log = decisions(picked, np.where(sticky, 1.0, 0.5), quality, queries=queries, support=support)
+        found = off_policy(always("b"), log, resamples=100, seed=number)
+        if found:
+            held.append(held_by(found, 0.05 * 0.9 + 0.95 * 0.6))
+        if support is not None:
+            assert found.coverage == pytest.approx(1 - sticky.mean())
+    assert len(held) > 55
+    assert (np.mean(held, axis=0) >= 0.95).all(), np.mean(held, axis=0)
+
+
+def test_what_support_does_not_say_is_estimated_and_may_be_worth_anything():
+    """Of three models "b" could not be picked on a twentieth of the rows, and nothing but the mean weight shows it."""
+    rng, n = np.random.default_rng(2), 2000
+    queries, held = tuple(Query(text=f"q{i}") for i in range(n)), {0.0: [], 1.0: []}
+    for number in range(120):
+        never = rng.random(n) < 0.05
+        picked = np.where(never, 2 * rng.integers(0, 2, n), rng.integers(0, 3, n))
+        quality = (rng.random(n) < np.where(picked == 1, 0.6, 0.5)).astype(float)
+        log = decisions(picked, np.where(never, 1 / 2, 1 / 3), quality, models=("a", "b", "c"), queries=queries)
+        found = off_policy(always("b"), log, resamples=100, seed=number)
+        for there, all_ in held.items():
+            if found:
+                all_.append(held_by(found, 0.05 * there + 0.95 * 0.6))
+    for there, all_ in held.items():
+        assert len(all_) > 100
+        assert (np.mean(all_, axis=0) >= 0.92).all(), (there, np.mean(all_, axis=0))
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["by question", "as told"])
+def test_rows_that_depend_on_each_other_are_drawn_together(given):
+    """Two hundred questions, ten times each: that is what the log knows, and not two thousand answers."""
+    rng, row = np.random.default_rng(3), np.repeat(np.arange(200), 10)
+    names = np.arange(2000) if given else row
+    queries, held, ess, alone = tuple(Query(text=f"question {i}") for i in names), [], [], []
+    for number in range(150):
+        right = (rng.random((200, 2)) < [0.5, 0.6]).astype(float)
+        picked = rng.integers(0, 2, 2000)
+        log = decisions(picked, np.full(2000, 0.5), right[row, picked], queries=queries, support=np.ones((2000, 2), bool))
+        found = off_policy(always("b"), log, groups=7 * row - 3 if given else None, resamples=200, seed=number)
+        held.append([*held_by(found, 0.6), found.logged.low <= 0.55 <= found.logged.high])
+        ess.append(found.ess)
+        assert (found.rows, found.groups) == (2000, 200)
+        if number < 40:
+            alone.append(held_by(off_policy(always("b"), log, groups=np.arange(2000), resamples=100), 0.6))
+    assert (np.mean(held, axis=0) >= 0.92).all(), np.mean(held, axis=0)
+    assert (np.mean(alone, axis=0) < 0.9).all(), np.mean(alone, axis=0)  # what the rows say of themselves is too much
+    # Each group weighs twice a binomial of ten halves, of mean 10 and variance 10.
+    assert np.mean(ess) == pytest.approx(200 * 100 / 110, rel=0.02)
+    assert str(found).startswith("2000 rows in 200 groups, worth ")
+
+
+def test_groups_count_as_their_sums():
+    """Repeats of whole groups are what they are the repeats of: the same figures as from one row a group."""
+    once = uniform(800, support=np.ones((800, 4), bool), cost=np.random.default_rng(1).random(800))
+    thrice = once.take(np.repeat(np.arange(800), 3))
+    guess = np.random.default_rng(2).random((800, 4))
+    one = off_policy(always("a"), once, estimator=guess)
+    for found in (
+        off_policy(always("a"), thrice, estimator=np.repeat(guess, 3, axis=0)),
+        off_policy(always("a"), thrice, estimator=np.repeat(guess, 3, axis=0), groups=np.repeat(np.arange(800), 3)),
+    ):
+        assert (found.ess, found.groups) == (pytest.approx(one.ess), 800)
+        for way in ("logged", *WAYS):
+            for end in ("value", "low", "high"):
+                assert getattr(getattr(found, way), end) == pytest.approx(getattr(getattr(one, way), end))
+        for way in WAYS:
+            assert found.gain[way].low == pytest.approx(one.gain[way].low)
+
+
+def test_queries_of_which_nothing_is_known_are_no_repeats():
+    bare = uniform(800, support=np.ones((800, 4), bool), queries=tuple(Query(text="", task="x") for _ in range(800)))
+    assert off_policy(always("a"), bare).groups == 800
+    known = replace(bare, queries=tuple(Query(text="", id=f"i{i // 2}") for i in range(800)))
+    assert off_policy(always("a"), known).groups == 400
+
+
+def test_few_groups_are_refused_however_many_rows_they_have():
+    log = uniform(4000, support=np.ones((4000, 4), bool), queries=tuple(Query(text=f"{i % 40}") for i in range(4000)))
+    found = off_policy(always("a"), log)
+    assert (found.kind, found.ess < 40) == ("ess", True)
+    assert "4000 rows in 40 groups" in found.reason
+    assert off_policy(always("a"), log, groups=np.arange(4000)).ess > 800
+
+
+@pytest.mark.parametrize("partial", [False, True], ids=["full support", "partial support"])
+def test_costs_of_known_value(partial):
+    """Skewed costs that grow with the question; of the third model, which is never logged, the target asks a little."""
+    rng, n, names = np.random.default_rng(5), 1500, ("a", "b", "c")
+    queries, share = tuple(Query(text="") for _ in range(n)), 0.06 * partial
+    support, held = np.tile([True, True, not partial], (n, 1)), []
+    z = (np.arange(100_000) + 0.5) / 100_000
+    prices = np.array([0.001, 0.01, 0.03])
+    truth = ((1 + z) * ((1 - share) * prices[(z < 0.3).astype(int)] + share * prices[2])).mean()
+    logged = ((1 + z) * (0.75 * prices[(z >= 0.5).astype(int)] + 0.25 * prices[(z < 0.5).astype(int)])).mean()
+    for number in range(150):
+        z = rng.random(n)
+        usual, other = (z >= 0.5).astype(int), rng.random(n) < 0.25
+        picked = np.where(other, 1 - usual, usual)
+        cost = (1 + z) * prices[picked] * np.exp(0.5 * rng.standard_normal(n) - 0.125)
+        log = decisions(picked, np.where(other, 0.25, 0.75), np.ones(n), names, cost=cost, queries=queries, support=support)
+        target = (1 - share) * np.eye(3)[(z < 0.3).astype(int)] + share * np.eye(3)[2]
+        found = off_policy(target, log, resamples=150, seed=number).cost
+        gains = [found.gain[way].low <= truth - logged <= found.gain[way].high for way in WAYS]
+        held.append([*held_by(found, truth), *gains])
+        # What is not known costs no less than the least, and no more than the most, that was logged.
+        span = cost.max() - cost.min()
+        assert found.ips.high - found.ips.low < share * span + 0.003
+        assert found.gain["snips"].high - found.gain["snips"].low < share * span + 0.003
+    assert (np.mean(held, axis=0) >= 0.93).all(), np.mean(held, axis=0)
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------------
 
 
@@ -298,10 +422,10 @@ def test_what_may_lie_in_the_uncovered_part_widens_the_intervals():
     assert (found.coverage, found.mean_weight) == (pytest.approx(0.92), pytest.approx(0.92))
     # All that was seen scored a half; the rest, 8 %, may score nothing or everything.
     for way in WAYS:
-        interval = getattr(found, way)
-        assert interval.low < 0.92 * 0.5 + 0.001
-        assert interval.high > 0.92 * 0.5 + 0.08 - 0.001
-        assert interval.high - interval.low < 0.2
+        for interval, shift in ((getattr(found, way), 0.0), (found.gain[way], 0.5)):
+            assert interval.low < 0.92 * 0.5 - shift + 0.001
+            assert interval.high > 0.92 * 0.5 + 0.08 - shift - 0.001
+            assert interval.high - interval.low < 0.2
 
 
 def test_a_log_without_chance_says_little():
@@ -345,6 +469,9 @@ def test_propensities_that_cannot_be_right_are_refused():
         assert (found.kind, found.rows_needed) == ("propensity", None)
         assert "propensities cannot be right" in found.reason
     assert off_policy(always("b"), decisions(picked, np.full(1000, 0.5), np.ones(1000)))
+    many = np.arange(6000) % 2
+    for wrong, answered in ((0.47, True), (0.44, False), (0.42, False)):  # mean weights of 1.06, 1.14, 1.19
+        assert bool(off_policy(always("b"), decisions(many, np.full(6000, wrong), np.ones(6000)))) is answered
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------
@@ -380,6 +507,8 @@ def test_an_unknown_model_of_a_target():
         ({"clip": np.nan}, "1 or more"),
         ({"clip": "auto"}, "'sqrt'"),
         ({"level": 1.0}, "level"),
+        ({"groups": np.zeros(3, int)}, r"groups are int64 \[3\]: give a whole number for each of 400 rows"),
+        ({"groups": np.zeros(400)}, "groups are float64"),
         ({"resamples": 0}, "resamples"),
         ({"estimator": np.full((400, 3), 0.5)}, r"shape \(400, 3\)"),
         ({"estimator": np.full((400, 2), 1.5)}, r"in \[0, 1\]"),
