@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.evaluation import metrics
-from agentroute.evaluation._intervals import bootstrap, means
+from agentroute.evaluation._intervals import bootstrap, means, once
 from agentroute.evaluation._results import Evaluation, Frontier, FrontierPoint, Replay, Single
+from agentroute.outcomes import OutcomeTable
 from agentroute.policies import UtilityPolicy
 
 __all__ = ["exchange_rates", "frontier", "singles"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 RATES = 40
 _SAMPLED = 2000
@@ -56,13 +58,16 @@ def singles(replay: Replay, *, seed: int = 0, resamples: int = 2000) -> tuple[Si
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
     """
-    table = replay.table
+    return _singles(replay.table, replay.groups, seed=seed, resamples=resamples)
+
+
+def _singles(table: OutcomeTable, groups: Ints, *, seed: int, resamples: int) -> tuple[Single, ...]:
     quality = table.quality
     alone = np.stack(
         [quality[:, j] > np.delete(quality, j, axis=1).max(axis=1, initial=-1.0) for j in range(len(table.models))], 1
     )
     columns = np.concatenate([quality, table.cost, table.latency, alone.astype(np.float64)], axis=1)
-    drawn = bootstrap(means(columns), len(table), resamples=resamples, seed=seed, groups=replay.groups)
+    drawn = bootstrap(once(means(columns), groups), len(table), resamples=resamples, seed=seed, groups=groups)
     parts = [drawn[start : start + len(table.models)] for start in range(0, len(drawn), len(table.models))]
     on = _on_hull([one.value for one in parts[1]], [one.value for one in parts[0]])
     return tuple(
@@ -83,7 +88,11 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
     """The router's curve over exchange rates, on the queries of an evaluation, with the single models and the oracle beside it.
 
     At each rate the router picks argmax of expected quality less expected cost / rate, as `UtilityPolicy` does; where it knows
-    too little, its default answers. All intervals rest on the same resamples.
+    too little, its default answers. A query that several splits judged counts once. All intervals rest on the same resamples.
+
+    `aiq` is RouterBench's: the hull keeps the best of some forty rates as they scored on the queries that they are judged by,
+    so that a router of pure noise has a higher one than the single models. `aiq_gain` must not, and is the mean height of the
+    curve as it is, dents and all, less `aiq_singles`; what begins right of the cheapest single model begins at that model.
 
     Args:
         evaluation: Of a router; only queries whose costs are known for every model are used.
@@ -94,7 +103,8 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
         ConfigError: What was evaluated expects nothing: a function of a user's own, or an unfitted router.
         DataError: No query has the costs of all models.
 
-    Source: Hu et al. 2024, RouterBench (arXiv:2403.12031), section 3.
+    Source: Hu et al. 2024, RouterBench (arXiv:2403.12031), section 3; the curve as it is: Dekoninck et al. 2024
+    (arXiv:2410.10347), see `metrics.area`.
     """
     found = evaluation.replay if isinstance(evaluation, Evaluation) else evaluation
     if found is None or found.estimate is None:
@@ -109,25 +119,20 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
     fallback = np.where(found.estimate.supported[rows], -1, found.fallback[rows])
     picks = [_picks(*expected, rate, fallback, found.fallback[rows]) for rate in rates]
     best = found.best_single[rows]
+    groups = np.unique(found.groups[rows], return_inverse=True)[1]
     plane = _Plane(quality=quality, cost=cost, picks=np.stack(picks), best=best)
-    drawn = bootstrap(plane.statistic, len(rows), resamples=resamples, seed=seed, groups=_renumbered(found.groups[rows]))
+    drawn = bootstrap(once(plane.statistic, groups), len(rows), resamples=resamples, seed=seed, groups=groups)
     width = len(rates)
     parts = [drawn[start * width : (start + 1) * width] for start in range(5)]
     models = found.table.models
-    oracle = [_picks(quality, cost, rate, np.full(len(rows), -1), best) for rate in rates]
+    alone = _singles(found.table.take(rows), groups, seed=seed, resamples=resamples)
+    mass = 1.0 / np.bincount(groups)[groups]
+    perfect = [_picks(quality, cost, rate, np.full(len(rows), -1), best) for rate in rates]
     at = np.arange(len(rows))
-    bare = Replay(
-        table=found.table.take(rows),
-        shares={},
-        best_single=best,
-        cheapest=found.cheapest[rows],
-        groups=_renumbered(found.groups[rows]),
-        fold=found.fold[rows],
-    )
-    centre = (cost.mean(axis=0), quality.mean(axis=0))
+    oracle = [tuple(float(np.average(part[at, pick], weights=mass)) for part in (cost, quality)) for pick in perfect]
     return Frontier(
-        singles=singles(bare, seed=seed, resamples=resamples),
-        hull=tuple((float(c), float(q)) for c, q in metrics.hull(np.stack(centre, axis=1)).tolist()),
+        singles=alone,
+        hull=tuple((c, q) for c, q in metrics.hull([(one.cost.value, one.quality.value) for one in alone]).tolist()),
         points=tuple(
             FrontierPoint(
                 willingness_to_pay=rate,
@@ -136,19 +141,17 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
                 gain=parts[2][place],
                 saving=parts[3][place],
                 over_mix=parts[4][place],
-                shares=_mix(pick, models),
+                shares=_mix(pick, models, mass),
             )
             for place, (rate, pick) in enumerate(zip(rates, picks, strict=True))
         ),
-        oracle=tuple(sorted((float(cost[at, pick].mean()), float(quality[at, pick].mean())) for pick in oracle)),
+        oracle=tuple(sorted((c, q) for c, q in oracle)),
         best_single=models[int(np.bincount(best).argmax())],
         **dict(zip(("aiq", "aiq_singles", "aiq_gain"), drawn[5 * width :], strict=True)),
     )
 
 
-def _picks(
-    quality: Floats, cost: Floats, rate: float, forced: npt.NDArray[np.int64], fallback: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _picks(quality: Floats, cost: Floats, rate: float, forced: Ints, fallback: Ints) -> npt.NDArray[np.int64]:
     """int64 [n]: the policy's choice, by the rule of `Router.route_many`: best utility, on a tie the cheaper one."""
     utility = quality - UtilityPolicy(willingness_to_pay=rate).cost_weight * (0.0 if math.isinf(rate) else cost)
     known = np.isfinite(utility)
@@ -158,19 +161,15 @@ def _picks(
     return np.asarray(np.where(forced >= 0, forced, chosen), np.int64)
 
 
-def _mix(picks: npt.NDArray[np.int64], models: Sequence[str]) -> dict[str, float]:
-    shares = np.bincount(picks, minlength=len(models)) / len(picks)
+def _mix(picks: Ints, models: Sequence[str], mass: Floats) -> dict[str, float]:
+    shares = np.bincount(picks, weights=mass, minlength=len(models)) / mass.sum()
     return {model: share for model, share in zip(models, shares.tolist(), strict=True) if share > 0}
-
-
-def _renumbered(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.asarray(np.unique(groups, return_inverse=True)[1], np.int64)
 
 
 class _Plane:
     """All figures of the plane as one statistic, so that every difference is paired."""
 
-    def __init__(self, *, quality: Floats, cost: Floats, picks: npt.NDArray[np.int64], best: npt.NDArray[np.int64]) -> None:
+    def __init__(self, *, quality: Floats, cost: Floats, picks: Ints, best: Ints) -> None:
         at = np.arange(len(quality))
         self.rates, self.models = len(picks), quality.shape[1]
         curve = [np.stack([part[at, pick] for pick in picks], axis=1) for part in (quality, cost)]
@@ -178,26 +177,27 @@ class _Plane:
         self.means = means(np.concatenate([*curve, *single, quality, cost], axis=1))
 
     def statistic(self, weights: Floats) -> Floats:
-        """float64 [b, 5 k + 3]: quality, cost, gain, saving, lead over the mix at each rate; both AIQs and their difference."""
+        """float64 [b, 5 k + 3]: quality, cost, gain, saving, lead over the mix at each rate; both AIQs and the curve's lead."""
         k, m = self.rates, self.models
         quality, cost, best, best_cost, ours, costs = np.split(self.means(weights), np.cumsum([k, k, 1, 1, m]), axis=1)
-        over, heights = np.empty_like(quality), np.empty((len(quality), 2))
-        for row in range(len(quality)):
-            alone = np.stack([costs[row], ours[row]], axis=1)
-            line = metrics.hull(alone)
+        alone = np.stack([costs, ours], axis=2)
+        over = np.empty_like(quality)
+        for row, points in enumerate(alone):
+            line = metrics.hull(points)
             # Money below the cheapest single model buys no mix at all: compared with that model, which costs more.
             over[row] = quality[row] - metrics.hull_at(line, np.maximum(cost[row], line[0, 0]))
-            heights[row] = self._heights(alone, np.stack([cost[row], quality[row]], axis=1))
         saving = 1.0 - np.divide(cost, best_cost, out=np.full(cost.shape, np.nan), where=best_cost > 0)
-        return np.concatenate(
-            [quality, cost, quality - best, saving, over, heights[:, ::-1], heights[:, [1]] - heights[:, [0]]], axis=1
-        )
+        heights = self._heights(alone, np.stack([cost, quality], axis=2))
+        return np.concatenate([quality, cost, quality - best, saving, over, heights], axis=1)
 
     @staticmethod
-    def _heights(alone: Floats, curve: Floats) -> tuple[float, float]:
-        """AIQ of the single models, and of the router with the cheapest single model, which it can always be."""
-        low, high = float(alone[:, 0].min()), float(alone[:, 0].max())
-        if not low < high:
-            return math.nan, math.nan
-        cheapest = alone[[alone[:, 0].argmin()]]
-        return tuple(float(metrics.aiq(points, low, high)) for points in (alone, np.concatenate([cheapest, curve])))  # type: ignore[return-value]  # two of them
+    def _heights(alone: Floats, curve: Floats) -> Floats:
+        """float64 [b, 3]: AIQ of the router, AIQ of the single models, and what the router's curve as it is has above that."""
+        costs = alone[..., 0]
+        low, high = costs.min(axis=1), costs.max(axis=1)
+        if not (low < high).any():
+            return np.full((len(alone), 3), np.nan)
+        cheapest = np.where(costs == low[:, None], alone[..., 1], -np.inf).max(axis=1)
+        start = np.stack([low, cheapest], axis=1)[:, None]  # which the router can always be
+        ours, theirs = (metrics.aiq(points, low, high) for points in (np.concatenate([start, curve], axis=1), alone))
+        return np.stack([ours, theirs, metrics.area(curve, low, high, floor=cheapest) - theirs], axis=1)
