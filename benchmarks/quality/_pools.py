@@ -35,15 +35,17 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Splits:
-    """Random 70/30 splits by row, seeds 100, 101 ...: the same for a table with labels and without, and for every peer."""
+    """Random 70/30 splits by query, seeds 100, 101 ...: the same for a table with labels and without, and for every peer."""
 
     seeds: int
 
     def folds(self, table: OutcomeTable, /) -> Iterator[Fold]:
+        places: dict[str, int] = {}
+        at = np.array([places.setdefault(query.key(), len(places)) for query in table.queries])
         for seed in range(self.seeds):
-            order = np.random.default_rng(100 + seed).permutation(len(table))
-            count = round(0.3 * len(table))
-            yield Fold(name=f"seed {seed}", train=table.take(np.sort(order[count:])), test=table.take(np.sort(order[:count])))
+            order = np.random.default_rng(100 + seed).permutation(len(places))
+            test = np.isin(at, order[: round(0.3 * len(places))])
+            yield Fold(name=f"seed {seed}", train=table.take(~test), test=table.take(test))
 
 
 def pools(folder: Path, files: list[Path]) -> Iterator[Pool]:
@@ -100,6 +102,8 @@ def cascade(folder: Path) -> OutcomeTable:
 
 
 def embedded(table: OutcomeTable) -> OutcomeTable:
+    if table.withheld.all():
+        return table  # there is nothing to make vectors from
     embedder = StaticEmbedder()
     return table.embedded(embedder.embed, embedder.fingerprint)
 
@@ -109,5 +113,5 @@ def of(table: OutcomeTable, *, outside: bool) -> OutcomeTable:
 
 
 def without_labels(table: OutcomeTable) -> OutcomeTable:
-    """The same queries with nothing but their vectors to route by."""
-    return replace(table, queries=tuple(Query(text="", id=query.id, withheld=query.withheld) for query in table.queries))
+    """The same queries with nothing but their vectors to route by; each keeps its key, which may be made from its text."""
+    return replace(table, queries=tuple(Query(text="", id=query.key(), withheld=query.withheld) for query in table.queries))

@@ -2,13 +2,15 @@
 
     python benchmarks/quality/compare.py                                   # all of ../shared/data, five seeds
     python benchmarks/quality/compare.py my-log.jsonl other.parquet        # tables of your own
-    python benchmarks/quality/compare.py --decisions peer.jsonl            # another router's choices beside ours
-    python benchmarks/quality/compare.py --splits splits.jsonl             # which queries each split learns from, for that router
     python benchmarks/quality/compare.py --by task --only rb11 bfcl15      # each task judged by what the others taught
+    python benchmarks/quality/compare.py --splits splits.jsonl             # which queries each split learns from and judges by
+    python benchmarks/quality/compare.py --decisions peer.jsonl            # another router's choices on those splits, beside ours
 
-Random 70/30 splits by query. One configuration, all defaults, on every pool. `--decisions` takes JSON lines with `pool`, `seed`,
-`query_id`, `model` and optionally `router` (its name): a choice for every test query of a split that `--splits` names. `-o`
-writes the table as Markdown, `--figure` the figure (PNG or SVG, extra `report`).
+Random 70/30 splits by query, or with `--by task` one for each task. One configuration, all defaults, on every pool. `--splits`
+writes JSON lines with `pool`, `fold` (its name, such as "seed 0" or "task gsm8k"), `train` and `test` (query ids), `--decisions`
+takes JSON lines with `pool`, `fold`, `query_id`, `model` and optionally `router` (its name): a choice for every test query of
+each fold that it was run on; give the same tables, `--by` and `--seeds` to both. `-o` writes the table as Markdown, `--figure`
+the figure (PNG or SVG, extra `report`).
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ from agentroute.evaluation import (
     Interval,
     Replay,
     Row,
-    Split,
     bootstrap,
     evaluate,
     frontier,
@@ -73,27 +74,31 @@ class Line:
     cpt: tuple[Interval, Interval] | None = None
 
 
-def contend(pool: Pool, split: Split) -> Iterator[Line]:
+def parts(pool: Pool, by: str, seeds: int) -> list[Fold]:
+    """What every way to choose, ours or another's, learns from and is judged by; none where there are no two tasks."""
+    if by == "query":
+        return list(Splits(seeds=seeds).folds(pool.table))
+    tasks = {query.task for query in pool.table.queries} - {None}
+    return list(ByTask().folds(pool.table)) if len(tasks) > 1 else []
+
+
+def contend(pool: Pool, folds: list[Fold], by: str) -> Iterator[Line]:
     """Every way to choose on one pool; all of them on the same splits."""
     # The heads stand below as routers, so that they are not fitted twice.
     light = tuple(name for name in ALL_BASELINES if name not in {"logistic", "MLP"})
-    base = evaluate(constant(pool.table.models[0]), pool.table, split=split, baselines=light)
+    base = evaluate(constant(pool.table.models[0]), pool.table, split=Only(folds), baselines=light)
     for row in base.rows:
         if row.kind != "routed":
             yield Line(pool=pool.name, row=row, worst=worst(base, row.name))
+    bare = [replace(fold, train=without_labels(fold.train), test=without_labels(fold.test)) for fold in folds]
+    labels = any(query.labels for query in pool.table.queries) and by == "query"  # that of an unseen task teaches nothing
     for name, (make, labelled) in CONTENDERS.items():
-        labels = any(query.labels for query in pool.table.queries)
-        if labelled and not (labels and isinstance(split, Splits)):  # a task that was left out has no label that was learned
+        if labelled and not labels:
             continue
-        table = pool.table if labelled else without_labels(pool.table)
-        if isinstance(split, ByTask):
-            split = Only(
-                [replace(f, train=without_labels(f.train), test=without_labels(f.test)) for f in split.folds(pool.table)]
-            )
-        if table.embeddings is None and make is not MeanEstimator:
+        if pool.table.embeddings is None and make is not MeanEstimator:
             continue  # its source has no prompts
-        router = Router(table.models, estimator=make())
-        yield line(pool, name, evaluate(router, table, split=split, baselines=()))
+        router = Router(pool.table.models, estimator=make())
+        yield line(pool, name, evaluate(router, pool.table, split=Only(folds if labelled else bare), baselines=()))
 
 
 def line(pool: Pool, name: str, found: Evaluation) -> Line:
@@ -108,7 +113,10 @@ def line(pool: Pool, name: str, found: Evaluation) -> Line:
 
 
 def spent(found: Evaluation) -> dict:
-    """AIQ above the single models', and the share of the best single model's cost at 98 and 95 % of its quality."""
+    """The curve's lead over the single models, and the share of the best single model's cost at 98 and 95 % of its quality.
+
+    The latter at best: read off the hull of the rates as they turned out on the queries that they are judged by.
+    """
     plane = frontier(found, resamples=500)
     points = [(point.cost.value, point.quality.value) for point in plane.points]
     cheapest = min((one.cost.value, one.quality.value) for one in plane.singles)
@@ -119,16 +127,28 @@ def spent(found: Evaluation) -> dict:
 
 
 def paired(replay: Replay) -> dict:
-    """RouteLLM's metrics of a pool of two models; the strong one is the better one."""
+    """RouteLLM's metrics of a pool of two models; the strong one is the better one.
+
+    Of each split by itself, for scores of two fits do not rank each other's queries; then the mean over the splits, weighed by
+    their queries. A split of a resample in which the strong model is not better has none and is left out.
+    """
     strong = int(replay.table.quality.mean(axis=0).argmax())
     score = replay.estimate.quality[:, strong] - replay.estimate.quality[:, 1 - strong]
     if np.isnan(score).any():
         return {}
     arrays = (score, replay.table.quality[:, 1 - strong], replay.table.quality[:, strong])
+    splits = [np.flatnonzero(replay.fold == number) for number in np.unique(replay.fold)]
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        found = [metrics.apgr(*arrays, weights=weights), *(metrics.cpt(*arrays, level, weights=weights) for level in (0.5, 0.8))]
-        return np.stack(found, axis=1)
+        total, mass = np.zeros((len(weights), 3)), np.zeros((len(weights), 3))
+        for rows in splits:
+            here, own = weights[:, rows], [part[rows] for part in arrays]
+            found = [metrics.apgr(*own, weights=here), *(metrics.cpt(*own, level, weights=here) for level in (0.5, 0.8))]
+            values = np.stack(found, axis=1)
+            known = np.isfinite(values) * here.sum(axis=1, keepdims=True)
+            total += known * np.nan_to_num(values)
+            mass += known
+        return np.divide(total, mass, out=np.full(mass.shape, np.nan), where=mass > 0)
 
     apgr, *cpt = bootstrap(statistic, len(score), groups=replay.groups)
     return {"apgr": apgr, "cpt": tuple(cpt)}
@@ -143,25 +163,34 @@ def worst(found: Evaluation, name: str) -> float:
     return min((100 * fold.gains[name].value for fold in found.folds if name in fold.gains), default=math.nan)
 
 
-def external(files: Sequence[Path], pool: Pool, seeds: int) -> Iterator[Line]:
-    """Another router's choices, on the same splits."""
-    chosen: dict[str, dict[tuple[int, str], str]] = {}
+def external(files: Sequence[Path], pool: Pool, folds: list[Fold]) -> Iterator[Line]:
+    """Other routers' choices, on the same splits."""
+    chosen: dict[str, dict[tuple[str, str], str]] = {}
     for file in files:
         for text in file.read_text().splitlines():
             one = json.loads(text)
             if one["pool"] == pool.name:
-                chosen.setdefault(one.get("router", file.stem), {})[int(one["seed"]), one["query_id"]] = one["model"]
+                chosen.setdefault(one.get("router", file.stem), {})[one["fold"], one["query_id"]] = one["model"]
     for name, picks in chosen.items():
-        own = {seed for seed, _ in picks}
-        folds = [fold for number, fold in enumerate(Splits(seeds=seeds).folds(pool.table)) if number in own]
-        if not folds:
-            print(f"{pool.name}: without {name}: it chose for none of the seeds 0 to {seeds - 1}", file=sys.stderr)
+        played = {fold for fold, _ in picks}
+        own = [fold for fold in folds if fold.name in played]
+        if not own:
+            print(f"{pool.name}: without {name}: it chose for none of {', '.join(f.name for f in folds)}", file=sys.stderr)
             continue
-        missing = [(f.name, q.id) for f in folds for q in f.test.queries if (int(f.name.split()[1]), q.key()) not in picks]
+        missing = [(fold.name, q.key()) for fold in own for q in fold.test.queries if (fold.name, q.key()) not in picks]
         if missing:
             print(f"{pool.name}: without {name}: {len(missing)} choices are missing, such as {missing[0]}", file=sys.stderr)
             continue
-        yield line(pool, name, evaluate(Told(picks, folds), pool.table, split=Only(folds), baselines=()))
+        # What it was not run on is no part of its figures: they are not to be read beside ours.
+        shown = name if len(own) == len(folds) else f"{name} ({len(own)} of {len(folds)} splits)"
+        asked = [replace(fold, test=named(fold)) for fold in own]
+        yield line(pool, shown, evaluate(Told(picks), pool.table, split=Only(asked), baselines=()))
+
+
+def named(fold: Fold) -> OutcomeTable:
+    """The fold's test queries, each saying whose it is: it may be in the test part of several."""
+    bare = without_labels(fold.test)
+    return replace(bare, queries=tuple(replace(query, tags={"fold": fold.name}) for query in bare.queries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +205,14 @@ class Only:
 
 
 class Told:
-    """Looks choices up, split after split: a query may be in the test part of several."""
+    """Looks choices up by fold and query."""
 
-    def __init__(self, picks: dict[tuple[int, str], str], folds: list) -> None:
+    def __init__(self, picks: dict[tuple[str, str], str]) -> None:
         self.picks = picks
-        self.seeds = iter([int(fold.name.split()[1]) for fold in folds])
 
     def __call__(self, queries: Sequence[Query]) -> list[str]:
         """The ids of the chosen models."""
-        seed = next(self.seeds)
-        return [self.picks[seed, query.key()] for query in queries]
+        return [self.picks[query.tags["fold"], query.key()] for query in queries]
 
 
 def cells(one: Line) -> list[str]:
@@ -215,8 +242,8 @@ HEADER = [
     "dacc, points",
     "worst split",
     "gap",
-    "c@98",
-    "c@95",
+    "c@98 at best",
+    "c@95 at best",
     "dAIQ, points",
     "APGR, CPT50, CPT80",
 ]
@@ -247,12 +274,19 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
+def telling(lines: Sequence[Line]) -> list[Line]:
+    """Those that try to gain something, of the pools that have prompts to route by."""
+    routed = {one.pool for one in lines if one.row.name == "kNN"}
+    plain = {"random", "cheapest", "best single", "mean router"}
+    return [one for one in lines if one.pool in routed and one.row.kind != "bound" and one.row.name not in plain]
+
+
 def figure(lines: Sequence[Line], file: Path) -> None:
     """Gains over the best single model with their intervals, one panel for each pool."""
     import altair as alt
     import vl_convert as vlc
 
-    shown = [one for one in lines if one.row.kind != "bound" and one.row.name not in {"random", "cheapest", "best single"}]
+    shown = telling(lines)
     values = [
         {
             "pool": one.pool,
@@ -273,7 +307,7 @@ def figure(lines: Sequence[Line], file: Path) -> None:
     ).properties(width=210, height=alt.Step(16))
     spec = layers.facet(facet=alt.Facet("pool:N", title=None, sort=[*dict.fromkeys(one.pool for one in shown)]), columns=3)
     drawn = spec.resolve_scale(x="independent").configure(background="white").to_json()
-    file.write_bytes(vlc.vegalite_to_png(drawn, scale=2)) if file.suffix == ".png" else file.write_text(
+    file.write_bytes(vlc.vegalite_to_png(drawn, scale=1.5)) if file.suffix == ".png" else file.write_text(
         vlc.vegalite_to_svg(drawn)
     )
 
@@ -296,15 +330,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     chosen = (pool for pool in pools(given.data, given.tables) if given.only is None or pool.name in given.only)
     if given.splits is not None:
-        write_splits(chosen, given.seeds, given.splits)
+        write_splits(chosen, given.by, given.seeds, given.splits)
         return
     lines, origins = [], {}
     for pool in chosen:
         start = time.perf_counter()
-        split = Splits(seeds=given.seeds) if given.by == "query" else ByTask()
-        if given.by == "task" and len({query.task for query in pool.table.queries}) < 2:
+        folds = parts(pool, given.by, given.seeds)
+        if not folds:
             continue
-        lines += [*contend(pool, split), *external(given.decisions, pool, given.seeds)]
+        lines += [*contend(pool, folds, given.by), *external(given.decisions, pool, folds)]
         origins[pool.name] = f"{pool.origin}; {len(pool.table):,} queries, {len(pool.table.models)} models"
         print(f"{pool.name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     how = f"{given.seeds} random 70/30 splits by query" if given.by == "query" else "each task judged by what the others taught"
@@ -319,15 +353,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figure(lines, given.figure)
 
 
-def write_splits(chosen: Iterator[Pool], seeds: int, file: Path) -> None:
-    """One line a pool and seed: the ids of the queries that are learned from and of those that are judged."""
+def write_splits(chosen: Iterator[Pool], by: str, seeds: int, file: Path) -> None:
+    """One line a pool and fold: the ids of the queries that are learned from and of those that are judged."""
     with file.open("w") as out:
         for pool in chosen:
-            for seed, fold in enumerate(Splits(seeds=seeds).folds(pool.table)):
-                parts = {
+            for fold in parts(pool, by, seeds):
+                ids = {
                     name: [query.key() for query in part.queries] for name, part in (("train", fold.train), ("test", fold.test))
                 }
-                out.write(json.dumps({"pool": pool.name, "seed": seed, **parts}) + "\n")
+                out.write(json.dumps({"pool": pool.name, "fold": fold.name, **ids}) + "\n")
 
 
 if __name__ == "__main__":
