@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from agentroute.errors import MissingExtraError
 from agentroute.evaluation import Interval, ModelCalibration
 from agentroute.reporting._theme import config
-from agentroute.reporting.words import plain, quality, short_names, span, typeset
+from agentroute.reporting.words import figure, plain, quality, short_names, typeset
 
 __all__ = ["Dot", "Spec", "calibration", "compiled", "data", "dots", "extent", "labelled", "libraries", "told"]
 
@@ -19,6 +19,10 @@ Spec: TypeAlias = dict[str, Any]
 
 _ANCHORS = ["bottom-right", "right", "left", "top-left", "bottom", "top", "bottom-left", "top-right"]
 """Where text is tried: first below, since the curves rise to the right."""
+_OFFSETS = (9, 18, 30)
+"""Pixels from a point to its text, the nearest that fits."""
+_LAST = 9
+"""The rank of what has no text."""
 _NARROW = 420
 """Pixels below which names are shortened further."""
 _ROW = 26
@@ -41,8 +45,7 @@ def libraries() -> tuple[ModuleType, ModuleType]:
 
 def told(interval: Interval, say: Callable[[float], str]) -> str:
     """A figure and its interval, for tooltips."""
-    inside = span(interval, say)
-    return typeset(f"{say(interval.value)} ({inside})" if inside else say(interval.value))
+    return typeset(figure(interval, say))
 
 
 def data(rows: Iterable[Mapping[str, Any]], name: str | None = None) -> Any:
@@ -54,7 +57,7 @@ def data(rows: Iterable[Mapping[str, Any]], name: str | None = None) -> Any:
 def extent(values: Iterable[float]) -> list[float]:
     """From the least to the greatest of the values that are finite, with a margin."""
     seen = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    margin = max(0.06 * (max(seen) - min(seen)), 0.005)
+    margin = max(0.06 * (max(seen) - min(seen)), 0.02)
     return [min(seen) - margin, max(seen) + margin]
 
 
@@ -64,23 +67,29 @@ def compiled(chart: Any) -> Spec:
     return spec
 
 
-def labelled(spec: Spec, data: str, *, halo: str, looks: Mapping[str, Any]) -> Spec:
+def labelled(
+    spec: Spec, shown: Iterable[Mapping[str, Any]], clear: Iterable[tuple[float, float]], *, halo: str, looks: Mapping[str, Any]
+) -> Spec:
     """The specification with a text beside each point, none over another: Vega can place text so, Vega-Lite cannot ask it to.
 
     Args:
         spec: A Vega specification with the scales `x` and `y`.
-        data: The points, with `cost`, `quality`, `label`, `brief` for where it is narrow, and `rank`: where room is short, the
+        shown: The points, with `cost`, `quality`, `label`, `brief` for where it is narrow, and `rank`: where room is short, the
             least rank keeps its text.
+        clear: (cost, quality) of places that no text may cover.
         halo: Colour around the text, so that it is legible over lines.
         looks: Other properties of the text.
     """
-    # It keeps clear of points and of other text. Curves could be avoided, too, but only where there is a canvas to measure on,
-    # and then half of the names find no place.
+    # Vega keeps labels clear of points and of other labels; of lines only where there is a canvas to measure on. So a line is
+    # given as points whose label is empty.
+    bare = [{"cost": cost, "quality": height, "label": "", "brief": "", "rank": _LAST} for cost, height in clear]
+    kept = ("cost", "quality", "label", "brief", "rank")
+    named = {"name": "named", "values": [*({key: row[key] for key in kept} for row in shown), *bare]}
     place = {
         "type": "label",
         "size": {"signal": "[width, height]"},
-        "anchor": _ANCHORS,
-        "offset": [9],
+        "anchor": _ANCHORS * len(_OFFSETS),
+        "offset": [offset for offset in _OFFSETS for _ in _ANCHORS],
         "sort": {"field": "datum.rank"},
     }
     own = {name: {"value": value} for name, value in looks.items()}
@@ -93,10 +102,10 @@ def labelled(spec: Spec, data: str, *, halo: str, looks: Mapping[str, Any]) -> S
     below = {**own, "stroke": {"value": halo}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
     text = {"type": "text", "aria": False, "interactive": False}
     marks = [
-        {**text, "name": "halo", "from": {"data": data}, "encode": {"enter": below, "update": at}, "transform": [place]},
+        {**text, "name": "halo", "from": {"data": "named"}, "encode": {"enter": below, "update": at}, "transform": [place]},
         {**text, "name": "labels", "from": {"data": "halo"}, "encode": {"enter": own, "update": same}},
     ]
-    return {**spec, "marks": [*spec["marks"], *marks]}
+    return {**spec, "data": [*spec["data"], named], "marks": [*spec["marks"], *marks]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +129,7 @@ def dots(
     *,
     axis: str,
     say: Callable[[float], str] = quality,
+    times: float = 1.0,
     line: float | None = None,
     about: str,
 ) -> Any:
@@ -130,6 +140,7 @@ def dots(
         colours: By name.
         axis: Title of the axis.
         say: A figure in words.
+        times: What the axis multiplies figures by: 100 = points.
         line: Where a line is drawn for comparison.
         about: What the chart shows, for those who do not see it.
     """
@@ -141,9 +152,9 @@ def dots(
     rows = [
         {
             "label": labels[key],
-            "value": dot.interval.value,
-            "low": dot.interval.low,
-            "high": dot.interval.high,
+            "value": times * dot.interval.value,
+            "low": times * dot.interval.low,
+            "high": times * dot.interval.high,
             "kind": dot.kind,
             "Name": plain(dot.name),
             axis: told(dot.interval, say),
@@ -156,9 +167,10 @@ def dots(
         labelLimit=170, domain=False, ticks=False, labelColor=colours["ink"], grid=False
     )
     ends = [end for dot in known for end in (dot.interval.value, dot.interval.low, dot.interval.high)]
-    scale = alt.Scale(domain=extent([*ends, *(() if line is None else (line,))]), zero=False, nice=False)
+    domain = [times * end for end in extent([*ends, *(() if line is None else (line,))])]
+    scale = alt.Scale(domain=domain, zero=False, nice=False)
     x = alt.X("value:Q", title=axis, scale=scale).axis(
-        format=".2~f", titleAnchor="end", tickCount=alt.ExprRef("max(ceil(width / 90), 2)")
+        format=".3~f", titleAnchor="end", tickCount=alt.ExprRef("max(ceil(width / 90), 2)")
     )
     colour = alt.Color("kind:N", legend=None).scale(domain=kinds, range=[colours["ink"], colours["router"], colours["oracle"]])
     shape = alt.Shape("kind:N", legend=None).scale(domain=kinds, range=["circle", "diamond", "triangle-up"])
@@ -169,7 +181,7 @@ def dots(
         ),
     ]
     if line is not None:
-        measure = alt.Chart(data([{"value": line}]))
+        measure = alt.Chart(data([{"value": times * line}]))
         layers.insert(0, measure.mark_rule(color=colours["control"], strokeDash=[4, 3], aria=False).encode(x="value:Q"))
     return alt.layer(*layers).properties(width="container", height=alt.Step(_ROW), description=about).configure(**config(colours))
 

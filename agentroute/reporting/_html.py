@@ -13,13 +13,15 @@ from importlib import resources
 from typing import Any
 
 from agentroute.errors import MissingExtraError
-from agentroute.evaluation import Frontier, FrontierPoint, Interval, RoutingDiagnosis
+from agentroute.evaluation import Frontier, RoutingDiagnosis
+from agentroute.reporting._advice import advice
 from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots, libraries
 from agentroute.reporting._limits import limits
 from agentroute.reporting._plane import page_plane
-from agentroute.reporting._tables import rate, tables, way
+from agentroute.reporting._slider import brief, mixed, operating, settled, start, steps
+from agentroute.reporting._tables import tables, way
 from agentroute.reporting._theme import DARK, LIGHT, VARIABLES
-from agentroute.reporting.words import noise, one_line, percent, plain, quality, signed, span, thousand, typeset
+from agentroute.reporting.words import counted, figure, gained, noise, percent, plain, points, quality, typeset
 
 __all__ = ["VERDICTS", "report_html"]
 
@@ -36,6 +38,8 @@ _BREAKS = re.compile(r"(?<=[/_:@])")
 
 _VERDICT = 30
 """Characters of a verdict in large type."""
+_POINT = 0.01
+"""Of quality: what is less does not matter."""
 _TASKS = 20
 """Tasks in the chart; the table has all of them."""
 
@@ -65,8 +69,8 @@ def report_html(
         raise MissingExtraError("a report", "report") from error
     bundle = vl_convert.javascript_bundle()
     script, css, page = (_file(name) for name in ("report.js", "report.css", "report.html.j2"))
-    points = _points(diagnosis.frontier)
-    start = _start(diagnosis)
+    diagnosis = settled(diagnosis)
+    shown, first = steps(diagnosis), start(diagnosis)
     # Everything that is put into the page is escaped, but for these, which are ours or made safe above.
     trusted = {
         "policy": _policy(bundle, script),
@@ -74,8 +78,8 @@ def report_html(
         "script": script,
         "css": css,
         "variables": _variables(),
-        "charts": _json(_charts(diagnosis, start)),
-        "points_json": _json(points),
+        "charts": _json(_charts(diagnosis, first)),
+        "points_json": _json(shown),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["typeset"] = typeset
@@ -85,13 +89,16 @@ def report_html(
         **_words(diagnosis),
         title=plain(title),
         source=plain(source),
+        advice=[(name, typeset(text)) for name, text in advice(diagnosis)],
         facts=_facts(diagnosis, source, made or datetime.now(UTC)),
         tables=tables(diagnosis),
         limits=limits(diagnosis),
-        points=points,
-        start=start,
-        here=points[start] if points else None,
-        mixed=_mixed(diagnosis.frontier),
+        points=shown,
+        start=first,
+        recommended=operating(diagnosis),
+        here=shown[first] if shown else None,
+        mixed=mixed(diagnosis.frontier),
+        several=len(diagnosis.singles) > 1,
     )
 
 
@@ -122,7 +129,9 @@ def _variables() -> str:
     )
 
 
-def _charts(diagnosis: RoutingDiagnosis, start: int) -> dict[str, Spec]:
+def _charts(diagnosis: RoutingDiagnosis, first: int) -> dict[str, Spec]:
+    if len(diagnosis.singles) == 1:
+        return {}
     evaluation = diagnosis.evaluation
     single = next((row.quality.value for row in evaluation.rows if row.name == "best single"), None)
     ways = [Dot(name=way(row, evaluation).text, interval=row.quality, kind=_KINDS[row.kind]) for row in evaluation.rows]
@@ -136,14 +145,20 @@ def _charts(diagnosis: RoutingDiagnosis, start: int) -> dict[str, Spec]:
         charts["quality"] = dots([*models, *(dot for dot in ways if dot.kind != "plain")], VARIABLES, axis="Quality", about=about)
     for place, one in enumerate(diagnosis.calibration):
         charts[f"calibration-{place}"] = calibration(one, VARIABLES)
-    if diagnosis.tasks:
+    if len(diagnosis.tasks) > 1:
         largest = sorted(diagnosis.tasks[:_TASKS], key=lambda task: -task.gain.value)
         gains = [Dot(name=task.task, interval=task.gain, kind=_BEYOND.get(noise(task.gain), "plain")) for task in largest]
         about = (
             "Gain over the best single model by task with its 95 % interval, as in the table below; the dashed line is no gain."
         )
-        charts["tasks"] = dots(gains, VARIABLES, axis="Gain over the best single model", say=signed, line=0.0, about=about)
-    made = {} if diagnosis.frontier is None else {"plane": page_plane(diagnosis.frontier, VARIABLES, start=start)}
+        charts["tasks"] = dots(
+            gains, VARIABLES, axis="Gain over the best single model (points)", say=points, times=100, line=0.0, about=about
+        )
+    made = (
+        {}
+        if diagnosis.frontier is None
+        else {"plane": page_plane(diagnosis.frontier, VARIABLES, start=first, recommended=operating(diagnosis))}
+    )
     return {**made, **{name: compiled(chart) for name, chart in charts.items()}}
 
 
@@ -151,89 +166,9 @@ _KINDS: Mapping[str, Any] = {"baseline": "plain", "routed": "routed", "bound": "
 _BEYOND: Mapping[str, Any] = {"better": "routed", "worse": "bound"}
 
 
-def _start(diagnosis: RoutingDiagnosis) -> int:
-    """The point of the curve that is nearest to what was judged: there the slider starts."""
-    frontier = diagnosis.frontier
-    routed = [row for row in diagnosis.evaluation.rows if row.kind == "routed"]
-    if frontier is None or not routed:
-        return 0
-    if not (math.isfinite(routed[0].cost.value) and routed[0].cost.value > 0):
-        return len(frontier.points) - 1
-
-    def distance(place: int) -> float:
-        point = frontier.points[place]
-        return abs(point.cost.value / routed[0].cost.value - 1) + abs(point.quality.value - routed[0].quality.value)
-
-    return min(reversed(range(len(frontier.points))), key=distance)
-
-
-def _mixed(frontier: Frontier | None) -> list[str]:
-    """The models that answer anything at any willingness to pay, cheapest first."""
-    if frontier is None:
-        return []
-    cost = {one.model: one.cost.value for one in frontier.singles}
-    used = {model for point in frontier.points for model, share in point.shares.items() if share > 0}
-    return [plain(model) for model in _ordered(used, cost)]
-
-
-def _ordered(models: set[str], cost: Mapping[str, float]) -> list[str]:
-    return sorted(models, key=lambda model: (cost.get(model, math.inf), model))
-
-
-def _points(frontier: Frontier | None) -> list[dict[str, Any]]:
-    """Every text that the slider may show."""
-    if frontier is None:
-        return []
-    cost = {one.model: one.cost.value for one in frontier.singles}
-    used = _ordered({model for point in frontier.points for model, share in point.shares.items() if share > 0}, cost)
-    return [_point(point, used, frontier.best_single) for point in frontier.points]
-
-
-def _point(point: FrontierPoint, models: list[str], best: str) -> dict[str, Any]:
-    said = noise(point.gain)
-    texts = {
-        "rate": rate(point.willingness_to_pay),
-        "quality": quality(point.quality.value),
-        "quality-span": span(point.quality, quality),
-        "cost": thousand(point.cost.value),
-        "cost-span": span(point.cost, thousand),
-        "gain": f"{signed(point.gain.value)}, {said}" if said else signed(point.gain.value),
-        "gain-span": span(point.gain, signed),
-        "saving": percent(point.saving.value),
-        "saving-span": span(point.saving, percent),
-        "mix": signed(point.over_mix.value),
-        "mix-span": span(point.over_mix, signed),
-        "sentence": _sentence(point, best),
-    }
-    shares = [point.shares.get(model, 0.0) for model in models]
-    return {
-        "texts": {name: typeset(text) for name, text in texts.items()},
-        "shares": [[typeset(percent(share)), round(100 * share, 1)] for share in shares],
-    }
-
-
-def _sentence(point: FrontierPoint, best: str) -> str:
-    worth = "At any price" if math.isinf(point.willingness_to_pay) else f"At {rate(point.willingness_to_pay)}"
-    compared = {"better": "better than", "worse": "worse than", "the same": "as good as"}
-    said = compared.get(noise(point.gain), "not distinguishable from")
-    return f"{worth} the router is {said} always {_brief(best)} and {_money(point.saving)}."
-
-
-def _brief(name: str) -> str:
-    return one_line(plain(name), 40)
-
-
-def _money(saving: Interval) -> str:
-    if math.isnan(saving.value):
-        return "its saving is unknown"
-    if round(100 * saving.value) == 0:
-        return "costs as much"
-    return f"saves {percent(saving.value)}" if saving.value > 0 else f"costs {percent(-saving.value)} more"
-
-
 def _facts(diagnosis: RoutingDiagnosis, source: str, made: datetime) -> list[tuple[str, str]]:
     evaluation = diagnosis.evaluation
-    judged = f"{evaluation.queries:,} queries of {len(diagnosis.singles)} models"
+    judged = f"{counted(evaluation.queries, 'query', 'queries')} of {counted(len(diagnosis.singles), 'model')}"
     facts = [("Log", plain(source)), ("Judged on", judged), ("Made", f"{made:%d %B %Y, %H:%M} {made.tzname() or ''}".strip())]
     return [(name, value) for name, value in facts if value]
 
@@ -244,8 +179,6 @@ def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
     verdict, headline = _headline(diagnosis)
     (one, other), together = diagnosis.top_two
     many = {"task": "Tasks", "labels": "Labels", "cluster": "Clusters of queries"}.get(diagnosis.lookup_by, "Tasks")
-    noun = {"task": "task", "labels": "labels", "cluster": "cluster"}.get(diagnosis.lookup_by, "task")
-    enough = "does as well as the router" if diagnosis.lookup_is_enough else "does not do as well as the router"
     frontier = diagnosis.frontier
     return {
         "version": __version__,
@@ -253,22 +186,36 @@ def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
         "headline": headline,
         "reasons": [plain(reason) for reason in diagnosis.reasons],
         "findings": [plain(finding.text) for finding in diagnosis.findings],
-        "best_single": "" if frontier is None else _brief(frontier.best_single),
+        "best_single": "" if frontier is None else brief(frontier.best_single),
         "aiq": "" if frontier is None else typeset(_aiq(frontier)),
         "pair": typeset(
             f"The two models that complete each other best are {plain(one)} and {plain(other)}: the better of their two answers "
-            f"scores {quality(together.value)} ({span(together, quality)})."
+            f"scores {figure(together, quality)}."
         ),
         "calibrated": [
             (plain(model.model), typeset(f"AUROC {quality(model.auroc.value)}, {model.regime}"))
             for model in diagnosis.calibration
         ],
         "kinds": many,
-        "lookup": f"A table from {noun} to model {enough}.",
+        "lookup": _lookup(diagnosis),
         "tasks_note": f"The chart shows the {_TASKS} largest of {len(diagnosis.tasks)}." if len(diagnosis.tasks) > _TASKS else "",
         "degeneracy": _degeneracy(diagnosis),
         "settings": [(plain(name), plain(value)) for name, value in diagnosis.settings.items()],
     }
+
+
+def _lookup(diagnosis: RoutingDiagnosis) -> str:
+    """Whether a plain table does as well as the router; nothing where there is one group, so that a table is one model."""
+    row = next((one for one in diagnosis.evaluation.rows if one.name == f"{diagnosis.lookup_by} lookup"), None)
+    routed = next((one for one in diagnosis.evaluation.rows if one.kind == "routed"), None)
+    if len(diagnosis.tasks) < 2 or row is None or routed is None:
+        return ""
+    noun = {"task": "task", "labels": "labels", "cluster": "cluster"}[diagnosis.lookup_by]
+    ahead = routed.quality.value - row.quality.value
+    said = "does better than" if ahead <= -_POINT else "does as well as"
+    if ahead >= _POINT and not diagnosis.lookup_is_enough:
+        said = "does not do as well as"
+    return f"A table from {noun} to model {said} the router: {quality(row.quality.value)} and {quality(routed.quality.value)}."
 
 
 def _headline(diagnosis: RoutingDiagnosis) -> tuple[str, str]:
@@ -288,13 +235,13 @@ def _aiq(frontier: Frontier) -> str:
     router, singles, gain = frontier.aiq.value, frontier.aiq_singles.value, frontier.aiq_gain
     return (
         f"Mean height over the single models' range of costs (RouterBench's AIQ): router {quality(router)}, single models "
-        f"{quality(singles)}, difference {signed(gain.value)} ({span(gain, signed)})."
+        f"{quality(singles)}; the router's curve as it is, less that of the single models: {gained(gain)}."
     )
 
 
 def _degeneracy(diagnosis: RoutingDiagnosis) -> str:
     found = diagnosis.degeneracy
-    most = f"{plain(found.model)} answers {percent(found.share.value)} ({span(found.share, percent)})"
+    most = f"{plain(found.model)} answers {figure(found.share, percent)}"
     if found.always:
         return typeset(f"{most}: this router is as good as always {plain(found.model)}, it hardly chooses.")
     highest = math.log2(max(len(diagnosis.singles), 1))

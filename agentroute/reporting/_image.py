@@ -8,8 +8,9 @@ from agentroute.errors import ConfigError
 from agentroute.evaluation import RoutingDiagnosis
 from agentroute.reporting._charts import Dot, Spec, compiled, dots, libraries
 from agentroute.reporting._plane import slide_plane
+from agentroute.reporting._slider import operating, settled
 from agentroute.reporting._theme import DARK, LIGHT, config
-from agentroute.reporting.words import plain, typeset
+from agentroute.reporting.words import counted, plain, typeset
 
 __all__ = ["report_png"]
 
@@ -41,17 +42,24 @@ def report_png(diagnosis: RoutingDiagnosis, *, scale: float = 2, dark: bool = Fa
 
 def _picture(diagnosis: RoutingDiagnosis, *, dark: bool) -> Spec:
     alt, _ = libraries()
+    diagnosis = settled(diagnosis)
     colours = DARK if dark else LIGHT
     title = textwrap.wrap(plain(diagnosis.headline), _LINE, max_lines=3, placeholder=" …", break_on_hyphens=False) or [""]
-    judged = f"{diagnosis.evaluation.queries:,} queries of {len(diagnosis.singles)} models."
-    if diagnosis.frontier is not None:
+    queries = counted(diagnosis.evaluation.queries, "query", "queries")
+    judged = f"{queries} of {counted(len(diagnosis.singles), 'model')}."
+    several = len(diagnosis.singles) > 1
+    if diagnosis.frontier is not None and several:
         told = f"{judged} Dots: single models, filled on their hull; lines and the shaded band: 95 % intervals."
-        return slide_plane(diagnosis.frontier, colours, title=title, subtitle=[typeset(told)], width=_WIDTH, height=_HEIGHT)
-    rows = [row for row in diagnosis.evaluation.rows if row.kind != "baseline"]
+        texts = {"title": [typeset(line) for line in title], "subtitle": [typeset(told)]}
+        place = operating(diagnosis)
+        return slide_plane(diagnosis.frontier, colours, **texts, width=_WIDTH, height=_HEIGHT, recommended=place)
+    rows = [row for row in diagnosis.evaluation.rows if row.kind != "baseline" and several]
     shown = [
         *(Dot(name=one.model, interval=one.quality) for one in diagnosis.singles),
         *(Dot(name=row.name, interval=row.quality, kind="routed" if row.kind == "routed" else "bound") for row in rows),
     ]
-    header = alt.TitleParams(title, subtitle=[typeset(f"{judged} Costs are unknown. Lines: 95 % intervals.")])
+    header = alt.TitleParams(
+        title, subtitle=[typeset(f"{judged}{' Costs are unknown.' if diagnosis.frontier is None else ''} Lines: 95 % intervals.")]
+    )
     chart = dots(shown, colours, axis="Quality", about="Quality of each model with its 95 % interval.")
     return compiled(chart.properties(width=_WIDTH, title=header, padding=24).configure(**config(colours, size=14)))

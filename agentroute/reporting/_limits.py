@@ -10,7 +10,7 @@ __all__ = ["limits"]
 
 def limits(diagnosis: RoutingDiagnosis) -> list[str]:
     """Sentences on the limits of the data and of the method, those of this log first."""
-    evaluation = diagnosis.evaluation
+    evaluation, several = diagnosis.evaluation, len(diagnosis.singles) > 1
     ways = len(evaluation.rows)
     found = [f"{plain(note)[:1].upper()}{plain(note)[1:].rstrip('.')}." for note in evaluation.notes]
     if evaluation.coverage < 1:
@@ -22,7 +22,7 @@ def limits(diagnosis: RoutingDiagnosis) -> list[str]:
         "Intervals are over queries: another draw of queries like these. They do not cover another training part, another "
         "prompt, other settings of the models, or traffic of another kind than the log's."
     )
-    if diagnosis.stable_oracle is None:
+    if diagnosis.stable_oracle is None and several:
         found.append(
             "Each model's answer was drawn once, or it is not known how often. The oracle picks lucky answers too, so that the "
             "true way from the best single model to it is shorter than shown."
@@ -31,14 +31,16 @@ def limits(diagnosis: RoutingDiagnosis) -> list[str]:
         found.append("Costs are unknown, so that no saving is shown.")
     else:
         found.append("Costs are those that were logged. Prices change, and so do lengths of answers, caches and discounts.")
+    if diagnosis.frontier is not None and several:
         found.append(
             "The curve shows every willingness to pay on the same queries. Whoever picks its prettiest point afterwards will be "
             "a little disappointed: pick it by what an answer is worth."
         )
-    found.append(
-        f"Of {ways} ways to choose{_and_tasks(diagnosis)}, about one in twenty of those that differ in nothing looks better or "
-        "worse than noise allows: that is what 95 % means."
-    )
+    if several:
+        found.append(
+            f"Of {ways} ways to choose{_and_tasks(diagnosis)}, about one in twenty of those that differ in nothing looks better "
+            "or worse than noise allows: that is what 95 % means."
+        )
     if not diagnosis.shifts:
         found.append(
             "There is no second window, so that nothing is known about models that change: compare again with newer data."

@@ -26,21 +26,24 @@ _LABEL, _BRIEF = 26, 14
 """Characters of a model's name beside its point, on a wide plane and on a phone."""
 _LOGARITHMIC = 30
 """Where the dearest model costs so many times as much as the cheapest, costs are drawn on a logarithmic axis."""
+_CLOSE = 50
+"""So many points along a line keep labels off it."""
 _DENSE = 24
 """A mix of two models is a straight line in USD and a bent one in their logarithm: it is drawn through so many points."""
 
 
-def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int) -> Spec:
+def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int, recommended: int | None = None) -> Spec:
     """The plane for the page: as large as its place there, with a marked point that the signal `at` moves.
 
     Args:
         frontier: What is drawn.
         colours: By name.
         start: The place of the point that is marked at first.
+        recommended: The place of the recommended point, if there is one.
     """
     alt, _ = libraries()
-    drawn = _Drawing(alt, frontier, colours)
-    layers = {**drawn.curves(legend=None), **drawn.steps(), **drawn.singles(), **drawn.marked()}
+    drawn = _Drawing(alt, frontier, colours, recommended)
+    layers = {**drawn.curves(legend=None), **drawn.steps(), **drawn.singles(), **drawn.advised(), **drawn.marked()}
     chart = (
         _layered(alt, layers)
         .properties(width="container", height="container", description=_described(frontier))
@@ -48,11 +51,18 @@ def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int) ->
         .add_params(alt.param(name="at", value=start))
         .configure(**config(colours))
     )
-    return labelled(compiled(chart), "models", **_text(colours, 12))
+    return labelled(compiled(chart), _singles(frontier), _clear(frontier), **_text(colours, 12))
 
 
 def slide_plane(
-    frontier: Frontier, colours: Mapping[str, str], *, title: Sequence[str], subtitle: Sequence[str], width: int, height: int
+    frontier: Frontier,
+    colours: Mapping[str, str],
+    *,
+    title: Sequence[str],
+    subtitle: Sequence[str],
+    width: int,
+    height: int,
+    recommended: int | None = None,
 ) -> Spec:
     """The plane for slides: with a title and a legend, and nothing to touch.
 
@@ -63,18 +73,19 @@ def slide_plane(
         subtitle: Lines.
         width: Of the plane without its axes, in pixels.
         height: Likewise.
+        recommended: The place of the recommended point, if there is one.
     """
     alt, _ = libraries()
-    drawn = _Drawing(alt, frontier, colours)
+    drawn = _Drawing(alt, frontier, colours, recommended)
     legend = alt.Legend(orient="bottom", title=None, symbolType="stroke", labelLimit=0, columns=3, offset=16)
     size = 14
     chart = (
-        _layered(alt, {**drawn.curves(legend=legend), **drawn.singles()})
+        _layered(alt, {**drawn.curves(legend=legend), **drawn.singles(), **drawn.advised(named=True)})
         .properties(width=width, height=height, title=alt.TitleParams(list(title), subtitle=list(subtitle)))
         .properties(description=_described(frontier), padding=24)
         .configure(**config(colours, size=size))
     )
-    return labelled(compiled(chart), "models", **_text(colours, size))
+    return labelled(compiled(chart), _singles(frontier), _clear(frontier), **_text(colours, size))
 
 
 def _text(colours: Mapping[str, str], size: int) -> dict[str, Any]:
@@ -95,8 +106,8 @@ def _layered(alt: Any, layers: Mapping[str, Any]) -> Any:
 class _Drawing:
     """The layers of the plane, on shared axes."""
 
-    def __init__(self, alt: Any, frontier: Frontier, colours: Mapping[str, str]) -> None:
-        self.alt, self.frontier, self.colours = alt, frontier, colours
+    def __init__(self, alt: Any, frontier: Frontier, colours: Mapping[str, str], recommended: int | None) -> None:
+        self.alt, self.frontier, self.colours, self.recommended = alt, frontier, colours, recommended
         # Three labels on a phone; a log axis would else show every digit of every power.
         steps = alt.ExprRef("max(ceil(width / 110), 3)")
         x = alt.X("cost:Q", scale=_money(alt, frontier), title="Cost of 1,000 queries (USD)")
@@ -110,9 +121,12 @@ class _Drawing:
         alt, names = self.alt, list(CURVES)
         shades = alt.Scale(domain=names, range=[self.colours[colour] for colour, _ in CURVES.values()])
         dashes = alt.Scale(domain=names, range=[dash for _, dash in CURVES.values()])
-        lines = alt.Chart(data(_lines(self.frontier), "lines"))
+        # What is recommended was chosen out of fold: it lies beside the curve.
+        beside = -1 if self.recommended is None else self.recommended
+        curve = self.points.transform_filter(f"datum.place != {beside}")
+        lines = alt.Chart(data(_lines(self.frontier, self.recommended), "lines"))
         return {
-            "band": self.points.mark_area(color=self.colours["band"], opacity=1, aria=False).encode(
+            "band": curve.mark_area(color=self.colours["band"], opacity=1, aria=False).encode(
                 x=self.x, y=alt.Y("low:Q"), y2="high:Q"
             ),
             "curves": lines.mark_line(strokeWidth=2.5, aria=False).encode(
@@ -141,6 +155,23 @@ class _Drawing:
         shown = self.points.mark_point(size=26, cursor="pointer", **self._filled)
         return {"steps": shown.encode(x=self.x, y=self.y, tooltip=self._told)}
 
+    def advised(self, *, named: bool = False) -> dict[str, Any]:
+        """A ring around the recommended point; on slides, which have no legend for it, with its name."""
+        if self.recommended is None:
+            return {}
+        alt, colours = self.alt, self.colours
+        here = self.points.transform_filter(f"datum.place == {self.recommended}")
+        ring = here.mark_point(
+            shape="circle", size=420, filled=False, stroke=colours["router"], strokeWidth=2, opacity=1, aria=False
+        )
+        layers = {"advised": ring.encode(x=self.x, y=self.y)}
+        if named:
+            name = here.mark_text(
+                align="right", baseline="bottom", dx=-13, dy=-9, color=colours["router"], fontSize=14, aria=False
+            )
+            layers["advised-name"] = name.encode(x=self.x, y=self.y, text=alt.value("recommended"))
+        return layers
+
     def marked(self) -> dict[str, Any]:
         """The point at `at`, with its intervals in both directions and its way to the axes."""
         alt, colour = self.alt, self.colours["router"]
@@ -168,19 +199,26 @@ class _Drawing:
         return [self.alt.Tooltip(f"{name}:N") for name in names]
 
 
+def _logarithmic(frontier: Frontier) -> bool:
+    costs = _costs(frontier)
+    low, high = min(costs, default=0.0), max(costs, default=1.0)
+    return low > 0 and high / low > _LOGARITHMIC
+
+
 def _money(alt: Any, frontier: Frontier) -> Any:
     """The scale of costs: logarithmic for prices of several magnitudes, else from zero."""
     costs = [1000 * cost for cost in _costs(frontier)]
-    low, high = min(costs, default=0.0), max(costs, default=1.0)
-    if low > 0 and high / low > _LOGARITHMIC:
-        return alt.Scale(type="log", domain=[low / 1.4, high * 1.6], nice=False)
-    return alt.Scale(domain=[0, (high or 1.0) * 1.12], nice=False)
+    if _logarithmic(frontier):
+        return alt.Scale(type="log", domain=[min(costs) / 1.4, max(costs) * 1.6], nice=False)
+    return alt.Scale(domain=[0, (max(costs, default=1.0) or 1.0) * 1.12], nice=False)
 
 
 def _costs(frontier: Frontier) -> list[float]:
-    shown = [one.cost.value for one in frontier.singles]
-    shown += [one.cost.value for one in frontier.points]
-    return [cost for cost in (*shown, *(cost for cost, _ in frontier.oracle)) if math.isfinite(cost)]
+    """All that is shown on the axis of costs, the ends of intervals, too."""
+    known = [*(one.cost for one in frontier.singles), *(one.cost for one in frontier.points)]
+    shown = [*(one.value for one in known), *(cost for cost, _ in frontier.oracle)]
+    ends = [end for one in frontier.points for end in (one.cost.low, one.cost.high)]
+    return [cost for cost in (*shown, *ends) if math.isfinite(cost)]
 
 
 def _heights(frontier: Frontier) -> list[float]:
@@ -196,11 +234,13 @@ def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _lines(frontier: Frontier) -> list[dict[str, Any]]:
+def _lines(frontier: Frontier, beside: int | None) -> list[dict[str, Any]]:
     router, mix, oracle = CURVES
-    points = [(point.cost.value, point.quality.value) for point in frontier.points]
+    curve = [point for place, point in enumerate(frontier.points) if place != beside]
+    points = [(point.cost.value, point.quality.value) for point in curve]
     # More money than the best single model costs buys no better mix.
-    most = max(_costs(frontier), default=0.0)
+    costs = [*(one.cost.value for one in frontier.singles), *(one.cost.value for one in curve)]
+    most = max(filter(math.isfinite, costs), default=0.0)
     hull = [*frontier.hull, *((max(cost, most), height) for cost, height in frontier.hull[-1:])]
     lines = {router: points, mix: _dense(hull), oracle: _dense(frontier.oracle)}
     return [
@@ -250,3 +290,22 @@ def _singles(frontier: Frontier) -> list[dict[str, Any]]:
         }
         for one in frontier.singles
     ]
+
+
+def _clear(frontier: Frontier) -> list[tuple[float, float]]:
+    """Points along the router's line, its band and the mix, so close that no label fits between them."""
+    there, back = (math.log, math.exp) if _logarithmic(frontier) else (float, float)
+    curve = [(1000 * point.cost.value, point.quality) for point in frontier.points]
+    lines = [[(cost, getattr(height, end)) for cost, height in curve] for end in ("value", "low", "high")]
+    lines.append([(1000 * cost, height) for cost, height in frontier.hull])
+    ends = [there(1000 * cost) for cost in _costs(frontier)] or [0.0, 1.0]
+    low, high = _heights(frontier)
+    wide, tall = max(max(ends) - min(ends), 1e-9), high - low
+    close: list[tuple[float, float]] = []
+    for line in lines:
+        known = [(there(cost), height) for cost, height in line if math.isfinite(cost + height)]
+        close += known[:1]
+        for (x, y), (to_x, to_y) in pairwise(known):
+            parts = max(1, math.ceil(_CLOSE * max(abs(to_x - x) / wide, abs(to_y - y) / tall)))
+            close += [(x + (to_x - x) * k / parts, y + (to_y - y) * k / parts) for k in range(1, parts + 1)]
+    return [(back(x), y) for x, y in close]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from agentroute.errors import MissingExtraError
 from agentroute.evaluation import RoutingDiagnosis
-from agentroute.reporting._tables import Cell, Table, tables
+from agentroute.reporting._cells import Cell, Table
+from agentroute.reporting._tables import tables
 from agentroute.reporting.words import one_line, plain
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["summary"]
 
 _SHOWN = {
-    "ways": ("Quality", "USD per 1,000", "Gain over best single", "Beyond noise?"),
+    "ways": ("Quality", "USD per 1,000", "Gain over best single, points", "Beyond noise?"),
     "models": ("Quality", "USD per 1,000", "Latency", "On the hull", "It alone is best"),
-    "shifts": ("First window", "Second window", "Against the others", "Shifted?"),
+    "shifts": ("First window", "Second window", "Against the others, points", "Shifted?"),
     "calibration": ("AUROC", "AUROC within tasks", "ECE", "Reads as"),
-    "tasks": ("Queries", "Always best single", "Routed", "Gain", "Beyond noise?"),
+    "tasks": ("Queries", "Always best single", "Routed", "Gain, points", "Beyond noise?"),
 }
 """Table → the columns that eighty characters hold."""
-_WITH_HALF = {"Quality", "Gain over best single", "Gain", "Against the others", "AUROC"}
+_WITH_HALF = {"Quality", "Gain over best single, points", "Gain, points", "Against the others, points", "AUROC"}
 _ROWS = 12
 _NAME = 27
 _STYLES = {"": "", "better": "green", "worse": "red"}

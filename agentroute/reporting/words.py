@@ -11,14 +11,17 @@ from itertools import chain, count
 from agentroute.evaluation import Interval
 
 __all__ = [
+    "counted",
+    "figure",
+    "gained",
     "noise",
     "one_line",
     "percent",
     "plain",
+    "points",
     "quality",
     "seconds",
     "short_names",
-    "signed",
     "span",
     "thousand",
     "typeset",
@@ -60,12 +63,12 @@ def quality(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.3f}"
 
 
-def signed(value: float) -> str:
-    """Three digits with their sign; what rounds to nothing has none."""
-    if math.isnan(value):
+def points(difference: float) -> str:
+    """A difference of quality in hundredths, with its sign; what rounds to nothing has none."""
+    if math.isnan(difference):
         return UNKNOWN
-    text = f"{value:+.3f}"
-    return "0.000" if text in {"+0.000", "-0.000"} else text
+    text = f"{100 * difference:+.1f}"
+    return "0.0" if text in {"+0.0", "-0.0"} else text
 
 
 def percent(share: float) -> str:
@@ -78,10 +81,34 @@ def percent(share: float) -> str:
 
 
 def span(interval: Interval, say: Callable[[float], str]) -> str:
-    """The ends of the interval, `0.790 to 0.834`; nothing where they are unknown."""
+    """The ends of the interval, `0.790 to 0.834` or `26 to 32 %`; nothing where they are unknown."""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return ""
-    return f"{say(interval.low)} to {say(interval.high)}"
+    low, high = say(interval.low), say(interval.high)
+    return f"{low.removesuffix(' %') if high.endswith(' %') else low} to {high}"
+
+
+def figure(interval: Interval, say: Callable[[float], str]) -> str:
+    """A figure and its interval, `29 % (26 to 32 %)`."""
+    inside = span(interval, say)
+    return f"{say(interval.value)} ({inside})" if inside else say(interval.value)
+
+
+def gained(difference: Interval) -> str:
+    """A difference of quality and its interval, `+0.4 points (-0.7 to +1.7)`."""
+    inside = span(difference, points)
+    return f"{points(difference.value)} points{f' ({inside})' if inside else ''}"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """`1 model`, `1,840 queries`.
+
+    Args:
+        number: How many.
+        one: What one is called.
+        many: What several are called; `None` = with an s.
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def noise(difference: Interval) -> str:

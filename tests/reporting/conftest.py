@@ -144,7 +144,7 @@ def _task(task, k, models, quality):
 
 
 def planted_diagnosis(
-    models=("small", "large"), tasks=("sums", "capitals"), *, rates=12, costs=True, shifted=False, queries=1840
+    models=("small", "large"), tasks=("sums", "capitals"), *, rates=12, costs=True, shifted=False, queries=1840, recommended=None
 ) -> RoutingDiagnosis:
     """A diagnosis whose models are dearer and better the later they come.
 
@@ -155,6 +155,7 @@ def planted_diagnosis(
         costs: Whether costs are known.
         shifted: Whether there is a second window, in which the last model has changed.
         queries: How many were replayed.
+        recommended: The place of the recommended point on the router's curve.
     """
     quality = 0.45 + 0.4 * (1 - 0.6 ** np.arange(len(models))) - 0.03 * (np.arange(len(models)) % 2 == 0) * (len(models) > 2)
     cost = 0.0001 * 2.6 ** np.arange(len(models))
@@ -239,6 +240,7 @@ def planted_diagnosis(
         queries_needed=None,
         dependence=around(0.31, 0.03),
         settings={"folds": "5", "resamples": "2,000", "seed": "0", "embedder": "hash 1, 32 dimensions"},
+        recommended=None if recommended is None or frontier is None else frontier.points[recommended],
     )
 
 

@@ -61,7 +61,7 @@ def pages(planted, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
     tasks = tuple(f"task {number}" for number in range(60))
     made = {
-        "usual": planted(MODELS, ("gsm8k", "mmlu", "hellaswag"), shifted=True),
+        "usual": planted(MODELS, ("gsm8k", "mmlu", "hellaswag"), shifted=True, recommended=8),
         "large": planted(tuple(f"vendor/model-{number}" for number in range(7)), tasks, rates=40),
         "hostile": planted(HOSTILE, tuple(f"task of {name}" for name in HOSTILE)),
         "unpriced": planted(MODELS, (), costs=False),
@@ -165,7 +165,7 @@ def test_the_marker_stands_on_the_curve(visit):
 def test_every_chart_is_drawn(visit):
     page = visit("usual")
     assert page.locator(".chart").count() == page.locator(".chart svg").count() == 3 + len(MODELS)
-    labels = page.locator("#chart-plane .labels text").all_text_contents()
+    labels = [text for text in page.locator("#chart-plane .labels text").all_text_contents() if text]
     assert set(labels) == {
         "gpt-4o-mini",
         "llama-3.1-8b-instruct-tur…",
@@ -269,7 +269,26 @@ def test_it_prints_light_and_without_controls(visit):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("#rate").is_visible()
     assert not page.locator("#theme").is_visible()
-    assert page.locator("#at-sentence").is_visible()
+    # A place of the slider without the slider would be no answer to a question that is not there.
+    assert not page.locator("#at-sentence").is_visible()
+    told = page.locator("table.printed")
+    assert told.is_visible()
+    assert "The recommended setting: what a right answer instead of a wrong one is worth, $0.0128" in told.inner_text()
+    assert "anthropic/claude-opus-4 answers" in " ".join(told.inner_text().replace("\u200b", "").split())
+    assert page.evaluate("getComputedStyle(document.querySelector('.shade-5')).printColorAdjust") == "exact"
+
+
+def test_the_recommended_point_is_marked_on_track_and_chart(visit):
+    page = visit("usual")
+    track, mark = page.locator("#rate").bounding_box(), page.locator(".advised i").bounding_box()
+    share = float(page.locator("#rate").input_value()) / 11
+    assert mark["x"] + 1 == pytest.approx(track["x"] + 8 + share * (track["width"] - 16), abs=1.5)
+    ring = page.locator("#chart-plane .advised_marks path").get_attribute("transform")
+    assert tuple(map(float, re.findall(r"-?[\d.]+", ring)[:2])) == pytest.approx(read(page)[3], abs=0.01)
+    page.locator("#rate").press("Home")
+    settle(page)
+    assert page.locator("#rate").get_attribute("aria-valuetext") == "$0.0005 per right answer"
+    assert page.locator("#chart-plane .advised_marks path").get_attribute("transform") == ring
 
 
 def test_the_keyboard_reaches_everything(visit):
@@ -329,7 +348,7 @@ def test_without_scripts_the_words_and_tables_remain(visit, name):
     tables = page.locator("table").all()
     assert len(tables) >= 6
     assert page.get_by_role("columnheader", name="Gain over best single").first.is_visible()
-    assert page.locator("th[scope=row]", has_text="claude-opus-4").first.is_visible()
+    assert page.locator("th[scope=row]:visible", has_text="claude-opus-4").first.is_visible()
     assert not page.locator("#theme").is_visible()
     assert page.locator(".chart:visible").count() == 0
     if name == "usual":

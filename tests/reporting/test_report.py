@@ -21,12 +21,16 @@ from rich.console import Console
 from agentroute.errors import ConfigError, MissingExtraError
 from agentroute.evaluation import FoldResult, Interval, diagnose
 from agentroute.reporting import report_html, report_json, report_png, summary
+from agentroute.reporting._advice import advice
+from agentroute.reporting._charts import Dot, compiled, dots
 from agentroute.reporting._html import _json
 from agentroute.reporting._image import _picture
 from agentroute.reporting._limits import limits
 from agentroute.reporting._plane import slide_plane
+from agentroute.reporting._slider import operating, sentence, settled, start
 from agentroute.reporting._tables import tables
 from agentroute.reporting._theme import DARK, LIGHT
+from agentroute.reporting.words import figure, gained, percent, thousand
 from agentroute.testing import planted_table
 
 MADE = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
@@ -121,7 +125,7 @@ def test_headings_and_tables_are_in_order(planted):
     named = {attrs["aria-labelledby"] for _, attrs in found.tags if "aria-labelledby" in attrs}
     assert named <= set(ids)
     tags = [tag for tag, _ in found.tags]
-    assert tags.count("caption") == tags.count("table") == len(tables(planted(shifted=True)))
+    assert tags.count("caption") == tags.count("table") == len(tables(planted(shifted=True))) + 1  # one for print
     assert all(attrs.get("scope") in {"row", "col"} for tag, attrs in found.tags if tag == "th")
 
 
@@ -233,6 +237,203 @@ def test_the_slider_starts_where_the_router_was_judged(planted):
     assert (slider["min"], slider["max"], slider["value"]) == ("0", "11", str(place))
 
 
+def test_the_slider_starts_at_the_recommended_point_and_says_so(planted):
+    diagnosis = planted(rates=12, recommended=4)
+    page = report_html(diagnosis, made=MADE)
+    found = Reader(page)
+    [slider] = found.find("input", id="rate")
+    told = "$0.00253 per right answer"
+    assert (slider["value"], slider["aria-valuetext"]) == ("4", f"{told}, recommended")
+    assert found.text.count("recommended") == 2  # on the track and in the legend
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page).group(1))
+    assert next(one["value"] for one in charts["plane"]["signals"] if one["name"] == "at") == 4
+    assert "advised_marks" in {mark["name"] for mark in charts["plane"]["marks"]}
+    assert "recommended" not in Reader(report_html(planted(rates=12), made=MADE)).text
+
+
+def test_a_recommended_point_that_is_not_on_the_curve_is_put_there(planted):
+    diagnosis = planted(rates=12)
+    point = replace(diagnosis.frontier.points[4], willingness_to_pay=0.0026)
+    found = settled(replace(diagnosis, recommended=point))
+    assert [one.willingness_to_pay for one in found.frontier.points[4:7]] == pytest.approx([0.00253125, 0.0026, 0.003796875])
+    assert (operating(found), start(found)) == (5, 5)
+    # Of one rate there is one point, with the figures that the headline quotes.
+    same = replace(diagnosis.frontier.points[4], saving=Interval(value=0.3, low=0.2, high=0.4))
+    found = settled(replace(diagnosis, recommended=same))
+    assert len(found.frontier.points) == 12
+    assert found.frontier.points[4] is same
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        ((0.021, 0.008, 0.034), "is 2.1 points better than always large (+0.8 to +3.4)"),
+        ((0.004, -0.007, 0.017), "is as good as always large, +0.4 points (-0.7 to +1.7)"),
+        # Surely less, but by no more than a point.
+        ((-0.008, -0.015, -0.001), "is as good as always large, -0.8 points (-1.5 to -0.1)"),
+        ((0.004, -0.03, 0.038), "may be worse than always large, +0.4 points (-3.0 to +3.8)"),
+        ((-0.025, -0.048, 0.001), "is about 2.5 points worse than always large (-4.8 to +0.1)"),
+        ((-0.4, -0.45, -0.35), "is about 40.0 points worse than always large (-45.0 to -35.0)"),
+        ((0.0, 0.0, 0.0), "is exactly as good as always large"),
+    ],
+)
+def test_a_loss_is_not_sold_as_a_free_saving(planted, gain, said):
+    value, low, high = gain
+    point = replace(
+        planted(rates=12).frontier.points[4],
+        gain=Interval(value=value, low=low, high=high),
+        saving=Interval(value=0.48, low=0.45, high=0.5),
+        over_mix=Interval(value=0.02, low=0.01, high=0.03),
+    )
+    assert sentence(point, "large") == (
+        f"At $0.00253 per right answer the router {said}, and saves 48 % (45 to 50 %) of its cost."
+    )
+    lucky = replace(point, over_mix=Interval(value=0.01, low=-0.01, high=0.03))
+    assert sentence(lucky, "large").endswith("of its cost. Dice between single models may do as well for that money.")
+
+
+def test_money_is_told_with_its_interval(planted):
+    def told(value):
+        saving = Interval(value=value, low=value - 0.02, high=value + 0.02)
+        return sentence(replace(planted().frontier.points[-1], saving=saving), "large")
+
+    assert told(-0.3).endswith("costs 30 % (28 to 32 %) more.")
+    assert told(0.001).endswith("and costs as much.")
+    assert "unknown" in told(math.nan)
+
+
+def test_what_a_table_does_is_told_as_the_rows_have_it(planted):
+    def told(routed, *, enough, tasks=("sums", "capitals")):
+        diagnosis = planted(tasks=tasks)
+        lookup = diagnosis.evaluation["task lookup"].quality
+        quality = replace(lookup, value=lookup.value + routed)
+        rows = tuple(replace(row, quality=quality) if row.kind == "routed" else row for row in diagnosis.evaluation.rows)
+        changed = replace(diagnosis, evaluation=replace(diagnosis.evaluation, rows=rows), lookup_is_enough=enough)
+        text = " ".join(Reader(report_html(changed, made=MADE)).text)
+        return re.findall(r"A table from task to model ([a-z ]+) the router: ", text)
+
+    assert told(0.0, enough=False) == told(0.009, enough=False) == told(0.03, enough=True) == ["does as well as"]
+    assert told(0.03, enough=False) == ["does not do as well as"]
+    assert told(-0.03, enough=False) == ["does better than"]
+    assert told(0.0, enough=False, tasks=("all",)) == []
+
+
+def test_one_group_is_not_told_twice(planted):
+    diagnosis = planted(tasks=("all",))
+    assert not {"tasks", "task-quality"} & set(tables(diagnosis))
+    assert 'id="chart-tasks"' not in report_html(diagnosis, made=MADE)
+
+
+def test_of_one_model_the_report_is_short(planted):
+    diagnosis = replace(planted(("only",), rates=3), verdict="single model", headline="Single model: only is the only model.")
+    page = report_html(diagnosis, made=MADE)
+    found = Reader(page)
+    text = " ".join(found.text)
+    assert "1,840 queries of 1 model " in text
+    assert [attrs["id"] for tag, attrs in found.tags if tag == "h2"] == ["todo", "why", "models", "limits", "made"]
+    assert not found.find("input")
+    assert list(tables(diagnosis)) == ["models"]
+    assert re.search(r'id="charts">(.*?)</script>', page).group(1) == "{}"
+    drawn = vl_convert.vega_to_svg(_picture(diagnosis, dark=False))
+    assert "1,840 queries of 1 model. Lines" in drawn
+
+
+def test_luck_is_not_out_of_reach_and_windows_are_named_where_there_are_two(planted):
+    diagnosis = planted(shifted=True)
+    luck = replace(diagnosis.evaluation["oracle"], name="luck floor")
+    evaluation = replace(diagnosis.evaluation, rows=(*diagnosis.evaluation.rows, luck))
+    found = tables(replace(diagnosis, evaluation=evaluation, settings={"second window": "in the last 30% of the times"}))
+    assert [cell.text for cell in cells(found["ways"], "Beyond noise?")][-2:] == ["out of reach", "what luck gives"]
+    assert found["shifts"].caption == "Mean quality in the first window and in the last 30% of the times."
+    text = "\n".join(Reader(report_html(planted(), made=MADE)).text)
+    assert not re.search("holdout|fit window|first window", text)
+
+
+def advised(diagnosis):
+    return dict(advice(diagnosis))
+
+
+def test_what_to_do_names_the_recommended_rate_its_saving_and_the_costs(planted):
+    diagnosis = planted(rates=12, tasks=("sums", "capitals"), recommended=4)
+    diagnosis = replace(diagnosis, lookup_is_enough=False)
+    point, best = diagnosis.recommended, diagnosis.frontier.singles[1]
+    told = advised(diagnosis)
+    assert told["Setting"] == "Route by a learned router, at $0.00253 per right answer."
+    assert told["What it brings"].startswith(
+        f"{figure(point.saving, percent)} of the cost saved; {gained(point.gain)} of quality"
+    )
+    assert told["1,000 queries cost"] == (
+        f"{figure(diagnosis.singles[0].cost, thousand)} with always large now; {figure(point.cost, thousand)} then."
+    )
+    assert best.model == "large"
+    assert told["Next step"].startswith("agentroute fit LOG --output router --willingness-to-pay 0.00253125, then")
+    alone = advised(replace(diagnosis, recommended=None))
+    assert alone["Setting"].endswith("for quality alone.")
+    assert alone["What it brings"].startswith("+2.0 points (+0.8 to +3.2) of quality")
+    assert "--willingness" not in alone["Next step"]
+
+
+def test_what_to_do_names_the_table_where_one_is_enough(planted):
+    diagnosis = planted(tasks=tuple(f"task {n}" for n in range(8)))
+    told = advised(diagnosis)
+    first = diagnosis.tasks[0]
+    assert told["Setting"].startswith(f"A table from task to model: {first.task} → {first.best_model}; ")
+    assert told["Setting"].endswith("; and 2 more below.")
+    assert told["What it brings"].startswith("+1.1 points")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "setting", "step"),
+    [
+        ("cascade", "Ask small, then huge.", "Build the judge"),
+        ("ensemble", "Ask all of small, large, huge and take the majority.", "Try the vote"),
+        ("single model", "Always huge.", "Nothing to set up."),
+        ("need more data", "Stay with always huge for now.", "Log answers of every model to about 400 queries in all"),
+    ],
+)
+def test_what_to_do_follows_the_verdict(planted, verdict, setting, step):
+    diagnosis = replace(planted(("small", "large", "huge")), verdict=verdict, queries_needed=400)
+    diagnosis = replace(diagnosis, evaluation=replace(diagnosis.evaluation, best_single="huge"))
+    told = advised(replace(diagnosis, frontier=replace(diagnosis.frontier, best_single="huge")))
+    assert told["Setting"] == setting
+    assert told["Next step"].startswith(step)
+    assert "with always huge" in told["1,000 queries cost"]
+    assert ("now;" in told["1,000 queries cost"]) == (verdict in {"cascade", "ensemble"})
+
+
+def test_what_to_do_is_first_to_clear_up_a_shift(planted):
+    assert advised(planted(shifted=True))["Next step"].startswith("First find out why models score otherwise")
+    page = Reader(report_html(planted(), made=MADE)).text
+    assert page.index("What to do") < page.index("Why")
+
+
+def test_what_to_do_without_costs_says_nothing_of_costs(planted):
+    assert set(advised(planted(costs=False))) == {"Setting", "What it brings", "Next step"}
+
+
+def test_labels_stay_off_the_router_and_costs_on_their_axis(planted):
+    frontier = planted(("small", "large", "huge"), rates=5).frontier
+    wide = replace(frontier.points[-1], cost=Interval(value=0.001, low=0.0005, high=0.009))
+    frontier = replace(frontier, points=(*frontier.points[:-1], wide))
+    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=400, height=300)
+    [named] = [one["values"] for one in spec["data"] if one["name"] == "named"]
+    bare = [(row["cost"], row["quality"]) for row in named if not row["label"]]
+    for point in frontier.points:
+        for height in (point.quality.value, point.quality.low, point.quality.high):
+            assert (pytest.approx(1000 * point.cost.value), pytest.approx(height)) in bare
+    [scale] = [one for one in spec["scales"] if one["name"] == "x"]
+    assert scale["domain"][1] > 9.0
+
+
+def test_an_axis_of_figures_that_are_all_alike_has_different_ticks(planted):
+    alike = Interval(value=0.5, low=0.5, high=0.5)
+    spec = compiled(dots([Dot(name="m", interval=alike)], LIGHT, axis="Quality", about="x").properties(width=600))
+    drawn = vl_convert.vega_to_svg(spec)
+    ticks = re.findall(r">(0\.\d+)<", drawn)
+    assert len(ticks) >= 3
+    assert len(set(ticks)) == len(ticks)
+
+
 def test_the_parts_of_a_split_are_listed(planted):
     diagnosis = planted()
     folds = tuple(
@@ -243,8 +444,8 @@ def test_the_parts_of_a_split_are_listed(planted):
     )
     found = tables(replace(diagnosis, evaluation=replace(diagnosis.evaluation, folds=folds)))["folds"]
     assert [[cell.text for cell in row] for row in found.rows] == [
-        ["task sums", "50", "large", "+0.050", "better"],
-        ["task jokes", "50", "large", "-0.050", "worse"],
+        ["task sums", "50", "large", "+5.0", "better"],
+        ["task jokes", "50", "large", "-5.0", "worse"],
     ]
     assert "folds" not in tables(replace(diagnosis, evaluation=replace(diagnosis.evaluation, folds=folds[:1])))
 
@@ -344,7 +545,7 @@ def test_the_summary_fits_eighty_characters(planted):
     # Figures are whole, however long the names.
     for row in diagnosis.evaluation.rows:
         assert f"{row.quality.value:.3f} ±0.018" in shown
-    assert "+0.020 ±0.012  better" in shown
+    assert "+2.0 ±1.2  better" in shown
     assert re.search(r"^cheapest: vendor/a-", shown, re.MULTILINE)
 
 

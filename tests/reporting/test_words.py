@@ -7,7 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentroute.evaluation import Interval
-from agentroute.reporting.words import noise, percent, plain, quality, seconds, short_names, signed, span, thousand, typeset, usd
+from agentroute.reporting.words import (
+    counted,
+    figure,
+    gained,
+    noise,
+    percent,
+    plain,
+    points,
+    quality,
+    seconds,
+    short_names,
+    span,
+    thousand,
+    typeset,
+    usd,
+)
 
 
 def between(value, low, high):
@@ -16,7 +31,9 @@ def between(value, low, high):
 
 def test_figures():
     assert [quality(x) for x in (0.81249, 1.0, math.nan)] == ["0.812", "1.000", "?"]
-    assert [signed(x) for x in (0.0124, -0.0124, 0.0001, -0.0001, math.nan)] == ["+0.012", "-0.012", "0.000", "0.000", "?"]
+    assert [points(x) for x in (0.0124, -0.0126, 0.0001, -0.0001, math.nan)] == ["+1.2", "-1.3", "0.0", "0.0", "?"]
+    assert [counted(n, "query", "queries") for n in (1, 1840)] == ["1 query", "1,840 queries"]
+    assert [counted(n, "model") for n in (0, 1, 2)] == ["0 models", "1 model", "2 models"]
     assert [percent(x) for x in (0.426, -0.124, 0.0, 0.004, -0.004, 1.0, math.nan)] == (
         ["43 %", "-12 %", "0 %", "<1 %", "-<1 %", "100 %", "?"]
     )
@@ -30,6 +47,15 @@ def test_figures():
 def test_a_span_is_both_ends_or_nothing():
     assert span(between(0.8, 0.79, 0.81), quality) == "0.790 to 0.810"
     assert span(between(0.8, math.nan, math.nan), quality) == ""
+    # The unit is said once.
+    assert span(between(0.29, 0.26, 0.32), percent) == "26 to 32 %"
+
+
+def test_a_figure_goes_with_its_interval():
+    assert figure(between(0.29, 0.26, 0.32), percent) == "29 % (26 to 32 %)"
+    assert figure(between(0.29, math.nan, math.nan), percent) == "29 %"
+    assert gained(between(0.004, -0.007, 0.017)) == "+0.4 points (-0.7 to +1.7)"
+    assert gained(between(0.004, math.nan, math.nan)) == "+0.4 points"
 
 
 @pytest.mark.parametrize(

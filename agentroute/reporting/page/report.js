@@ -30,9 +30,9 @@
     const point = points[place];
     for (const [key, text] of Object.entries(point.texts)) {
       const place = document.getElementById(`at-${key}`);
-      if (place.textContent !== text) place.textContent = text;  // what has not changed need not be read out again
+      if (place && place.textContent !== text) place.textContent = text;  // what has not changed need not be read out again
     }
-    slider.setAttribute("aria-valuetext", point.texts.rate);
+    slider.setAttribute("aria-valuetext", point.texts.told);
     document.querySelectorAll("#shares li").forEach((item, j) => {
       item.querySelector(".share").textContent = point.shares[j][0];
       item.querySelector(".bar span").style.width = `${point.shares[j][1]}%`;
