@@ -114,15 +114,57 @@ def test_report_judges_the_settings_of_a_router(folder, capsys, tmp_path):
     assert judged[1].cost.value < judged[0].cost.value
 
 
-def test_the_prices_of_a_router_fill_in_costs(folder, tmp_path, capsys):
-    cards = tmp_path / "cards.toml"
+def priced_cards(folder):
+    cards = folder / "cards.toml"
     cards.write_text(
         "".join(
             f'[[models]]\nid = "{model}"\nprice = {{ input = {price}, output = {price} }}\ncontext_window = 1000\n'
             for model, price in (("small", 1.0), ("large", 10.0))
         )
     )
-    log = write(tmp_path / "tokens.jsonl", ({**row, "input_tokens": 100, "output_tokens": 0} for row in rows(60, priced=False)))
+    log = write(folder / "tokens.jsonl", ({**row, "input_tokens": 100, "output_tokens": 0} for row in rows(60, priced=False)))
+    return log, cards
+
+
+def test_prices_fill_in_costs(tmp_path, capsys):
+    log, cards = priced_cards(tmp_path)
+    page = tmp_path / "r.html"
+    usual = {"holdout": None, "options": (), "seed": 0}
+    commands.run_diagnose(log, as_json=True, cards=cards, **usual)
+    found = json.loads(capsys.readouterr().out)
+    [large] = [one for one in found["singles"] if one["model"] == "large"]
+    assert large["cost"]["value"] == pytest.approx(100 * 10.0 / 1e6)
+    commands.run_report(log, None, page, png=None, cards=cards, **usual)
+    assert 'id="chart-plane"' in page.read_text(encoding="utf-8")
+    commands.run_report(log, None, page, png=None, **usual)
+    assert 'id="chart-plane"' not in page.read_text(encoding="utf-8")
+
+
+def test_what_is_left_out_is_said(folder, tmp_path, capsys):
+    more = ({**row, "model": "tiny"} for row in rows(60) if row["model"] == "small")
+    log = write(tmp_path / "more.jsonl", [*rows(60), *more])
+    assert runs("report", log, folder / "router", "-o", tmp_path / "r.html") == 0
+    assert capsys.readouterr().err == "left out: tiny, which more.jsonl holds and the router does not know\n"
+    assert runs("fit", log, "-o", tmp_path / "router") == 0
+    capsys.readouterr()
+    assert runs("report", folder / "log.jsonl", tmp_path / "router", "-o", tmp_path / "r.html") == 0
+    assert capsys.readouterr().err == "left out: tiny, which the router knows and log.jsonl does not hold\n"
+
+
+def test_many_that_are_left_out_are_counted():
+    assert commands._some([f"m{n}" for n in range(5)]) == "m0, m1, m2, m3, m4"
+    assert commands._some([f"m{n}" for n in range(9)]) == "m0, m1, m2, m3, m4 and 4 more"
+
+
+@pytest.mark.parametrize("name", ["plane.jpg", "plane", "plane.svg"])
+def test_a_picture_of_another_kind_is_refused(folder, capsys, tmp_path, name):
+    said = fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / "r.html", "--png", tmp_path / name)
+    assert "so name it plane.png" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_prices_of_a_router_fill_in_costs(folder, tmp_path, capsys):
+    log, cards = priced_cards(tmp_path)
     assert runs("fit", log, "-o", tmp_path / "router", "--cards", cards) == 0
     capsys.readouterr()
     found = commands._diagnosis(log, tmp_path / "router", holdout=None, options=(), seed=0)
@@ -153,7 +195,7 @@ def test_what_cannot_be_written_is_said_first(folder, capsys, tmp_path, option, 
 
 
 def test_page_and_picture_need_two_files(folder, capsys, tmp_path):
-    said = fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / "r.html", "--png", tmp_path / "r.html")
+    said = fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / "r.png", "--png", tmp_path / "r.png")
     assert "name two files" in said
 
 
