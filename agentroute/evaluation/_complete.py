@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import DataError
+from agentroute.evaluation._laps import joined
 from agentroute.evaluation._results import Finding
 from agentroute.evaluation._verdict import ENOUGH
 from agentroute.outcomes import OutcomeTable
@@ -72,10 +73,14 @@ def comparable(table: OutcomeTable, options: Floats, *, max_queries: int, seed: 
         text = f"A random {max_queries:,} of the queries were judged (max_queries)."
         findings.append(Finding(kind="holes", text=text))
         settings["sampled"] = f"{max_queries:,} queries"
-    chosen = [table.models[j] for j in kept]
-    return Comparable(
-        table=table.take(complete).select(chosen), options=options[complete], findings=tuple(findings), settings=settings
-    )
+    part, copies = joined(table.take(complete).select([table.models[j] for j in kept]))
+    if copies:
+        different = _different(part, np.arange(len(part)))
+        if different < FEWEST:
+            raise DataError(f"the log holds {different} different questions, all others are copies: at least {FEWEST} are needed")
+        text = f"{copies:,} of {len(part):,} queries are copies of others: they are kept in one part, and count once together."
+        findings.append(Finding(kind="copies", text=text))
+    return Comparable(table=part, options=options[complete], findings=tuple(findings), settings=settings)
 
 
 def _different(table: OutcomeTable, rows: npt.NDArray[np.int64]) -> int:

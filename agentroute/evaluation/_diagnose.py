@@ -11,18 +11,21 @@ import numpy.typing as npt
 
 from agentroute.embedders import CallableEmbedder
 from agentroute.errors import ConfigError, DataError
+from agentroute.evaluation._base import priced
 from agentroute.evaluation._baselines import Options, option_counts
 from agentroute.evaluation._calibration_checks import calibration, predictable
 from agentroute.evaluation._complete import Comparable, comparable
 from agentroute.evaluation._evaluate import Progress, evaluate
-from agentroute.evaluation._figures import Figures, figures, priced
+from agentroute.evaluation._figures import Figures, figures
+from agentroute.evaluation._findings import findings
 from agentroute.evaluation._frontier import frontier, singles
-from agentroute.evaluation._kinds import clusters, kinds
+from agentroute.evaluation._kinds import Kinds, clusters, kinds
+from agentroute.evaluation._laps import Laps, groups
 from agentroute.evaluation._results import Evaluation, Frontier, ModelCalibration, RoutingDiagnosis, Row, Single
 from agentroute.evaluation._shift import SMALLEST_WINDOW, Drift, Window, skill_shifts, windows_by_time
-from agentroute.evaluation._splits import KFold
+from agentroute.evaluation._told import Told
 from agentroute.evaluation._verdict import POINT, Evidence, decide, needed
-from agentroute.evaluation._words import Told, findings, headline, reasons
+from agentroute.evaluation._words import headline, reasons
 from agentroute.outcomes import OutcomeTable
 from agentroute.pool import ModelPool
 from agentroute.router import Router
@@ -32,10 +35,10 @@ __all__ = ["diagnose"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-BASELINES = ("random", "cheapest", "strongest", "best single", "task lookup", "plain kNN")
+BASELINES = ("random", "cheapest", "best single", "task lookup", "plain kNN")
 """Without the heads of scikit-learn, which take longer than all else together."""
 JUDGE_ERROR = 0.2
-_LARGE = 5000
+_LARGE, _SMALL = 5000, 1000
 _WEIGHED = 10_000_000
 """Queries times resamples: so that a log of 10,000 queries has its verdict within ten seconds. Its intervals are narrow."""
 _STAGES = ("embedding", "skill shift", "out of fold", "frontier", "calibration", "votes, cascades and luck", "verdict")
@@ -57,14 +60,15 @@ def diagnose(
     """Says whether routing is worth it on a log, with the numbers behind the verdict.
 
     Everything is judged out of fold, on queries that all models answered: the router, the tables, votes and cascades learn
-    from some parts of the log and are judged by the others (five parts, three from 5,000 queries on).
+    from some parts of the log and are judged by the others (five parts, drawn two or three times over; three parts from 5,000
+    queries on). Gains and savings are counted from always the same model: the best one of the whole log, of equals the cheaper.
 
     Args:
         table: Outcomes of several models on the same queries.
-        router: Its settings are judged; `None` = the default router, choosing for quality alone, with the vectors that the
-            table has.
+        router: Its settings are judged, its own policy first; `None` = the default router, choosing for quality alone, with
+            the vectors that the table has.
         holdout: Later or fresh outcomes, to see whether scores hold; `None` = the last 30 % of the times, if the log has
-            them.
+            them. A finding says where it could not be used.
         options: Answers to choose from in multiple-choice questions: one number, by task, or float64 [n] with NaN = an open
             question; for the luck floor.
         worthwhile: The least gain in quality that is worth the trouble.
@@ -74,29 +78,32 @@ def diagnose(
         progress: Told of each stage.
 
     Raises:
-        DataError: Fewer than 10 queries have scores of all models, or holdout or options do not fit the table.
-        ConfigError: An option is out of range.
+        DataError: Fewer than 10 different queries have scores of all models, or options do not fit the table.
+        ConfigError: An option is out of range, or options name no task of the log.
     """
     if not 0.0 < worthwhile < 1.0 or max_queries < 1:
         raise ConfigError(f"worthwhile={worthwhile!r} must be between 0 and 1, and max_queries={max_queries!r} 1 or more")
     told = _Teller(progress)
     told.stage(0)
+    _check_tasks(options, table)
     part = comparable(table, option_counts(options, table), max_queries=max_queries, seed=seed)
     chooser = _router(router, part.table)
     ready = chooser.table(part.table)
     if len(ready) < len(part.table):
         raise DataError("queries without text or vector cannot be routed: log either, or leave them out")
     told.stage(1)
-    fine = max(min(resamples, _WEIGHED // len(ready)), 1)
+    count, laps = _drawings(len(ready))
+    fine = max(min(resamples, _WEIGHED // (laps * len(ready))), 1)
     rough = max(fine // 4, min(fine, 100))
     drift, window = _drift(ready, holdout, chooser, seed=seed, resamples=rough)
     told.stage(2)
-    count = 5 if len(ready) < _LARGE else 3
+    best = _best_single(ready)
     evaluation = evaluate(
         chooser,
         ready,
-        split=KFold(count=count, seed=seed),
+        split=Laps(count=count, laps=laps, seed=seed),
         baselines=BASELINES,
+        single=best,
         options=part.options,
         seed=seed,
         resamples=fine,
@@ -107,15 +114,16 @@ def diagnose(
         raise AssertionError  # evaluate always gives one; for the type checker
     settings = {
         "queries": f"{evaluation.queries:,} of {len(table):,}",
-        "folds": str(count),
+        "folds": str(count) if laps == 1 else f"{count}, drawn {laps} times",
+        "compared with": f"always {best}, the best single model of all queries: chosen with hindsight, which favours it",
         "resamples": f"{fine:,} ({rough:,} of curve, calibration and shifts)",
         "seed": str(seed),
         "vectors": str(ready.fingerprint),
         "second window": window,
         **part.settings,
-        **({} if drift.note is None else {"skill shift": drift.note}),
+        **({} if drift.note is None else {"skill shift": f"not tested: {drift.note}"}),
     }
-    of = kinds(replay.table, seed=seed)
+    of = _matched(kinds(ready, seed=seed), ready, replay.table)
     told.stage(3)
     known = priced(replay.table.cost)
     plane = None if known is None else frontier(replay, seed=seed, resamples=rough)
@@ -124,9 +132,42 @@ def diagnose(
     told.stage(4)
     judged = calibration(replay, of.of, resamples=rough, seed=seed)
     told.stage(5)
-    found = figures(evaluation, replay, of, worthwhile=worthwhile, resamples=fine, seed=seed)
+    found = figures(replay, of, folds=count, worthwhile=worthwhile, resamples=fine, seed=seed)
     told.stage(6)
-    return _diagnosis(part, evaluation, plane, alone, judged, found, of.by, drift, worthwhile, settings)
+    return _diagnosis(part, evaluation, plane, alone, judged, found, of, drift, worthwhile, settings, own=router is not None)
+
+
+def _check_tasks(options: Options | None, table: OutcomeTable) -> None:
+    if not isinstance(options, Mapping):
+        return
+    tasks = sorted({query.task for query in table.queries if query.task})
+    if not set(options) & set(tasks):
+        there = f"the log has {', '.join(map(repr, tasks[:20]))}" if tasks else "the log names no task"
+        raise ConfigError(f"options name {', '.join(map(repr, sorted(options)))}, none of which is a task of the log: {there}")
+
+
+def _drawings(queries: int) -> tuple[int, int]:
+    """Folds of one drawing, and drawings: few queries are worth several, and large logs do not need them."""
+    if queries >= _LARGE:
+        return 3, 1
+    return 5, 3 if queries < _SMALL else 2
+
+
+def _best_single(table: OutcomeTable) -> str:
+    """The model of the highest mean quality; of equals the cheaper. Rows of one query count once together."""
+    of = groups(table)
+    mass = 1.0 / np.bincount(of)[of]
+    quality = np.average(table.quality, axis=0, weights=mass)
+    known = np.isfinite(table.cost)
+    bill = np.where(known, table.cost, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    price = np.where(known.any(axis=0), bill, np.finfo(np.float64).max)
+    return table.models[int(np.where(quality >= quality.max() - 1e-9, price, np.inf).argmin())]
+
+
+def _matched(of: Kinds, table: OutcomeTable, replayed: OutcomeTable) -> Kinds:
+    """The kinds of replayed rows, which hold the table's queries several times."""
+    place = {query.key(): kind for query, kind in zip(table.queries, of.of.tolist(), strict=True)}
+    return replace(of, of=np.array([place[query.key()] for query in replayed.queries], np.int64))
 
 
 class _Teller:
@@ -179,19 +220,33 @@ def _drift(table: OutcomeTable, holdout: OutcomeTable | None, router: Router, *,
             return Drift(), "none"
         strata = kinds(table, seed=seed).of
         early, late = (Window(quality=table.quality[rows], strata=strata[rows]) for rows in windows)
-        return skill_shifts(early, late, table.models, resamples=resamples, seed=seed), "in the last 30% of the times"
+        return skill_shifts(early, late, table.models, resamples=resamples, seed=seed), "in the last 30 % of the times"
     common = [model for model in table.models if model in holdout.models]
     if not common:
-        raise DataError(f"the holdout has outcomes of {list(holdout.models)!r} only: give one with the log's models")
+        return Drift(note=f"it has outcomes of {', '.join(holdout.models)} only, and none of the log's models"), "in the holdout"
     complete = np.flatnonzero(np.isfinite(holdout.select(common).quality).all(axis=1))
     if len(complete) < SMALLEST_WINDOW:
-        who = f"{len(complete)} queries of the holdout have scores of all models of the log"
-        return Drift(note=f"{who}: skill shift was not tested, it takes {SMALLEST_WINDOW}"), "in the holdout"
+        who = f"{len(complete)} of its queries have scores of all models that it shares with the log"
+        return Drift(note=f"{who}, and it takes {SMALLEST_WINDOW}"), "in the holdout"
+    if _same(holdout.select(common).take(complete), table.select(common)):
+        return Drift(note="all its queries are in the log, with the same scores"), "in the holdout"
     fresh = holdout.select(common).take(complete)
     of = _strata(table, fresh, router, seed)
     before = Window(quality=table.select(common).quality, strata=of[: len(table)])
     after = Window(quality=fresh.quality, strata=of[len(table) :])
     return skill_shifts(before, after, common, resamples=resamples, seed=seed), "in the holdout"
+
+
+def _same(fresh: OutcomeTable, table: OutcomeTable) -> bool:
+    """Whether the holdout is a part of the log: by id or text, with equal scores."""
+    known: dict[str, set[tuple[float, ...]]] = {}
+    for query, scores in zip(table.queries, table.quality.tolist(), strict=True):
+        for key in {query.key(), query.text} - {""}:
+            known.setdefault(key, set()).add(tuple(scores))
+    return all(
+        any(tuple(scores) in known.get(key, ()) for key in (query.key(), query.text))
+        for query, scores in zip(fresh.queries, fresh.quality.tolist(), strict=True)
+    )
 
 
 def _strata(table: OutcomeTable, fresh: OutcomeTable, router: Router, seed: int) -> npt.NDArray[np.int64]:
@@ -217,10 +272,12 @@ def _diagnosis(
     alone: Sequence[Single],
     judged: tuple[ModelCalibration, ...],
     found: Figures,
-    by: str,
+    of: Kinds,
     drift: Drift,
     worthwhile: float,
     settings: Mapping[str, str],
+    *,
+    own: bool,
 ) -> RoutingDiagnosis:
     """Verdict and words from the numbers."""
     models = len(alone)
@@ -231,25 +288,31 @@ def _diagnosis(
         worthwhile=worthwhile,
         detectable=found.detectable,
         gain=evaluation["routed"].gain,
-        hindsight=evaluation["strongest"].gain.value,
-        thrift=found.thrift,
+        thrift=None if found.thrift is None else found.thrift.point,
+        peer=found.peer,
         dependence=found.dependence,
         predictable=any(predictable(one.auroc) for one in judged),
         cascade=cascade,
         vote=max(found.votes, key=lambda vote: vote.gain.value, default=None),
     )
     more = None if models == 1 else needed(evaluation.queries, found.detectable, worthwhile)
+    verdict = decide(evidence)
     over = found.over_lookup
+    enough = over.low <= 0.0 or over.value < POINT
+    if verdict == "route" and not evidence.gains and found.thrift is not None:
+        enough = found.thrift.table_does
     told = Told(
-        verdict=decide(evidence),
+        verdict=verdict,
         evidence=evidence,
         evaluation=evaluation,
         figures=found,
         singles=tuple(sorted(alone, key=lambda one: -one.quality.value)),
         calibration=judged,
         drift=drift,
-        lookup_by=by,
-        lookup_is_enough=models > 1 and evidence.gains and (over.low <= 0.0 or over.value < POINT),
+        own=own,
+        lookup_by=of.by,
+        kinds=len(set(of.of.tolist())),
+        lookup_is_enough=models > 1 and len(set(of.of.tolist())) > 1 and enough,
         luck_floor=evaluation["luck floor"].quality.value if "luck floor" in evaluation else None,
         stable_oracle=evaluation["stable oracle"].quality if "stable oracle" in evaluation else None,
         plane=plane,
@@ -271,7 +334,7 @@ def _diagnosis(
         gaps=found.gaps,
         calibration=judged,
         lookup_is_enough=told.lookup_is_enough,
-        lookup_by=by,
+        lookup_by=of.by,
         shifts=drift.shifts,
         lost_lead=drift.lost_lead,
         degeneracy=found.degeneracy,
@@ -282,6 +345,7 @@ def _diagnosis(
         queries_needed=more,
         dependence=found.dependence,
         settings=settings,
+        recommended=evidence.thrift if told.verdict == "route" and not evidence.gains else None,
     )
 
 

@@ -11,29 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.evaluation import metrics
-from agentroute.evaluation._baselines import oracle, stable
-from agentroute.evaluation._frontier import _picks, exchange_rates
+from agentroute.evaluation._base import Base, priced, saving, wide
+from agentroute.evaluation._baselines import stable
 from agentroute.evaluation._headroom import JUDGE_ERRORS, best_cascade, best_votes, can_vote
 from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._kinds import Kinds, lookup
 from agentroute.evaluation._luck import dependence, independent_oracle, top_two
-from agentroute.evaluation._results import Cascade, Degeneracy, Evaluation, Gaps, Replay, Row, TaskRow, Vote
+from agentroute.evaluation._results import Cascade, Degeneracy, Gaps, Replay, Row, TaskRow, Vote
 from agentroute.evaluation._sheet import Sheet
-from agentroute.evaluation._verdict import Thrift
+from agentroute.evaluation._thrift import Thrift, thrift
+from agentroute.evaluation._verdict import SAVED, Peer
 
-__all__ = ["Figures", "figures", "priced"]
+__all__ = ["Figures", "figures"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Drawn: TypeAlias = Mapping[str, list[Interval]]
 
-ROUTED = "routed"
 ALWAYS = 0.99
 MOST_TASKS = 60
-_PRICED = 10
-"""Queries of known costs below which nothing is said of money."""
 _RIGHT = 0.5
-_MARGIN = 0.03
-"""Share of the best single model's cost that is not saved, for safety."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +39,9 @@ class Figures:
     Attributes:
         lookup: The row of the plain table from kind to model.
         over_lookup: Routed choice less that table, paired.
+        saving: Share of the best single model's cost that the routed choice saves.
+        fixed: Mean over folds of the share of the fold's most chosen model.
+        peer: A cheaper model that may be as good as the best one.
         hindsight: Mean quality of the best model of each kind, chosen with hindsight.
         independent: What the oracle would be if models were right independently within each kind.
         thrift: What routing saves; `None` = costs are unknown.
@@ -54,9 +53,11 @@ class Figures:
     hindsight: float
     independent: float
     top_two: tuple[tuple[str, str], Interval]
+    saving: Interval
+    fixed: float
+    peer: Peer | None
     gaps: Gaps
     degeneracy: Degeneracy
-    same_as_single: float
     votes: tuple[Vote, ...]
     cascades: tuple[Cascade, ...]
     tasks: tuple[TaskRow, ...]
@@ -65,30 +66,27 @@ class Figures:
     detectable: float
 
 
-def priced(cost: Floats) -> npt.NDArray[np.bool_] | None:
-    """Marks the queries whose costs are known for every model; bool [n], or `None` where they are too few to speak of money."""
-    known = np.asarray(np.isfinite(cost).all(axis=1), np.bool_)
-    return known if known.sum() >= _PRICED else None
-
-
-def figures(evaluation: Evaluation, replay: Replay, of: Kinds, *, worthwhile: float, resamples: int, seed: int) -> Figures:
+def figures(replay: Replay, of: Kinds, *, folds: int, worthwhile: float, resamples: int, seed: int) -> Figures:
     """All of them.
 
     Args:
-        evaluation: Out of fold, with the way `routed`.
-        replay: Its arrays.
+        replay: The arrays of an evaluation, out of fold, with the way `routed`.
         of: The kind of each of its queries.
+        folds: How many one drawing has.
         worthwhile: Quality that the best single model's whole cost is worth to a cascade.
         resamples: Of the bootstrap.
         seed: Likewise, and of clusters and shuffles.
     """
-    base = _Base(replay)
+    base = Base(replay, folds=folds)
     sheet = Sheet(len(replay.table))
     lookup_row = _lookup(sheet, base, of, seed)
     pair = _top_two(sheet, base)
     gaps, degenerate = _gaps(sheet, base), _degeneracy(sheet, base)
     votes, cascades = _votes(sheet, base), _cascades(sheet, base, worthwhile)
-    tasks, thrift = _tasks(sheet, base, of), _thrift(sheet, base)
+    tasks, thrifty = _tasks(sheet, base, of), thrift(sheet, base, of)
+    peer = _peer(sheet, base)
+    sheet.mean("bill", np.stack([metrics.realised(base.cost, base.shares), base.single_cost], axis=1))
+    sheet.follow("bill saving", lambda row: saving(row[:, :1], row[:, 1:]), "bill")
     columns, rule = dependence(base.quality)
     # Without two models that vary there is nothing that could go together.
     sheet.mean("moments", columns if columns.shape[1] else np.full(len(base.quality), np.nan))
@@ -102,38 +100,24 @@ def figures(evaluation: Evaluation, replay: Replay, of: Kinds, *, worthwhile: fl
         top_two=pair(drawn),
         gaps=gaps(drawn),
         degeneracy=degenerate(drawn),
-        same_as_single=float(np.average(base.shares[base.at, replay.best_single], weights=base.mass)),
+        saving=drawn["bill saving"][0],
+        fixed=_fixed(base),
+        peer=peer(drawn),
         votes=votes(drawn),
         cascades=cascades(drawn),
         tasks=tasks(drawn),
-        thrift=thrift(drawn),
+        thrift=thrifty(drawn),
         dependence=drawn["dependence"][0],
-        detectable=_detectable(base, evaluation.best_single),
+        detectable=_detectable(base),
     )
 
 
-class _Base:
-    """What all parts read."""
-
-    def __init__(self, replay: Replay) -> None:
-        self.replay = replay
-        self.models = replay.table.models
-        self.quality, self.cost = replay.table.quality, replay.table.cost
-        self.at = np.arange(len(self.quality))
-        self.mass = 1.0 / np.bincount(replay.groups)[replay.groups]  # rows of one query count once together
-        self.shares = replay.shares[ROUTED]
-        self.routed = metrics.realised(self.quality, self.shares)
-        self.single = self.quality[self.at, replay.best_single]
-        self.single_cost = self.cost[self.at, replay.best_single]
-        self.best = self.quality[self.at, oracle(self.quality, self.cost)]
-
-
-def _lookup(sheet: Sheet, base: _Base, of: Kinds, seed: int) -> Callable[[Drawn], Row]:
+def _lookup(sheet: Sheet, base: Base, of: Kinds, seed: int) -> Callable[[Drawn], Row]:
     replay, table = base.replay, base.replay.table
     name, shares = "task lookup", replay.shares.get("task lookup")
     if of.by != "task" or shares is None:
         name = f"{of.by} lookup"
-        shares = np.eye(len(base.models))[lookup(table, of, replay.fold, replay.best_single, seed=seed)]
+        shares = np.eye(len(base.models))[lookup(table, of, replay.fold, replay.best_single, folds=base.folds, seed=seed)]
     chosen = metrics.realised(base.quality, shares)
     known = metrics.realised(table.cost, shares)
     sheet.mean("lookup", np.stack([chosen, known, metrics.realised(table.latency, shares), chosen - base.single], axis=1))
@@ -149,18 +133,18 @@ def _lookup(sheet: Sheet, base: _Base, of: Kinds, seed: int) -> Callable[[Drawn]
     return row
 
 
-def _hindsight(base: _Base, of: Kinds) -> float:
+def _hindsight(base: Base, of: Kinds) -> float:
     totals = np.stack([np.bincount(of.of, weights=column * base.mass) for column in base.quality.T], axis=1)
     return float(totals.max(axis=1).sum() / base.mass.sum())
 
 
-def _top_two(sheet: Sheet, base: _Base) -> Callable[[Drawn], tuple[tuple[str, str], Interval]]:
+def _top_two(sheet: Sheet, base: Base) -> Callable[[Drawn], tuple[tuple[str, str], Interval]]:
     pair = top_two(base.quality)
     sheet.mean("top two", base.quality[:, pair].max(axis=1))
     return lambda drawn: ((base.models[pair[0]], base.models[pair[1]]), drawn["top two"][0])
 
 
-def _gaps(sheet: Sheet, base: _Base) -> Callable[[Drawn], Gaps]:
+def _gaps(sheet: Sheet, base: Base) -> Callable[[Drawn], Gaps]:
     """The set that the estimates call right holds the routed choice, so that a policy can only lose within it."""
     expected = base.replay.estimate
     likely = base.shares > 0
@@ -180,7 +164,7 @@ def _gaps(sheet: Sheet, base: _Base) -> Callable[[Drawn], Gaps]:
     return gaps
 
 
-def _degeneracy(sheet: Sheet, base: _Base) -> Callable[[Drawn], Degeneracy]:
+def _degeneracy(sheet: Sheet, base: Base) -> Callable[[Drawn], Degeneracy]:
     sheet.mean("shares", base.shares)
     sheet.follow("entropy", _bits, "shares")
     top = int(base.shares.mean(axis=0).argmax())
@@ -198,10 +182,10 @@ def _bits(shares: Floats) -> Floats:
     return np.asarray(np.abs(bits.sum(axis=1, keepdims=True)), np.float64)
 
 
-def _votes(sheet: Sheet, base: _Base) -> Callable[[Drawn], tuple[Vote, ...]]:
+def _votes(sheet: Sheet, base: Base) -> Callable[[Drawn], tuple[Vote, ...]]:
     plans = []
     if can_vote(base.quality, base.replay.table.samples):
-        plans = list(best_votes(base.quality, base.cost, base.replay.fold))
+        plans = list(best_votes(base.quality, base.cost, base.replay.fold, folds=base.folds))
     for number, (_, plan) in enumerate(plans):
         sheet.mean(f"vote {number}", np.stack([plan.quality, plan.cost, plan.quality - base.single], axis=1))
 
@@ -218,28 +202,17 @@ def _votes(sheet: Sheet, base: _Base) -> Callable[[Drawn], tuple[Vote, ...]]:
     return votes
 
 
-def _saving(paid: Floats, single: Floats) -> Floats:
-    return np.asarray(np.where(single > 0, 1.0 - paid / single, np.nan), np.float64)
-
-
-def _wide(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Values of the known rows, NaN in the others."""
-    found = np.full((len(known), values.shape[1]), np.nan)
-    found[known] = values
-    return found
-
-
-def _cascades(sheet: Sheet, base: _Base, worthwhile: float) -> Callable[[Drawn], tuple[Cascade, ...]]:
+def _cascades(sheet: Sheet, base: Base, worthwhile: float) -> Callable[[Drawn], tuple[Cascade, ...]]:
     known = priced(base.cost)
     if known is None or len(base.models) < 2 or len(np.unique(base.replay.fold[known])) < 2:
         return lambda _: ()
     quality, cost, fold, best = base.quality[known], base.cost[known], base.replay.fold[known], base.replay.best_single[known]
-    plans = [best_cascade(quality, cost, fold, best, error, worth=worthwhile) for error in JUDGE_ERRORS]
-    sheet.mean("single cost", _wide(base.single_cost[known][:, None], known))
+    plans = [best_cascade(quality, cost, fold, best, error, worth=worthwhile, folds=base.folds) for error in JUDGE_ERRORS]
+    sheet.mean("single cost", wide(base.single_cost[known][:, None], known))
     for number, plan in enumerate(plans):
         values = np.stack([plan.quality, plan.cost, plan.quality - base.single[known]], axis=1)
-        sheet.mean(f"cascade {number}", _wide(values, known))
-        sheet.follow(f"saving {number}", lambda row, single: _saving(row[:, 1:2], single), f"cascade {number}", "single cost")
+        sheet.mean(f"cascade {number}", wide(values, known))
+        sheet.follow(f"saving {number}", lambda row, single: saving(row[:, 1:2], single), f"cascade {number}", "single cost")
 
     def cascades(drawn: Drawn) -> tuple[Cascade, ...]:
         return tuple(
@@ -255,55 +228,33 @@ def _cascades(sheet: Sheet, base: _Base, worthwhile: float) -> Callable[[Drawn],
     return cascades
 
 
-def _thrift(sheet: Sheet, base: _Base) -> Callable[[Drawn], Thrift | None]:
-    """The exchange rate that keeps the best single model's quality for least, chosen by each fold on all the others.
+def _fixed(base: Base) -> float:
+    fold = base.replay.fold
+    return float(np.mean([base.shares[fold == part].mean(axis=0).max() for part in np.unique(fold)]))
 
-    Chosen and judged on the same queries, the best of forty rates would look better than it is. Quality is kept when the gain
-    is a standard error above zero. The rate that is taken then costs a little more than the cheapest that keeps it: that one
-    is at the edge, and each fold's expectations differ a little.
-    """
-    known, expected = priced(base.cost), base.replay.estimate
-    if known is None or expected is None or len(base.models) < 2 or len(np.unique(base.replay.fold[known])) < 2:
+
+def _peer(sheet: Sheet, base: Base) -> Callable[[Drawn], Peer | None]:
+    """Models that are cheaper by a tenth or more are compared with the best single one, query by query."""
+    known, best = priced(base.cost), base.column
+    if known is None:
         return lambda _: None
-    rows = np.flatnonzero(known)
-    rates = exchange_rates(expected.quality[rows], expected.cost[rows])
-    fallback = base.replay.fallback[rows]
-    forced = np.where(expected.supported[rows], -1, fallback)
-    made = [_picks(expected.quality[rows], expected.cost[rows], rate, forced, fallback) for rate in rates]
-    at = np.arange(len(rows))
-    quality = np.stack([base.quality[rows][at, pick] for pick in made], axis=1)
-    cost = np.stack([base.cost[rows][at, pick] for pick in made], axis=1)
-    fold, single, paid = base.replay.fold[rows], base.single[rows], base.single_cost[rows]
-    chosen = np.zeros(len(rows), np.int64)
-    for part in np.unique(fold):
-        train = fold != part
-        gain = quality[train] - single[train, None]
-        enough = gain.mean(axis=0) - gain.std(axis=0) / math.sqrt(len(gain)) >= -1e-12
-        bill = cost[train].mean(axis=0)
-        edge = np.where(enough, bill, np.inf).min() + _MARGIN * paid[train].mean()
-        chosen[fold == part] = int(np.where(bill >= edge, bill, np.inf).argmin()) if (bill >= edge).any() else -1
-    m = len(base.models)
-    values = [quality[at, chosen], cost[at, chosen], quality[at, chosen] - single, paid]
-    columns = np.concatenate([np.stack(values, axis=1), base.cost[rows], base.quality[rows]], axis=1)
-    sheet.mean("thrift", _wide(columns, known))
-    sheet.follow("thrift saving", lambda row: _saving(row[:, 1:2], row[:, 3:4]), "thrift")
-    sheet.follow("thrift over mix", lambda row: _over_mix(row[:, 0], row[:, 1], row[:, 4 : 4 + m], row[:, 4 + m :]), "thrift")
-    usual = rates[int(np.bincount(chosen % len(rates)).argmax())]
-    return lambda drawn: Thrift(
-        rate=usual, gain=drawn["thrift"][2], saving=drawn["thrift saving"][0], over_mix=drawn["thrift over mix"][0]
-    )
+    mass = base.mass[known]
+    bill = np.average(base.cost[known], axis=0, weights=mass)
+    cheaper = [j for j in np.argsort(bill, kind="stable").tolist() if bill[j] <= (1.0 - SAVED) * bill[best]]
+    if not cheaper or not bill[best] > 0:
+        return lambda _: None
+    sheet.mean("behind", base.quality[:, cheaper] - base.single[:, None])
+
+    def peer(drawn: Drawn) -> Peer | None:
+        each = zip(cheaper, drawn["behind"], strict=True)
+        found = [Peer(model=base.models[j], behind=behind, part=float(bill[j] / bill[best])) for j, behind in each]
+        good, untold = ([one for one in found if getattr(one, name)] for name in ("as_good", "untold"))
+        return next(iter((*good, *untold)), None)
+
+    return peer
 
 
-def _over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> Floats:
-    """float64 [b, 1]: height above the single models' hull, as in `FrontierPoint.over_mix`."""
-    found = np.empty((len(quality), 1))
-    for row, points in enumerate(np.stack([costs, singles], axis=2)):
-        line = metrics.hull(points)
-        found[row] = quality[row] - metrics.hull_at(line, max(cost[row], line[0, 0]))
-    return found
-
-
-def _tasks(sheet: Sheet, base: _Base, of: Kinds) -> Callable[[Drawn], tuple[TaskRow, ...]]:
+def _tasks(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], tuple[TaskRow, ...]]:
     count = np.bincount(of.of, weights=base.mass, minlength=len(of.names))
     order = np.argsort(-count, kind="stable")[:MOST_TASKS].tolist()
     members = [of.of == number for number in order]
@@ -331,7 +282,7 @@ def _tasks(sheet: Sheet, base: _Base, of: Kinds) -> Callable[[Drawn], tuple[Task
     return tasks
 
 
-def _detectable(base: _Base, best_single: str) -> float:
+def _detectable(base: Base) -> float:
     """(z(0.975) + z(0.8)) sd / sqrt(n) of paired differences: 5 % level, 80 % power.
 
     A router that happens to choose nothing here would look as if any gain would show; so the spread is at least that of a
@@ -342,7 +293,7 @@ def _detectable(base: _Base, best_single: str) -> float:
     difference = np.bincount(groups, weights=base.routed - base.single) / count
     spread = float(difference.var())
     if len(base.models) > 1:
-        best = base.models.index(best_single)
+        best = base.column
         ranked = np.argsort(-base.quality.mean(axis=0), kind="stable")
         runner_up = int(ranked[ranked != best][0])
         apart = np.bincount(groups, weights=base.quality[:, best] - base.quality[:, runner_up]) / count

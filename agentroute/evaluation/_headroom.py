@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.evaluation._laps import parts
+
 __all__ = ["JUDGE_ERRORS", "Plan", "best_cascade", "best_votes", "can_vote", "climb", "majority"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -76,7 +78,7 @@ def majority(quality: Floats, weights: Floats) -> Floats:
     return np.asarray(np.broadcast_to(value, (len(quality),)), np.float64)
 
 
-def best_votes(quality: Floats, cost: Floats, fold: Rows) -> Iterator[tuple[bool, Plan]]:
+def best_votes(quality: Floats, cost: Floats, fold: Rows, *, folds: int | None = None) -> Iterator[tuple[bool, Plan]]:
     """For three and for five models, with and without weights: whether weighted, and the plan.
 
     Weights are the log odds of each model's mean, which is what independent voters deserve (Nitzan and Paroush 1982).
@@ -84,7 +86,8 @@ def best_votes(quality: Floats, cost: Floats, fold: Rows) -> Iterator[tuple[bool
     Args:
         quality: float64 [n, m].
         cost: float64 [n, m].
-        fold: int64 [n]; sets for a fold are chosen on all the others.
+        fold: int64 [n]; sets for a fold are chosen on all the others of its drawing.
+        folds: Of one drawing; see `parts`.
     """
     for size, weighted in product(VOTERS, (False, True)):
         if size > quality.shape[1]:
@@ -92,8 +95,8 @@ def best_votes(quality: Floats, cost: Floats, fold: Rows) -> Iterator[tuple[bool
         chosen: list[tuple[int, ...]] = []
         found = np.empty(len(quality))
         billed = np.empty(len(quality))
-        for part in np.unique(fold):
-            here, train = fold == part, quality[fold != part]
+        for here, others in parts(fold, folds):
+            train = quality[others]
             voters = _voters(train, size, weighted=weighted)
             chosen.append(voters)
             found[here] = majority(quality[here][:, voters], _say(train[:, voters], weighted=weighted))
@@ -153,7 +156,9 @@ def _refused(quality: Floats, error: float) -> Floats:
     return quality * error + (1.0 - quality) * (1.0 - error)
 
 
-def best_cascade(quality: Floats, cost: Floats, fold: Rows, best: Rows, error: float, *, worth: float) -> Plan:
+def best_cascade(
+    quality: Floats, cost: Floats, fold: Rows, best: Rows, error: float, *, worth: float, folds: int | None = None
+) -> Plan:
     """The best order of up to three models for a judge of that error, chosen by each fold on all the others.
 
     Best is quality less `worth` times cost, in units of the best single model's cost, among orders that cost no more than it.
@@ -165,13 +170,14 @@ def best_cascade(quality: Floats, cost: Floats, fold: Rows, best: Rows, error: f
         best: int64 [n], the column of each fold's best single model.
         error: Of the judge.
         worth: Quality that the best single model's whole cost is worth.
+        folds: Of one drawing; see `parts`.
     """
     chosen: list[tuple[int, ...]] = []
     right, paid = np.empty(len(quality)), np.empty(len(quality))
-    for part in np.unique(fold):
-        here = fold == part
+    for here, others in parts(fold, folds):
         single = int(best[here][0])
-        order = _order(quality[~here], cost[~here], single, error, worth)
+        # Where the costs of one fold only are known, there is nothing to choose by.
+        order = _order(quality[others], cost[others], single, error, worth) if len(others) else (single,)
         chosen.append(order)
         right[here], paid[here] = climb(quality[here], cost[here], order, error)
     return Plan(models=_usual(chosen), quality=right, cost=paid)

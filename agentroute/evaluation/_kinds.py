@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.evaluation._laps import parts
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
 
@@ -105,7 +106,7 @@ def _nearest(centres: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32])
     return np.asarray((vectors @ centres.T).argmax(axis=1), np.int64)
 
 
-def lookup(table: OutcomeTable, of: Kinds, fold: Rows, best: Rows, *, seed: int = 0) -> Rows:
+def lookup(table: OutcomeTable, of: Kinds, fold: Rows, best: Rows, *, folds: int | None = None, seed: int = 0) -> Rows:
     """int64 [n]: the best model of each query's kind, learned on the other folds, and so are clusters.
 
     Args:
@@ -113,11 +114,11 @@ def lookup(table: OutcomeTable, of: Kinds, fold: Rows, best: Rows, *, seed: int 
         of: Their kinds.
         fold: int64 [n].
         best: int64 [n], the column of each fold's best single model, which wins ties and answers kinds that are new.
+        folds: Of one drawing; see `parts`.
         seed: Of the clusters.
     """
     picks = best.copy()
-    for part in np.unique(fold):
-        train, here = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+    for here, train in parts(fold, folds):
         if of.by != "cluster" or table.embeddings is None:
             learned, asked = of.of[train], of.of[here]
         else:

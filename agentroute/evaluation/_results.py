@@ -396,6 +396,8 @@ FindingKind: TypeAlias = Literal[
     "few rows",
     "holes",
     "costs unknown",
+    "copies",
+    "holdout",
 ]
 
 
@@ -425,6 +427,8 @@ class RoutingDiagnosis:
         findings: What else there is to know: skill shift, luck, degeneracy, task identity …
         evaluation: Baselines, the routed choice and bounds on held-out queries (out of fold).
         frontier: The cost-quality plane; `None` when costs are unknown.
+        recommended: Where the headline is a saving, the router at the rate that it names: chosen by each fold on the others, so
+            that its figures are of no point of the curve exactly. `None` = the headline names no rate.
         singles: Always one model, one for each, best first.
         top_two: The two models whose better answers are best together, and the mean quality of those.
         stable_oracle: Mean over queries of "some model is right in at least 80 % of its repeats"; `None` without repeats.
@@ -432,7 +436,8 @@ class RoutingDiagnosis:
             are unknown.
         gaps: Where the way to the oracle is lost.
         calibration: One for each model.
-        lookup_is_enough: Whether a table from task (or cluster) to model does as well as the router.
+        lookup_is_enough: Whether a table from task (or cluster) to model does as well as the router: within a point or within
+            noise, and where the gain is a saving, about as cheap at the same rates. False where all queries are of one kind.
         lookup_by: What that table looks up: `"task"`, `"labels"` or `"cluster"`.
         shifts: One for each model; empty where there is no second window.
         lost_lead: The best model of the fit window, where it is not the holdout's; `None` = it kept its lead, or there is no
@@ -471,6 +476,7 @@ class RoutingDiagnosis:
     queries_needed: int | None
     dependence: Interval
     settings: Mapping[str, str]
+    recommended: FrontierPoint | None = None
 
     def __str__(self) -> str:
         """The headline, the reasons and the findings, one on each line."""

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from agentroute.evaluation._intervals import Interval
-from agentroute.evaluation._results import Cascade, Verdict, Vote
+from agentroute.evaluation._results import Cascade, FrontierPoint, Verdict, Vote
 
-__all__ = ["ENOUGH", "Evidence", "Thrift", "decide", "needed"]
+__all__ = ["ENOUGH", "SAVED", "Evidence", "Peer", "decide", "needed"]
 
 ENOUGH = 100
 """Queries below which no verdict but "need more data" is given."""
@@ -24,20 +24,28 @@ _TOGETHER = 3.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thrift:
-    """The router at the exchange rate that keeps the best single model's quality for the least money; chosen out of fold.
+class Peer:
+    """A cheaper model that may be as good as the best single one.
 
     Attributes:
-        rate: Willingness to pay, USD per unit of quality.
-        gain: Quality less the best single model's.
-        saving: Share of its cost that is saved.
-        over_mix: Quality above the best random mix of single models for that money.
+        model: Its id.
+        behind: Its quality less the best single model's, paired.
+        part: Its cost, as a share of the best single model's.
     """
 
-    rate: float
-    gain: Interval
-    saving: Interval
-    over_mix: Interval
+    model: str
+    behind: Interval
+    part: float
+
+    @property
+    def as_good(self) -> bool:
+        """Whether it is no more than a point behind, and surely no more than two."""
+        return self.behind.value >= -POINT and self.behind.low > -2 * POINT
+
+    @property
+    def untold(self) -> bool:
+        """Whether these queries do not tell which of the two is better."""
+        return self.behind.low <= 0.0 <= self.behind.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +58,8 @@ class Evidence:
         worthwhile: The least gain that is worth the trouble.
         detectable: The smallest gain that this many queries would show.
         gain: Routed choice less best single model.
-        hindsight: The best single model with hindsight less the one that the training parts chose.
-        thrift: What routing saves; `None` = costs are unknown.
+        thrift: The router where it keeps the best single model's quality for the least money; `None` = costs are unknown.
+        peer: The cheapest model that is as good as the best; else the cheapest that is not told apart from it; `None` = neither.
         dependence: Mean correlation of the models' scores.
         predictable: Whether any model's scores are foreseen beyond chance.
         cascade: With a judge that errs 20 % of the time; `None` = costs are unknown, or no cascade was better than one model.
@@ -63,8 +71,8 @@ class Evidence:
     worthwhile: float
     detectable: float
     gain: Interval
-    hindsight: float
-    thrift: Thrift | None
+    thrift: FrontierPoint | None
+    peer: Peer | None
     dependence: Interval
     predictable: bool
     cascade: Cascade | None
@@ -72,11 +80,13 @@ class Evidence:
 
     @property
     def gains(self) -> bool:
-        """Whether routing scores more than the best single model, beyond noise, and more than the best one with hindsight.
+        """Whether routing scores more than the best single model, beyond noise."""
+        return self.gain.low > 0.0
 
-        Of models that are equally good, the best of the training part is a little worse on the rest than any fixed one.
-        """
-        return self.gain.low > 0.0 and self.gain.value > self.hindsight
+    @property
+    def settles(self) -> str | None:
+        """The cheaper model that does what the best one does, if there is one."""
+        return self.peer.model if self.peer is not None and self.peer.as_good else None
 
     @property
     def saves(self) -> bool:
@@ -88,7 +98,9 @@ class Evidence:
             return False
         gain, saving = self.thrift.gain, self.thrift.saving
         kept = gain.value >= -POINT and gain.low >= (-self.worthwhile if gain.high >= 0.0 else -POINT)
-        return kept and saving.low >= SAVED and self.thrift.over_mix.low > 0.0
+        # Beside a cheaper model that is as good, it is that one's cost that has to be saved.
+        against = self.peer.part if self.peer is not None and self.peer.as_good else 1.0
+        return kept and 1.0 - saving.low <= (1.0 - SAVED) * against and self.thrift.over_mix.low > 0.0
 
     @property
     def noise(self) -> bool:
@@ -102,20 +114,20 @@ class Evidence:
     @property
     def climbs(self) -> bool:
         """Whether a cascade keeps the best single model's quality at 70 % of its cost, or gains at no more than its cost."""
-        if self.cascade is None or self.noise:
+        if self.cascade is None or self.noise or self.settles:
             return False
         gain, saving = self.cascade.gain, self.cascade.saving
-        kept = gain.low >= -POINT and gain.value >= self.hindsight - POINT
-        more = gain.low > 0.0 and gain.value >= max(self.worthwhile / 2, self.hindsight)
+        kept = gain.low >= -POINT
+        more = gain.low > 0.0 and gain.value >= self.worthwhile / 2
         return (kept and saving.value >= 1.0 - CASCADE_COST) or (more and saving.value >= 0.0)
 
     @property
     def outvotes(self) -> bool:
         """Whether a vote gains a point or more, beyond noise."""
-        if self.vote is None or self.noise:
+        if self.vote is None or self.noise or self.settles:
             return False
         gain = self.vote.gain
-        return gain.value >= POINT and gain.value > max(_CHOSEN * (gain.high - gain.low) / 3.92, self.hindsight)
+        return gain.value >= POINT and gain.value > _CHOSEN * (gain.high - gain.low) / 3.92
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -124,10 +136,11 @@ def decide(evidence: Evidence) -> Verdict:
     1. One model: "single model".
     2. Fewer than 100 queries: "need more data".
     3. Routing gains quality, or saves a tenth at no loss: "route".
-    4. Scores are not noise, and a cascade pays even with a judge that errs 20 % of the time: "cascade".
-    5. Scores are not noise, and a vote gains: "ensemble".
-    6. A worthwhile gain would not have shown: "need more data".
-    7. "single model".
+    4. Scores look like noise, or a cheaper model is as good as the best one: "single model".
+    5. A cascade pays even with a judge that errs 20 % of the time: "cascade".
+    6. A vote gains: "ensemble".
+    7. A worthwhile gain would not have shown: "need more data".
+    8. "single model".
     """
     if evidence.models == 1:
         return "single model"
@@ -135,6 +148,8 @@ def decide(evidence: Evidence) -> Verdict:
         return "need more data"
     if evidence.gains or evidence.saves:
         return "route"
+    if evidence.noise or evidence.settles:
+        return "single model"
     if evidence.climbs:
         return "cascade"
     if evidence.outvotes:

@@ -22,7 +22,7 @@ def table(rng, quality, *, cost=None, kinds=None, tasks=None, at=None, spread=0.
     vectors = centres[kinds] + spread * rng.standard_normal((n, DIMENSION))
     return OutcomeTable(
         queries=tuple(
-            Query(text=f"kind{k} question", id=f"{prefix}{i}", task=None if tasks is None else str(tasks[i]))
+            Query(text=f"kind{k} question {prefix}{i}", id=f"{prefix}{i}", task=None if tasks is None else str(tasks[i]))
             for i, k in enumerate(kinds.tolist())
         ),
         models=tuple(f"m{j}" for j in range(m)),

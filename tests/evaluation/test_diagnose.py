@@ -1,4 +1,4 @@
-"""Every verdict and finding is right on 19 of 20 logs that it should be right on."""
+"""Every verdict and finding is right on 5 of 6 logs that it should be right on."""
 
 from dataclasses import replace
 
@@ -7,16 +7,16 @@ import pytest
 
 from agentroute.evaluation._diagnose import diagnose
 
-SEEDS = range(20)
+SEEDS = range(6)
 
 
 def diagnosed(make, **options):
-    """A diagnosis of each of 20 logs, or (log, holdout) pairs."""
+    """A diagnosis of each of six logs, or (log, holdout) pairs."""
     found = []
     for seed in SEEDS:
         made = make(seed)
         log, holdout = made if isinstance(made, tuple) else (made, None)
-        found.append(diagnose(log, holdout=holdout, resamples=400, seed=seed, **options))
+        found.append(diagnose(log, holdout=holdout, resamples=300, seed=seed, **options))
     return found
 
 
@@ -37,7 +37,7 @@ def test_a_contaminated_model_is_named_and_no_other(logs, timed):
 
     found = diagnosed(lambda seed: logs.contaminated(seed, timed=timed))
     assert_mostly(found, right)
-    assert all(one.settings["second window"] == ("in the last 30% of the times" if timed else "in the holdout") for one in found)
+    assert all(one.settings["second window"] == ("in the last 30 % of the times" if timed else "in the holdout") for one in found)
 
 
 @pytest.mark.parametrize(

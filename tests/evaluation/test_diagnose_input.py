@@ -21,6 +21,11 @@ def kinds(diagnosis):
     return {finding.kind for finding in diagnosis.findings}
 
 
+def unused(diagnosis):
+    [finding] = [one for one in diagnosis.findings if one.kind == "holdout"]
+    return finding.text
+
+
 def test_one_model_leaves_nothing_to_choose(logs):
     log = logs.noise(0, 200).select(["m1"])
     found = diagnose(log, resamples=50)
@@ -131,8 +136,8 @@ def test_a_holdout_of_other_models_is_compared_where_it_can_be(logs):
     found = diagnose(log, holdout=renamed, resamples=100)
     assert [shift.model for shift in found.shifts] == ["m0", "m1", "m2", "m3"]
     assert [one.model for one in found.findings if one.kind == "skill shift"] == ["m0"]
-    with pytest.raises(DataError, match="holdout has outcomes of"):
-        diagnose(log, holdout=replace(holdout, models=tuple("abcdef")))
+    strange = diagnose(log, holdout=replace(holdout, models=tuple("abcdef")), resamples=50)
+    assert unused(strange) == "The holdout was not used: it has outcomes of a, b, c, d, e, f only, and none of the log's models."
     alone = diagnose(log, holdout=holdout.select(["m0"]), resamples=100)
     assert not alone.shifts[0].shifted  # it may be the holdout that is harder
     assert np.isnan(alone.shifts[0].relative.value)
@@ -142,7 +147,8 @@ def test_a_holdout_too_small_or_too_holed_is_said_to_be(logs):
     log, holdout = logs.contaminated(0)
     found = diagnose(log, holdout=holdout.take(np.arange(20)), resamples=50)
     assert found.shifts == ()
-    assert "20 queries of the holdout" in found.settings["skill shift"]
+    assert found.settings["skill shift"].startswith("not tested: 20 of its queries have scores")
+    assert unused(found).startswith("The holdout was not used: 20 of its queries have scores of all models")
     assert any("whether the scores hold" in reason for reason in found.reasons)
 
 
@@ -154,8 +160,10 @@ def test_options_have_to_fit_and_may_be_by_task(logs):
         diagnose(log, options=1)
     found = diagnose(log, options={"task0": 4}, resamples=50)
     assert found.luck_floor == pytest.approx(1 - 0.75**2)
-    open_only = diagnose(log, options={"other": 4}, resamples=50)
-    assert open_only.luck_floor is None
+    with pytest.raises(
+        ConfigError, match="options name 'other', none of which is a task of the log: the log has 'task0', 'task1'"
+    ):
+        diagnose(log, options={"other": 4})
     mixed = np.where(np.arange(120) < 30, 2.0, np.nan)
     assert diagnose(log, options=mixed, resamples=50).luck_floor == pytest.approx(0.75)
 
@@ -167,7 +175,7 @@ def test_repeats_show_how_much_of_the_oracle_is_luck(logs):
     assert found.stable_oracle.value == pytest.approx((shares >= 0.8 - 1e-9).any(axis=1).mean())
     assert found.gaps.noise.value == pytest.approx(found.evaluation["oracle"].quality.value - found.stable_oracle.value)
     assert "luck inflation" in kinds(found)
-    assert any("80% of a model's samples" in one.text for one in found.findings)
+    assert any("80 % of a model's samples" in one.text for one in found.findings)
     assert found.votes  # shares of samples can be voted on
 
 
@@ -197,7 +205,7 @@ def test_a_router_of_ones_own_is_judged_with_its_settings(logs):
     assert "degenerate" in kinds(found)
     assert not router.fitted
     # Each fold's means are a little lower where its own scores are higher: across folds that would look like an inverted signal.
-    assert [one.auroc.value for one in found.calibration] == [0.5, 0.5]
+    assert [one.auroc.value for one in found.calibration] == pytest.approx([0.5, 0.5])
     assert {one.regime for one in found.calibration} == {"no signal"}
     with pytest.raises(ConfigError, match="pool does not hold 'm1'"):
         diagnose(log, router=Router(["m0", "m9"]))
@@ -262,7 +270,9 @@ def test_the_open_log_of_routerdc_gains_by_task_identity():
     macro = {model: np.mean([task.quality[model] for task in learned.tasks]) for model in train.models}
     single = max(macro, key=macro.get)
     assert 100 * np.mean([task.quality[single] for task in judged.tasks]) == pytest.approx(54.56, abs=0.01)
-    assert 100 * np.mean([task.quality[best[task.task]] for task in judged.tasks]) == pytest.approx(58.67, abs=0.01)
+    assert 100 * np.mean([task.quality[best[task.task]] for task in judged.tasks]) == pytest.approx(
+        58.67, abs=0.02
+    )  # copies count once here
     assert 100 * np.mean([task.oracle for task in judged.tasks]) == pytest.approx(77.52, abs=0.01)
 
 

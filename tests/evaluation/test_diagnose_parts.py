@@ -13,10 +13,10 @@ from agentroute.evaluation._headroom import best_cascade, best_votes, can_vote, 
 from agentroute.evaluation._intervals import Interval, bootstrap, means
 from agentroute.evaluation._kinds import kinds, lookup
 from agentroute.evaluation._luck import dependence, independent_oracle, top_two
-from agentroute.evaluation._results import Cascade, Vote
+from agentroute.evaluation._results import Cascade, FrontierPoint, Vote
 from agentroute.evaluation._sheet import Sheet
 from agentroute.evaluation._shift import Window, skill_shifts, windows_by_time
-from agentroute.evaluation._verdict import Evidence, Thrift, decide, needed
+from agentroute.evaluation._verdict import Evidence, Peer, decide, needed
 
 
 def at(value, half=0.0):
@@ -311,6 +311,9 @@ def test_regimes_are_named_by_auroc_and_only_beyond_chance():
     names = ["low noise", "medium noise", "high noise", "no signal"]
     assert [regime(at(value, 0.01)) for value in (0.88, 0.67, 0.62, 0.52)] == names
     assert regime(at(0.7, 0.2)) == "no signal"
+    # Twenty thousand coins: beyond chance, and of no use.
+    assert not predictable(at(0.511, 0.0036))
+    assert predictable(at(0.53, 0.0036))
     assert not predictable(at(0.5))
     assert not predictable(at(float("nan"), float("nan")))
 
@@ -371,8 +374,8 @@ def evidence(**changes):
         "worthwhile": 0.05,
         "detectable": 0.03,
         "gain": at(0.0, 0.01),
-        "hindsight": 0.0,
         "thrift": None,
+        "peer": None,
         "dependence": at(0.3, 0.05),
         "predictable": True,
         "cascade": None,
@@ -385,13 +388,24 @@ def cascade(gain, saving):
     return Cascade(models=("a", "b"), judge_error=0.2, quality=at(0.7), cost=at(1.0), gain=gain, saving=saving)
 
 
+def thrift(gain, saving, over_mix=None):
+    over_mix = over_mix or at(0.03, 0.01)
+    return FrontierPoint(
+        willingness_to_pay=1.0, quality=at(0.7), cost=at(1.0), gain=gain, saving=saving, over_mix=over_mix, shares={}
+    )
+
+
+def peer(behind, part=0.5):
+    return Peer(model="b", behind=behind, part=part)
+
+
 def vote(gain):
     return Vote(models=("a", "b", "c"), weighted=False, quality=at(0.7), cost=at(3.0), gain=gain)
 
 
 COIN = {"dependence": at(0.0, 0.03), "predictable": False}
 CHEAP = cascade(at(0.0, 0.005), at(0.4, 0.01))
-SAVES = Thrift(rate=1.0, gain=at(-0.002, 0.01), saving=at(0.4, 0.05), over_mix=at(0.03, 0.01))
+SAVES = thrift(at(-0.002, 0.01), at(0.4, 0.05))
 
 
 @pytest.mark.parametrize(
@@ -404,13 +418,12 @@ SAVES = Thrift(rate=1.0, gain=at(-0.002, 0.01), saving=at(0.4, 0.05), over_mix=a
         ({"gain": at(0.02, 0.01)}, "route"),
         ({"gain": at(0.02, 0.01), "detectable": 0.06}, "route"),
         ({"gain": at(0.02, 0.03)}, "single model"),
-        ({"gain": at(0.02, 0.01), "hindsight": 0.03}, "single model"),
         ({"thrift": SAVES}, "route"),
-        ({"thrift": Thrift(rate=1.0, gain=at(-0.002, 0.01), saving=at(0.4, 0.05), over_mix=at(0.01, 0.02))}, "single model"),
-        ({"thrift": Thrift(rate=1.0, gain=at(-0.03, 0.01), saving=at(0.4, 0.05), over_mix=at(0.03, 0.01))}, "single model"),
-        ({"thrift": Thrift(rate=1.0, gain=at(-0.003, 0.001), saving=at(0.4, 0.05), over_mix=at(0.03, 0.01))}, "route"),
-        ({"thrift": Thrift(rate=1.0, gain=at(0.0, 0.06), saving=at(0.4, 0.05), over_mix=at(0.03, 0.01))}, "single model"),
-        ({"thrift": Thrift(rate=1.0, gain=at(0.0, 0.01), saving=at(0.12, 0.05), over_mix=at(0.03, 0.01))}, "single model"),
+        ({"thrift": thrift(at(-0.002, 0.01), at(0.4, 0.05), at(0.01, 0.02))}, "single model"),
+        ({"thrift": thrift(at(-0.03, 0.01), at(0.4, 0.05))}, "single model"),
+        ({"thrift": thrift(at(-0.003, 0.001), at(0.4, 0.05))}, "route"),
+        ({"thrift": thrift(at(0.0, 0.06), at(0.4, 0.05))}, "single model"),
+        ({"thrift": thrift(at(0.0, 0.01), at(0.12, 0.05))}, "single model"),
         ({"cascade": CHEAP}, "cascade"),
         ({"cascade": CHEAP, "gain": at(0.02, 0.01)}, "route"),
         ({"cascade": CHEAP} | COIN, "single model"),
@@ -420,6 +433,14 @@ SAVES = Thrift(rate=1.0, gain=at(-0.002, 0.01), saving=at(0.4, 0.05), over_mix=a
         ({"cascade": cascade(at(0.0, 0.005), at(0.2, 0.01))}, "single model"),
         ({"cascade": cascade(at(0.04, 0.02), at(0.05, 0.01))}, "cascade"),
         ({"cascade": cascade(at(0.04, 0.02), at(-0.05, 0.01))}, "single model"),
+        ({"cascade": CHEAP, "peer": peer(at(-0.005, 0.01))}, "single model"),
+        ({"cascade": CHEAP, "peer": peer(at(-0.005, 0.02))}, "cascade"),
+        ({"cascade": CHEAP, "peer": peer(at(-0.012, 0.005))}, "cascade"),
+        ({"vote": vote(at(0.03, 0.01)), "peer": peer(at(0.0, 0.01))}, "single model"),
+        ({"gain": at(0.02, 0.01), "peer": peer(at(0.0, 0.01))}, "route"),
+        ({"thrift": SAVES, "peer": peer(at(0.0, 0.01))}, "single model"),
+        ({"thrift": SAVES, "peer": peer(at(0.0, 0.01), 0.8)}, "route"),
+        ({"detectable": 0.06} | COIN, "single model"),
         ({"vote": vote(at(0.03, 0.01))}, "ensemble"),
         ({"vote": vote(at(0.03, 0.01)), "cascade": CHEAP}, "cascade"),
         ({"vote": vote(at(0.03, 0.01)), "detectable": 0.06}, "ensemble"),

@@ -1,0 +1,54 @@
+"""What all figures of a diagnosis are computed from."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.evaluation import metrics
+from agentroute.evaluation._baselines import oracle
+from agentroute.evaluation._results import Replay
+
+__all__ = ["Base", "priced", "saving", "wide"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+ROUTED = "routed"
+_PRICED = 10
+"""Queries of known costs below which nothing is said of money."""
+
+
+class Base:
+    """The arrays of one evaluation, a row for each query and drawing of the folds."""
+
+    def __init__(self, replay: Replay, *, folds: int) -> None:
+        self.replay, self.folds = replay, folds
+        self.models = replay.table.models
+        self.quality, self.cost = replay.table.quality, replay.table.cost
+        self.at = np.arange(len(self.quality))
+        self.mass = 1.0 / np.bincount(replay.groups)[replay.groups]  # rows of one query count once together
+        self.shares = replay.shares[ROUTED]
+        self.routed = metrics.realised(self.quality, self.shares)
+        self.column = int(replay.best_single[0])  # the same in every fold
+        self.single, self.single_cost = self.quality[:, self.column], self.cost[:, self.column]
+        self.best = self.quality[self.at, oracle(self.quality, self.cost)]
+
+
+def priced(cost: Floats) -> npt.NDArray[np.bool_] | None:
+    """Marks the queries whose costs are known for every model; bool [n], or `None` where they are too few to speak of money."""
+    known = np.asarray(np.isfinite(cost).all(axis=1), np.bool_)
+    return known if known.sum() >= _PRICED else None
+
+
+def wide(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Values of the known rows, NaN in the others."""
+    found = np.full((len(known), values.shape[1]), np.nan)
+    found[known] = values
+    return found
+
+
+def saving(paid: Floats, single: Floats) -> Floats:
+    """Share of what the single model costs that is saved."""
+    return np.asarray(np.where(single > 0, 1.0 - paid / single, np.nan), np.float64)

@@ -1,0 +1,151 @@
+"""What routing saves: the router, and a plain table beside it, at the rate that keeps the best single model's quality."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.evaluation import metrics
+from agentroute.evaluation._base import Base, priced, saving, wide
+from agentroute.evaluation._baselines import PSEUDO_COUNTS
+from agentroute.evaluation._frontier import _picks, exchange_rates
+from agentroute.evaluation._intervals import Interval
+from agentroute.evaluation._kinds import Kinds
+from agentroute.evaluation._laps import parts
+from agentroute.evaluation._results import FrontierPoint
+from agentroute.evaluation._sheet import Sheet
+
+__all__ = ["Thrift", "thrift"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Rows: TypeAlias = npt.NDArray[np.int64]
+Drawn: TypeAlias = Mapping[str, list[Interval]]
+
+_MARGIN = 0.03
+"""Share of the best single model's cost that is not saved, for safety."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thrift:
+    """The router at the rate that saves most at no loss, and the table from kind to model at the same rates.
+
+    Attributes:
+        point: The router.
+        table_gain: Quality of the table less that of the best single model.
+        table_saving: Share of that model's cost that the table saves.
+        over_table: Quality of the router less that of the table.
+        cheaper: What the router saves more than the table, as a share of the best single model's cost.
+    """
+
+    point: FrontierPoint
+    table_gain: Interval
+    table_saving: Interval
+    over_table: Interval
+    cheaper: Interval
+
+    @property
+    def table_does(self) -> bool:
+        """Whether the table is as good, within a point or within noise, and as cheap, within 3 % or within noise."""
+        good = self.over_table.low <= 0.0 or self.over_table.value < 0.01
+        return good and (self.cheaper.low <= 0.0 or self.cheaper.value < _MARGIN)
+
+
+def thrift(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], Thrift | None]:
+    """The exchange rate that keeps the best single model's quality for least, chosen by each fold on all the others.
+
+    Chosen and judged on the same queries, the best of forty rates would look better than it is. Quality is kept when the gain
+    is a standard error above zero. The rate that is taken then costs a little more than the cheapest that keeps it: that one
+    is at the edge, and each fold's expectations differ a little.
+
+    Args:
+        sheet: Where the columns go.
+        base: The arrays.
+        of: Kinds of the queries, for the table.
+    """
+    known, expected = priced(base.cost), base.replay.estimate
+    if known is None or expected is None or len(base.models) < 2 or len(np.unique(base.replay.fold[known])) < 2:
+        return lambda _: None
+    rows = np.flatnonzero(known)
+    rates = exchange_rates(expected.quality[rows], expected.cost[rows])
+    fallback = base.replay.fallback[rows]
+    forced = np.where(expected.supported[rows], -1, fallback)
+    made = [_picks(expected.quality[rows], expected.cost[rows], rate, forced, fallback) for rate in rates]
+    at, quality, cost = np.arange(len(rows)), base.quality[rows], base.cost[rows]
+    single, paid = base.single[rows], base.single_cost[rows]
+    got = np.stack([quality[at, pick] for pick in made], axis=1)
+    bill = np.stack([cost[at, pick] for pick in made], axis=1)
+    chosen, table = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    for here, train in parts(base.replay.fold[rows], base.folds):
+        rate = _rate(got[train], bill[train], single[train], paid[train]) if len(train) else len(rates) - 1
+        chosen[here] = rate
+        if len(train):
+            table[here] = _table(quality[train], cost[train], of.of[rows][train], rates[rate], len(of.names))[of.of[rows][here]]
+    picks = np.stack(made, axis=1)[at, chosen]
+    m = len(base.models)
+    values = [quality[at, picks], cost[at, picks], paid, quality[at, picks] - single]
+    values += [quality[at, table] - single, cost[at, table], quality[at, picks] - quality[at, table]]
+    sheet.mean("thrift", wide(np.concatenate([np.stack(values, axis=1), cost, quality], axis=1), known))
+    sheet.follow("thrift saving", lambda row: saving(row[:, 1:2], row[:, 2:3]), "thrift")
+    sheet.follow("table saving", lambda row: saving(row[:, 5:6], row[:, 2:3]), "thrift")
+    sheet.follow("cheaper", lambda row: saving(row[:, 1:2], row[:, 2:3]) - saving(row[:, 5:6], row[:, 2:3]), "thrift")
+    sheet.follow("thrift over mix", lambda row: _over_mix(row[:, 0], row[:, 1], row[:, 7 : 7 + m], row[:, 7 + m :]), "thrift")
+    usual = rates[int(np.bincount(chosen).argmax())]
+    mass = base.mass[rows]
+    mix = np.bincount(picks, weights=mass, minlength=m) / mass.sum()
+    shares = {model: share for model, share in zip(base.models, mix.tolist(), strict=True) if share > 0}
+
+    def found(drawn: Drawn) -> Thrift:
+        row = drawn["thrift"]
+        point = FrontierPoint(
+            willingness_to_pay=usual,
+            quality=row[0],
+            cost=row[1],
+            gain=row[3],
+            saving=drawn["thrift saving"][0],
+            over_mix=drawn["thrift over mix"][0],
+            shares=shares,
+        )
+        return Thrift(
+            point=point,
+            table_gain=row[4],
+            table_saving=drawn["table saving"][0],
+            over_table=row[6],
+            cheaper=drawn["cheaper"][0],
+        )
+
+    return found
+
+
+def _rate(quality: Floats, cost: Floats, single: Floats, paid: Floats) -> int:
+    """The place of the rate; the last one, quality alone, where none keeps the quality."""
+    gain = quality - single[:, None]
+    enough = gain.mean(axis=0) - gain.std(axis=0) / math.sqrt(len(gain)) >= -1e-12
+    bill = cost.mean(axis=0)
+    edge = np.where(enough, bill, np.inf).min() + _MARGIN * paid.mean()
+    return int(np.where(bill >= edge, bill, np.inf).argmin()) if (bill >= edge).any() else len(bill) - 1
+
+
+def _table(quality: Floats, cost: Floats, kind: Rows, rate: float, kinds: int) -> Rows:
+    """int64 [kinds]: the model of the best mean utility for each kind."""
+    counts = np.bincount(kind, minlength=kinds)[:, None]
+    means = []
+    for values in (quality, cost):
+        totals = np.stack([np.bincount(kind, weights=column, minlength=kinds) for column in values.T], axis=1)
+        means.append((totals + PSEUDO_COUNTS * values.mean(axis=0)) / (counts + PSEUDO_COUNTS))
+    utility = np.round(means[0] - (0.0 if math.isinf(rate) else means[1] / rate), 6)
+    # Of equal ones the cheaper.
+    return np.asarray(np.lexsort((means[1], -utility), axis=1)[:, 0], np.int64)
+
+
+def _over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> Floats:
+    """float64 [b, 1]: height above the single models' hull, as in `FrontierPoint.over_mix`."""
+    found = np.empty((len(quality), 1))
+    for row, points in enumerate(np.stack([costs, singles], axis=2)):
+        line = metrics.hull(points)
+        found[row] = quality[row] - metrics.hull_at(line, max(cost[row], line[0, 0]))
+    return found

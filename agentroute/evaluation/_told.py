@@ -1,0 +1,89 @@
+"""What the words of a diagnosis are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentroute.evaluation._figures import Figures
+from agentroute.evaluation._intervals import Interval
+from agentroute.evaluation._results import Evaluation, Frontier, ModelCalibration, Shift, Single, Verdict
+from agentroute.evaluation._shift import Drift
+from agentroute.evaluation._verdict import Evidence
+
+__all__ = ["Told"]
+
+_KIND = {"task": "task", "labels": "labels", "cluster": "cluster of like queries"}
+
+
+_SOME = 0.15
+"""Correlation of real scores where it is low: below it nothing is left but noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the words are about.
+
+    Attributes:
+        verdict: What to do.
+        evidence: What it rests on.
+        evaluation: The rows.
+        figures: The rest of the figures.
+        singles: Best first.
+        calibration: One for each model.
+        drift: Skill shift.
+        own: Whether the router is the user's, and not the default one.
+        kinds: How many kinds of queries there are to look up.
+        lookup_by: What a plain table would look up.
+        lookup_is_enough: Whether it does as well.
+        luck_floor: What guessers would reach; `None` = unknown.
+        stable_oracle: `None` = unknown.
+        plane: The cost-quality plane; `None` = costs are unknown.
+        priceless: The models of which some or all costs are unknown, where that keeps savings from being judged.
+        needed: Queries that would show a worthwhile gain; `None` = there are enough.
+        window: What the second window is called: "in the holdout".
+    """
+
+    verdict: Verdict
+    evidence: Evidence
+    evaluation: Evaluation
+    figures: Figures
+    singles: tuple[Single, ...]
+    calibration: Sequence[ModelCalibration]
+    drift: Drift
+    own: bool
+    kinds: int
+    lookup_by: str
+    lookup_is_enough: bool
+    luck_floor: float | None
+    stable_oracle: Interval | None
+    plane: Frontier | None
+    priceless: tuple[str, ...]
+    needed: int | None
+    window: str
+
+    @property
+    def best(self) -> str:
+        """The best single model."""
+        return self.evaluation.best_single
+
+    @property
+    def table(self) -> str:
+        """What a plain table is called."""
+        return f"table from {_KIND[self.lookup_by]} to model"
+
+    @property
+    def shifted(self) -> tuple[Shift, ...]:
+        """Those models' shifts that are real, the largest first."""
+        return tuple(sorted((one for one in self.drift.shifts if one.shifted), key=lambda one: -abs(one.relative.value)))
+
+    @property
+    def coins(self) -> bool:
+        """Whether it is to be said that scores are noise; of models that never vary, nothing is said."""
+        return self.evidence.models > 1 and self.evidence.noise and math.isfinite(self.evidence.dependence.value)
+
+    @property
+    def unclear(self) -> bool:
+        """Whether there are too few queries to tell noise from scores that go together a little."""
+        return self.evidence.dependence.high > _SOME
