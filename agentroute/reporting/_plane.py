@@ -166,9 +166,7 @@ class _Drawing:
         )
         layers = {"advised": ring.encode(x=self.x, y=self.y)}
         if named:
-            name = here.mark_text(
-                align="right", baseline="bottom", dx=-13, dy=-9, color=colours["router"], fontSize=14, aria=False
-            )
+            name = here.mark_text(align="right", baseline="bottom", dx=-13, dy=-9, color=colours["ink"], fontSize=14, aria=False)
             layers["advised-name"] = name.encode(x=self.x, y=self.y, text=alt.value("recommended"))
         return layers
 

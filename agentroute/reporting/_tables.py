@@ -160,7 +160,8 @@ def _rates(frontier: Frontier) -> Table:
 
 
 def _models(diagnosis: RoutingDiagnosis) -> Table:
-    hull = diagnosis.frontier is not None
+    several = len(diagnosis.singles) > 1
+    hull = diagnosis.frontier is not None and several
     rows = [
         (
             named(single.model),
@@ -168,12 +169,12 @@ def _models(diagnosis: RoutingDiagnosis) -> Table:
             cell(single.cost, thousand),
             cell(single.latency, seconds),
             Cell(text=("yes" if single.on_hull else "no") if hull else ""),
-            cell(single.unique_wins, percent),
+            cell(single.unique_wins, percent) if several else Cell(text=""),
         )
         for single in diagnosis.singles
     ]
     columns = ("Model", "Quality", "USD per 1,000", "Latency", "On the hull", "It alone is best")
-    return made("models", "Always one model, best first." if len(diagnosis.singles) > 1 else "The model.", columns, rows)
+    return made("models", "Always one model, best first." if several else "All queries go to it.", columns, rows)
 
 
 def _calibration(diagnosis: RoutingDiagnosis) -> Table:

@@ -333,6 +333,8 @@ def test_of_one_model_the_report_is_short(planted):
     assert [attrs["id"] for tag, attrs in found.tags if tag == "h2"] == ["todo", "why", "models", "limits", "made"]
     assert not found.find("input")
     assert list(tables(diagnosis)) == ["models"]
+    assert tables(diagnosis)["models"].columns == ("Model", "Quality", "USD per 1,000", "Latency")
+    assert not re.search("oracle|curve|ways to choose", text)
     assert re.search(r'id="charts">(.*?)</script>', page).group(1) == "{}"
     drawn = vl_convert.vega_to_svg(_picture(diagnosis, dark=False))
     assert "1,840 queries of 1 model. Lines" in drawn
