@@ -271,6 +271,10 @@ def test_it_prints_light_and_without_controls(visit):
     assert not page.locator("#theme").is_visible()
     # A place of the slider without the slider would be no answer to a question that is not there.
     assert not page.locator("#at-sentence").is_visible()
+    for name in ("here", "at_cost", "at_quality", "quality_spread", "cost_spread"):
+        assert page.locator(f"#chart-plane .{name}_marks").count() == 1, name
+        assert not page.locator(f"#chart-plane .{name}_marks").is_visible(), name
+    assert page.locator("#chart-plane .advised_marks").is_visible()
     told = page.locator("table.printed")
     assert told.is_visible()
     assert "The recommended setting: what a right answer instead of a wrong one is worth, $0.0128" in told.inner_text()
