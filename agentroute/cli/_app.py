@@ -40,6 +40,10 @@ Options = Annotated[
     list[str] | None,
     typer.Option(help="Answers to choose from in multiple-choice questions: 4, or task=4; may be repeated.", show_default=False),
 ]
+Prices = Annotated[
+    Path | None,
+    typer.Option(help="Prices of the models, as a pool TOML: they fill in costs from logged tokens.", show_default=False),
+]
 Share = Annotated[float, typer.Option(help="Share of the queries that is held out.")]
 
 
@@ -144,13 +148,14 @@ def diagnose(
     *,
     holdout: Holdout = None,
     options: Options = None,
+    cards: Prices = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Say whether routing is worth it on a log: route, cascade, ensemble, one model, or more data; and why."""
     from agentroute.cli._report import run_diagnose
 
-    run_diagnose(log, holdout=holdout, options=options or (), as_json=as_json, seed=seed)
+    run_diagnose(log, holdout=holdout, options=options or (), cards=cards, as_json=as_json, seed=seed)
 
 
 @app.command()
@@ -169,12 +174,13 @@ def report(
     png: Annotated[Path | None, typer.Option(help="Also the cost-quality plane as a picture, for slides.")] = None,
     holdout: Holdout = None,
     options: Options = None,
+    cards: Prices = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
 ) -> None:
     """Write a diagnosis as a page to hand on: the cost-quality plane, tables by task and model, calibration, limits."""
     from agentroute.cli._report import run_report
 
-    run_report(log, router, output, png=png, holdout=holdout, options=options or (), seed=seed)
+    run_report(log, router, output, png=png, holdout=holdout, options=options or (), cards=cards, seed=seed)
 
 
 @app.command()
