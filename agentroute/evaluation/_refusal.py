@@ -150,6 +150,9 @@ def _thin(evidence: Evidence) -> list[str]:
     if evidence.ess >= LEAST_ESS:
         return []
     rows, groups = len(evidence.groups), int(evidence.groups.max()) + 1
-    held = "" if groups == rows else f" in {groups} groups (see `groups`)"
+    held = "" if groups == rows else f" in {groups} groups"
     worth = f"worth {evidence.ess:.0f} of the target's own (effective sample size)"
-    return [f"its {rows} rows{held} are {worth}, and {LEAST_ESS:.0f} are needed"]
+    reasons = [f"its {rows} rows{held} are {worth}, and {LEAST_ESS:.0f} are needed"]
+    if effective_size(evidence.weights, np.arange(rows)) >= LEAST_ESS:
+        reasons.append("rows of one group (one question, if `groups` says nothing else) count together: see off_policy")
+    return reasons

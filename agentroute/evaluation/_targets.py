@@ -9,7 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.embedders import normalise
 from agentroute.errors import ConfigError, DataError, NotFittedError, UnknownModelError
 from agentroute.estimators import Estimator, KNNEstimator, MeanEstimator
 from agentroute.evaluation._logged import LoggedDecisions
@@ -127,5 +126,5 @@ def _embedded(table: OutcomeTable, target: Target) -> OutcomeTable | None:
         return table
     if not isinstance(target, Router) or _bare(table.queries, target.embedder.fingerprint):
         return None
-    embedder = target.embedder
-    return table.embedded(lambda texts: normalise(embedder.embed(texts)), embedder.fingerprint)
+    # A router for the log's models, whether or not the target's own estimator looks at vectors.
+    return Router(table.models, embedder=target.embedder).table(table)

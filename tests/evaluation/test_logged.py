@@ -82,6 +82,18 @@ def test_texts_are_embedded_by_the_router():
     assert (by_name.ips, by_name.estimates) == (found.ips, "model means")
 
 
+def test_a_wrong_embedder_is_named():
+    class Short(HashEmbedder):
+        def embed(self, texts, /):
+            return super().embed(texts)[:, :5]
+
+    log, table = MemoryOutcomeLog(), planted_table(600, seed=3)
+    application(log, table, epsilon=1.0, vectors=False)
+    router = Router(table.models, embedder=Short(), estimator=MeanEstimator()).fit(table)
+    with pytest.raises(ConfigError, match=r"gave an array \(600, 5\), not \(600, 32\)"):
+        off_policy(router, LoggedDecisions.from_outcomes(log, support=table.models))
+
+
 def test_a_query_without_text_and_vector_cannot_be_routed(tmp_path):
     router = Router(("m0", "m1", "m2"), embedder=EMBEDDER).fit(planted_table(300))
     with SqliteOutcomeLog(tmp_path / "log.sqlite") as log:

@@ -116,6 +116,12 @@ def test_rows_of_unknown_cost_are_spoken_for_by_their_model():
     few = np.full(400, np.nan)
     few[:40] = 1.0
     assert off_policy(always("b"), replace(tiled(), cost=few)).cost is None
+    # Two hundred groups, and costs in eighty of them: enough rows, but not enough that are independent.
+    cost, apart = np.tile([1.0, 2.0, 1.0, 2.0], 400), np.arange(1600) // 8
+    cost[apart >= 80] = np.nan
+    wide = replace(tiled().take(np.tile(np.arange(400), 4)), cost=cost)
+    assert off_policy(always("b"), wide, groups=np.arange(1600)).cost is not None
+    assert off_policy(always("b"), wide, groups=apart).cost is None
 
 
 def test_the_logging_policy_is_worth_the_logged_mean():
@@ -350,6 +356,7 @@ def test_few_groups_are_refused_however_many_rows_they_have():
     found = off_policy(always("a"), log)
     assert (found.kind, found.ess < 40) == ("ess", True)
     assert "4000 rows in 40 groups" in found.reason
+    assert "count together" in found.reason
     assert off_policy(always("a"), log, groups=np.arange(4000)).ess > 800
 
 
@@ -469,9 +476,27 @@ def test_propensities_that_cannot_be_right_are_refused():
         assert (found.kind, found.rows_needed) == ("propensity", None)
         assert "propensities cannot be right" in found.reason
     assert off_policy(always("b"), decisions(picked, np.full(1000, 0.5), np.ones(1000)))
-    many = np.arange(6000) % 2
+    many = np.arange(20_000) % 2
     for wrong, answered in ((0.47, True), (0.44, False), (0.42, False)):  # mean weights of 1.06, 1.14, 1.19
-        assert bool(off_policy(always("b"), decisions(many, np.full(6000, wrong), np.ones(6000)))) is answered
+        assert bool(off_policy(always("b"), decisions(many, np.full(20_000, wrong), np.ones(20_000)))) is answered
+
+
+def test_luck_is_that_of_groups():
+    """One coin a conversation of ten: 115 heads in 200 are luck, 1150 heads in 2000 would be none."""
+    picked = np.repeat(np.arange(200) < 115, 10).astype(int)
+    log = decisions(picked, np.full(2000, 0.5), np.ones(2000))
+    found = off_policy(always("b"), log, groups=np.arange(2000) // 10)
+    assert (found.mean_weight, found.ess) == (pytest.approx(1.15), pytest.approx(115))
+    assert off_policy(always("b"), log).kind == "propensity"
+
+
+def test_more_rows_do_not_help_where_too_many_are_without_chance():
+    sticky = np.arange(600) < 72  # 12 % of the rows, on which "a" was picked again
+    log = decisions(np.where(sticky, 0, np.arange(600) % 2), np.where(sticky, 1.0, 0.5), np.ones(600))
+    found = off_policy(always("b"), log)
+    assert (found.kind, found.rows_needed, found.coverage) == ("coverage", None, pytest.approx(0.88))
+    assert "12% of the rows left nothing to chance" in found.reason
+    assert off_policy(always("b"), log.take(~sticky)).coverage == 1.0
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------------
