@@ -20,7 +20,7 @@ def findings(told: Told) -> tuple[Finding, ...]:
             ahead = f"{points(f.lookup.gain)} over {told.best}, and the router {points(f.over_lookup)} over that table"
             found.append(Finding(kind="task identity", text=f"The gain is task identity: a {told.table} has {ahead}."))
         elif f.thrift is not None:
-            saves = f"at the same rate saves {share(f.thrift.table_saving)} of the cost of {told.best}"
+            saves = f"saves {share(f.thrift.table_saving)} of the cost of {told.best}"
             text = f"The saving is task identity: a {told.table} {saves}, at {points(f.thrift.table_gain)} of quality."
             found.append(Finding(kind="task identity", text=text))
     if e.models > 1 and f.degeneracy.always:

@@ -437,7 +437,7 @@ class RoutingDiagnosis:
         gaps: Where the way to the oracle is lost.
         calibration: One for each model.
         lookup_is_enough: Whether a table from task (or cluster) to model does as well as the router: within a point or within
-            noise, and where the gain is a saving, about as cheap at the same rates. False where all queries are of one kind.
+            noise, and where the gain is a saving, about as cheap. False where all queries are of one kind.
         lookup_by: What that table looks up: `"task"`, `"labels"` or `"cluster"`.
         shifts: One for each model; empty where there is no second window.
         lost_lead: The best model of the fit window, where it is not the holdout's; `None` = it kept its lead, or there is no

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -32,7 +32,7 @@ _MARGIN = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thrift:
-    """The router at the rate that saves most at no loss, and the table from kind to model at the same rates.
+    """The router at the rate that saves most at no loss, and a table from kind to model at a rate of its own.
 
     Attributes:
         point: The router.
@@ -79,12 +79,12 @@ def thrift(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], Thrift | No
     single, paid = base.single[rows], base.single_cost[rows]
     got = np.stack([quality[at, pick] for pick in made], axis=1)
     bill = np.stack([cost[at, pick] for pick in made], axis=1)
-    chosen, table = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    chosen, table, kind = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), of.of[rows]
     for here, train in parts(base.replay.fold[rows], base.folds):
         rate = _rate(got[train], bill[train], single[train], paid[train]) if len(train) else len(rates) - 1
         chosen[here] = rate
         if len(train):
-            table[here] = _table(quality[train], cost[train], of.of[rows][train], rates[rate], len(of.names))[of.of[rows][here]]
+            table[here] = _table(quality[train], cost[train], kind[train], rates, base.column, len(of.names))[kind[here]]
     picks = np.stack(made, axis=1)[at, chosen]
     m = len(base.models)
     values = [quality[at, picks], cost[at, picks], paid, quality[at, picks] - single]
@@ -121,25 +121,31 @@ def thrift(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], Thrift | No
     return found
 
 
-def _rate(quality: Floats, cost: Floats, single: Floats, paid: Floats) -> int:
+def _rate(quality: Floats, cost: Floats, single: Floats, paid: Floats, *, margin: float = _MARGIN) -> int:
     """The place of the rate; the last one, quality alone, where none keeps the quality."""
     gain = quality - single[:, None]
     enough = gain.mean(axis=0) - gain.std(axis=0) / math.sqrt(len(gain)) >= -1e-12
     bill = cost.mean(axis=0)
-    edge = np.where(enough, bill, np.inf).min() + _MARGIN * paid.mean()
+    edge = np.where(enough, bill, np.inf).min() + margin * paid.mean()
     return int(np.where(bill >= edge, bill, np.inf).argmin()) if (bill >= edge).any() else len(bill) - 1
 
 
-def _table(quality: Floats, cost: Floats, kind: Rows, rate: float, kinds: int) -> Rows:
-    """int64 [kinds]: the model of the best mean utility for each kind."""
+def _table(quality: Floats, cost: Floats, kind: Rows, rates: Sequence[float], single: int, kinds: int) -> Rows:
+    """int64 [kinds]: the model of the best mean utility for each kind, at the rate that saves most at no loss here."""
+    at = np.arange(len(kind))
     counts = np.bincount(kind, minlength=kinds)[:, None]
     means = []
     for values in (quality, cost):
         totals = np.stack([np.bincount(kind, weights=column, minlength=kinds) for column in values.T], axis=1)
         means.append((totals + PSEUDO_COUNTS * values.mean(axis=0)) / (counts + PSEUDO_COUNTS))
-    utility = np.round(means[0] - (0.0 if math.isinf(rate) else means[1] / rate), 6)
-    # Of equal ones the cheaper.
-    return np.asarray(np.lexsort((means[1], -utility), axis=1)[:, 0], np.int64)
+    tables = []
+    for rate in rates:
+        utility = np.round(means[0] - (0.0 if math.isinf(rate) else means[1] / rate), 6)
+        tables.append(np.lexsort((means[1], -utility), axis=1)[:, 0])  # of equal ones the cheaper
+    got, bill = (np.stack([values[at, table[kind]] for table in tables], axis=1) for values in (quality, cost))
+    # Without a margin: a table has few different bills, and the next one may be all that is saved.
+    place = _rate(got, bill, quality[:, single], cost[:, single], margin=0.0)
+    return np.asarray(tables[place], np.int64)
 
 
 def _over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> Floats:

@@ -70,7 +70,7 @@ def _single(told: Told) -> str:
 
 def at_rate(rate: float) -> str:
     """`at $0.22 a right answer`."""
-    return "choosing for quality alone" if math.isinf(rate) else f"at ${rate:.2g} a right answer"
+    return "choosing for quality alone" if math.isinf(rate) else f"at ${rate:{',.0f' if rate >= 100 else '.2g'}} a right answer"
 
 
 def _untold(told: Told) -> str:

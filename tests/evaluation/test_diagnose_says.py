@@ -1,0 +1,191 @@
+"""What a diagnosis says, and of which model and rate it says it."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agentroute.evaluation._diagnose import diagnose
+from agentroute.evaluation._headroom import best_votes
+from agentroute.evaluation._intervals import Interval
+from agentroute.evaluation._laps import Laps, joined, parts
+from agentroute.evaluation._units import points, quality, share
+from agentroute.policies import UtilityPolicy
+from agentroute.router import Router
+
+
+def texts(diagnosis, kind):
+    return [one.text for one in diagnosis.findings if one.kind == kind]
+
+
+def cheap_half(logs, n=400):
+    """The cheap model is as good on one of two tasks."""
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, n)
+    easy = rng.random(n) < np.where(kind == 0, 0.9, 0.5)
+    weak = np.where(kind == 0, easy, rng.random(n) < 0.2)
+    tasks = [f"task{k}" for k in kind]
+    return logs.scored(np.stack([weak, easy], axis=1), kinds=kind, tasks=tasks, cost=np.array([0.1, 1.0]))
+
+
+def test_everything_is_counted_from_one_named_model(logs):
+    """Of two nearly equal models each fold would choose its own."""
+    log = logs.noise(4, 400, (0.6, 0.6))
+    found = diagnose(log, resamples=50)
+    best = int(log.quality.mean(axis=0).argmax())
+    row = found.evaluation["best single"]
+    assert row.shares == {f"m{best}": 1.0}
+    assert row.quality.value == pytest.approx(log.quality[:, best].mean())
+    assert found.evaluation["routed"].gain.value == pytest.approx(found.evaluation["routed"].quality.value - row.quality.value)
+    assert set(found.evaluation.replay.best_single.tolist()) == {best}
+    assert found.frontier.best_single == f"m{best}"
+    assert "strongest" not in found.evaluation
+
+
+def test_of_equal_models_the_cheaper_is_compared_with(logs):
+    found = diagnose(logs.scored(np.tile([[1.0], [0.0]], (100, 2)), cost=np.array([1.0, 0.1])), resamples=50)
+    assert found.evaluation.best_single == "m1"
+
+
+def test_folds_are_drawn_several_times_and_learn_within_a_drawing(logs):
+    log = logs.noise(0, 50)
+    folds = list(Laps(count=5, laps=2).folds(log))
+    assert [len(fold.test) for fold in folds] == [10] * 10
+    drawn = [{query.id for query in fold.test.queries} for fold in folds]
+    assert set.union(*drawn[:5]) == set.union(*drawn[5:])
+    assert drawn[0] not in drawn[5:]
+    for here, train in parts(np.repeat(np.arange(4), 3), 2):
+        assert len(here) == len(train) == 3
+        assert (here[0] < 6) == (train[0] < 6)
+    # What one drawing judges by, the other learns from: it must not tell.
+    quality = np.zeros((400, 6))
+    quality[:100, :3] = quality[100:200, 3:] = 1.0
+    quality[200:] = quality[:200]
+    plans = dict(best_votes(quality, np.ones((400, 6)), np.repeat(np.arange(4), 100), folds=2))
+    assert plans[False].quality.max() == 0.0
+
+
+def test_a_verdict_hangs_less_on_the_drawing_of_the_folds(logs):
+    gains = [diagnose(logs.within(0, 300), resamples=20, seed=seed).evaluation["routed"].gain.value for seed in range(3)]
+    assert np.ptp(gains) < 0.02
+    assert diagnose(logs.within(0, 300), resamples=20).settings["folds"] == "5, drawn 3 times"
+
+
+def test_copies_of_a_question_do_not_foresee_one_another(logs):
+    log = logs.noise(0, 200, (0.5, 0.5, 0.5))
+    copies = tuple(replace(query, id=f"copy {query.id}", text=f" {query.text.upper()}  ") for query in log.queries)
+    both = replace(log.take(np.tile(np.arange(200), 2)), queries=(*log.queries, *copies))
+    found = diagnose(both, resamples=100)
+    assert texts(found, "copies") == [
+        "200 of 400 queries are copies of others: they are kept in one part, and count once together."
+    ]
+    assert found.evaluation.queries == 200
+    assert abs(found.evaluation["routed"].gain.value) < 0.1
+    assert found.verdict == "single model"
+    assert joined(log) == (log, 0)
+
+
+def test_a_saving_names_its_rate_and_is_task_identity(logs):
+    found = diagnose(cheap_half(logs), resamples=200)
+    assert found.verdict == "route"
+    point = found.recommended
+    assert f"saves {share(point.saving)} of the cost of always m1, at {points(point.gain)} of quality" in found.headline
+    rate = re.search(r"at \$([0-9.,]+) a right answer", found.headline)[1]
+    assert float(rate.replace(",", "")) == point.willingness_to_pay
+    assert point.saving.value == pytest.approx(1 - point.cost.value / found.evaluation["best single"].cost.value)
+    assert sum(point.shares.values()) == pytest.approx(1.0)
+    assert found.lookup_is_enough
+    assert texts(found, "task identity")[0].startswith("The saving is task identity: a table from task to model saves")
+
+
+def test_where_all_queries_are_of_one_kind_there_is_nothing_to_look_up(logs):
+    found = diagnose(logs.noise(0, 150), resamples=50)
+    assert not found.lookup_is_enough
+    assert any(one.startswith("There is nothing to look up in a table") for one in found.reasons)
+
+
+def test_a_router_of_ones_own_is_spoken_of_first(logs):
+    log = cheap_half(logs)
+    policy = UtilityPolicy(willingness_to_pay=0.01)  # nearly for nothing
+    found = diagnose(log, router=Router(log.models, policy=policy, embedder=plain(log)), resamples=100)
+    row = found.evaluation["routed"]
+    saved = 1 - row.cost.value / found.evaluation["best single"].cost.value
+    assert found.headline.startswith(f"As it is set, this router scores {points(row.gain)} over always m1, and saves")
+    assert re.search(r"and saves (\d+) %", found.headline)[1] == f"{100 * saved:.0f}"
+
+
+def plain(log):
+    from agentroute.embedders import CallableEmbedder
+
+    made = log.fingerprint
+    return CallableEmbedder(lambda texts: 1 / 0, name=made.name, revision=made.revision, dimension=made.dimension)
+
+
+def test_a_cheaper_model_that_is_as_good_is_better_advice_than_a_cascade(logs):
+    log = logs.difficulty(1, 2000)
+    right = log.quality[:, 1]
+    flipped = np.where(right == 1, np.arange(2000) % 50 > 0, np.arange(2000) % 20 == 0)
+    quality = np.stack([flipped, right], axis=1)
+    behind = (quality[:, 0] - right).mean()
+    assert -0.01 < behind < 0
+    found = diagnose(replace(log, quality=quality), resamples=200)
+    assert found.verdict == "single model"
+    assert found.headline.startswith(
+        f"Single model: always m0, which scores the same as m1 ({100 * behind:+.1f}".replace("-", "\N{MINUS SIGN}")
+    )
+    assert re.search(r"at 1\d % of its cost\.$", found.headline)
+
+
+def test_a_cascade_says_that_its_judge_is_assumed(logs):
+    found = diagnose(logs.difficulty(0), resamples=100)
+    assert "(assumed here, its cost not counted)" in found.headline
+    assert "even" not in found.headline
+
+
+@pytest.mark.parametrize("n", [150, 300])
+def test_few_coins_are_called_noise_and_not_too_few(logs, n):
+    found = diagnose(logs.noise(1, n), resamples=100)
+    assert found.verdict == "single model"
+    assert "look at how answers are scored first" in found.headline
+
+
+def test_without_costs_the_headline_says_that_savings_are_not_judged(logs):
+    log = replace(logs.difficulty(0, 800, skill=(0.0, 2.0)), cost=np.full((800, 2), np.nan))
+    found = diagnose(log, resamples=50)
+    assert found.verdict == "single model"
+    assert "cannot be judged without costs" in found.headline
+    assert found.findings[0].kind == "costs unknown"
+
+
+def test_a_holdout_that_is_the_log_is_said_to_be(logs):
+    log = logs.noise(0, 120)
+    found = diagnose(log, holdout=log.take(np.arange(60)), resamples=50)
+    assert texts(found, "holdout") == ["The holdout was not used: all its queries are in the log, with the same scores."]
+    assert found.shifts == ()
+
+
+def test_a_shift_names_who_lost_and_who_gained(logs):
+    log, holdout = logs.contaminated(0, drop=0.45)
+    found = diagnose(log, holdout=holdout, resamples=100)
+    assert "skill shift on model m0: its mean quality goes from" in found.headline
+    assert re.search(r"m1 is \d+\.\d points ahead of m0 in the holdout", found.headline)
+
+
+def test_the_way_to_the_oracle_is_not_told_where_all_models_are_expected_to_be_right(logs):
+    found = diagnose(cheap_half(logs), resamples=50)
+    high = diagnose(logs.scored(np.maximum(cheap_half(logs).quality, np.eye(2)[np.arange(400) % 2]), tasks=np.arange(400) % 2,
+                                kinds=np.arange(400) % 2), resamples=50)  # fmt: skip
+    for one in (found, high):
+        told = any(line.startswith("The routed choice is") and "short of the best answer" in line for line in one.reasons)
+        assert not told or one.gaps.ceiling.value < one.evaluation["oracle"].quality.value - 0.01
+
+
+def test_figures_are_written_in_one_style():
+    found = Interval(value=0.9, low=-0.0071, high=0.0169)
+    assert (quality(Interval(value=0.9, low=0.88, high=1.0)), share(Interval(value=0.29, low=0.26, high=0.32))) == (
+        "0.900 (0.880 to 1.000)",
+        "29 % (26 to 32 %)",
+    )
+    assert points(replace(found, value=0.0052)) == "+0.5 points (\N{MINUS SIGN}0.7 to +1.7)"
+    assert points(Interval(value=-0.0001, low=float("nan"), high=float("nan"))) == "0.0 points"
