@@ -24,6 +24,8 @@ def advice(diagnosis: RoutingDiagnosis) -> list[tuple[str, str]]:
     setting, brings, then, step = _chosen(diagnosis)
     if diagnosis.lost_lead is not None or any(shift.shifted for shift in diagnosis.shifts):
         step = f"First find out why models score otherwise in the second window; see “Has a model changed?”. Then: {step}"
+    elif ". But " in diagnosis.headline:
+        step = f"First see to what the headline ends with. Then: {step}"
     lines = [
         ("Setting", setting),
         ("What it brings", brings),
@@ -58,6 +60,8 @@ def _chosen(diagnosis: RoutingDiagnosis) -> tuple[str, str, Interval | None, str
         more = diagnosis.queries_needed
         wanted = "more queries" if more is None else f"about {counted(more, 'query', 'queries')} in all"
         return f"Stay with always {brief(best)} for now.", brings, None, f"Log answers of every model to {wanted}, and ask again."
+    if any(finding.kind == "noise" for finding in diagnosis.findings):
+        return f"Always {brief(best)} for now.", brings, None, "Look at how answers are scored: the scores look like noise."
     return f"Always {brief(best)}.", brings, None, "Nothing to set up. Ask again when models, prices or queries change."
 
 

@@ -19,7 +19,7 @@ Spec: TypeAlias = dict[str, Any]
 
 _ANCHORS = ["bottom-right", "right", "left", "top-left", "bottom", "top", "bottom-left", "top-right"]
 """Where text is tried: first below, since the curves rise to the right."""
-_OFFSETS = (9, 18, 30)
+_OFFSETS = (9, 18, 30, 42)
 """Pixels from a point to its text, the nearest that fits."""
 _LAST = 9
 """The rank of what has no text."""
@@ -75,7 +75,7 @@ def labelled(
     Args:
         spec: A Vega specification with the scales `x` and `y`.
         shown: The points, with `cost`, `quality`, `label`, `brief` for where it is narrow, and `rank`: where room is short, the
-            least rank keeps its text.
+            least rank keeps its text, and 0 has it always.
         clear: (cost, quality) of places that no text may cover.
         halo: Colour around the text, so that it is legible over lines.
         looks: Other properties of the text.
@@ -98,7 +98,11 @@ def labelled(
         "y": {"scale": "y", "field": "quality"},
         "text": {"signal": f"width < {_NARROW} ? datum.brief : datum.label"},
     }
-    same = {name: {"field": name} for name in ("text", "x", "y", "align", "baseline", "opacity")}
+    # The best single model is named even where nothing is free: then above its point, to the left.
+    same: dict[str, Any] = {"text": {"field": "text"}}
+    for name, otherwise in (("x", "datum.x - 9"), ("y", "datum.y - 9"), ("align", "'right'"), ("baseline", "'bottom'")):
+        same[name] = {"signal": f"datum.opacity ? datum.{name} : {otherwise}"}
+    same["opacity"] = {"signal": "datum.opacity || datum.datum.rank == 0 ? 1 : 0"}
     below = {**own, "stroke": {"value": halo}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
     text = {"type": "text", "aria": False, "interactive": False}
     marks = [

@@ -44,13 +44,15 @@ def _picture(diagnosis: RoutingDiagnosis, *, dark: bool) -> Spec:
     alt, _ = libraries()
     diagnosis = settled(diagnosis)
     colours = DARK if dark else LIGHT
-    title = textwrap.wrap(plain(diagnosis.headline), _LINE, max_lines=3, placeholder=" …", break_on_hyphens=False) or [""]
+    title = textwrap.wrap(typeset(plain(diagnosis.headline)), _LINE, max_lines=3, placeholder=" …", break_on_hyphens=False) or [
+        ""
+    ]
     queries = counted(diagnosis.evaluation.queries, "query", "queries")
     judged = f"{queries} of {counted(len(diagnosis.singles), 'model')}."
     several = len(diagnosis.singles) > 1
     if diagnosis.frontier is not None and several:
         told = f"{judged} Dots: single models, filled on their hull; lines and the shaded band: 95 % intervals."
-        texts = {"title": [typeset(line) for line in title], "subtitle": [typeset(told)]}
+        texts = {"title": title, "subtitle": [typeset(told)]}
         place = operating(diagnosis)
         return slide_plane(diagnosis.frontier, colours, **texts, width=_WIDTH, height=_HEIGHT, recommended=place)
     rows = [row for row in diagnosis.evaluation.rows if row.kind != "baseline" and several]

@@ -26,6 +26,8 @@ _LABEL, _BRIEF = 26, 14
 """Characters of a model's name beside its point, on a wide plane and on a phone."""
 _LOGARITHMIC = 30
 """Where the dearest model costs so many times as much as the cheapest, costs are drawn on a logarithmic axis."""
+_SHARE = 0.24
+"""Of a slide's width, right of the dearest model: there its name stands clear of the router's line."""
 _CLOSE = 50
 """So many points along a line keep labels off it."""
 _DENSE = 24
@@ -76,7 +78,7 @@ def slide_plane(
         recommended: The place of the recommended point, if there is one.
     """
     alt, _ = libraries()
-    drawn = _Drawing(alt, frontier, colours, recommended)
+    drawn = _Drawing(alt, frontier, colours, recommended, share=_SHARE)
     legend = alt.Legend(orient="bottom", title=None, symbolType="stroke", labelLimit=0, columns=3, offset=16)
     size = 14
     chart = (
@@ -106,11 +108,13 @@ def _layered(alt: Any, layers: Mapping[str, Any]) -> Any:
 class _Drawing:
     """The layers of the plane, on shared axes."""
 
-    def __init__(self, alt: Any, frontier: Frontier, colours: Mapping[str, str], recommended: int | None) -> None:
+    def __init__(
+        self, alt: Any, frontier: Frontier, colours: Mapping[str, str], recommended: int | None, *, share: float = 0.1
+    ) -> None:
         self.alt, self.frontier, self.colours, self.recommended = alt, frontier, colours, recommended
         # Three labels on a phone; a log axis would else show every digit of every power.
         steps = alt.ExprRef("max(ceil(width / 110), 3)")
-        x = alt.X("cost:Q", scale=_money(alt, frontier), title="Cost of 1,000 queries (USD)")
+        x = alt.X("cost:Q", scale=_money(alt, frontier, share=share), title="Cost of 1,000 queries (USD)")
         y = alt.Y("quality:Q", scale=alt.Scale(domain=_heights(frontier), zero=False, nice=False), title="Quality")
         self.x = x.axis(format="$,.3~r", tickCount=steps, grid=False)
         self.y = y.axis(format=".2~f", tickCount=6, domain=False, ticks=False)
@@ -166,7 +170,7 @@ class _Drawing:
         )
         layers = {"advised": ring.encode(x=self.x, y=self.y)}
         if named:
-            name = here.mark_text(align="right", baseline="bottom", dx=-13, dy=-9, color=colours["ink"], fontSize=14, aria=False)
+            name = here.mark_text(align="center", baseline="bottom", dy=-20, color=colours["ink"], fontSize=14, aria=False)
             layers["advised-name"] = name.encode(x=self.x, y=self.y, text=alt.value("recommended"))
         return layers
 
@@ -203,12 +207,14 @@ def _logarithmic(frontier: Frontier) -> bool:
     return low > 0 and high / low > _LOGARITHMIC
 
 
-def _money(alt: Any, frontier: Frontier) -> Any:
-    """The scale of costs: logarithmic for prices of several magnitudes, else from zero."""
+def _money(alt: Any, frontier: Frontier, *, share: float) -> Any:
+    """The scale of costs: logarithmic for prices of several magnitudes, else from zero; right of all a share for names."""
     costs = [1000 * cost for cost in _costs(frontier)]
     if _logarithmic(frontier):
-        return alt.Scale(type="log", domain=[min(costs) / 1.4, max(costs) * 1.6], nice=False)
-    return alt.Scale(domain=[0, (max(costs, default=1.0) or 1.0) * 1.12], nice=False)
+        return alt.Scale(
+            type="log", domain=[min(costs) / 1.4, max(costs) * (max(costs) / min(costs)) ** (share / (1 - share))], nice=False
+        )
+    return alt.Scale(domain=[0, (max(costs, default=1.0) or 1.0) / (1 - share)], nice=False)
 
 
 def _costs(frontier: Frontier) -> list[float]:

@@ -19,7 +19,7 @@ import vl_convert
 from rich.console import Console
 
 from agentroute.errors import ConfigError, MissingExtraError
-from agentroute.evaluation import FoldResult, Interval, diagnose
+from agentroute.evaluation import Finding, FoldResult, Interval, diagnose
 from agentroute.reporting import report_html, report_json, report_png, summary
 from agentroute.reporting._advice import advice
 from agentroute.reporting._charts import Dot, compiled, dots
@@ -407,6 +407,29 @@ def test_what_to_do_is_first_to_clear_up_a_shift(planted):
     assert advised(planted(shifted=True))["Next step"].startswith("First find out why models score otherwise")
     page = Reader(report_html(planted(), made=MADE)).text
     assert page.index("What to do") < page.index("Why")
+
+
+def test_what_to_do_heeds_the_headline_and_noise(planted):
+    warned = replace(planted(), headline="Cascade: a then b. But always a may do: try that first.")
+    assert advised(warned)["Next step"].startswith("First see to what the headline ends with. Then: ")
+    noisy = Finding(kind="noise", text="The scores look like noise.")
+    told = advised(replace(planted(), verdict="single model", findings=(noisy,)))
+    assert told["Setting"] == "Always large for now."
+    assert told["Next step"].startswith("Look at how answers are scored")
+
+
+def test_the_best_single_model_is_named_where_no_place_is_free(planted):
+    frontier = planted(tuple("abcdefghijkl"), rates=40).frontier
+    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=90, height=60)
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", vl_convert.vega_to_svg(spec).partition("mark-text role-mark labels")[2])
+    assert sum("(best single)" in text or text == frontier.best_single for text in drawn) == 1
+
+
+def test_a_title_is_not_broken_before_a_percent_sign(planted):
+    for length in range(60, 90):
+        headline = f"{'x' * length} 16 %) of all"
+        title = _picture(replace(planted(), headline=headline), dark=False)["title"]["text"]
+        assert not any(line.startswith("%") for line in title)
 
 
 def test_what_to_do_without_costs_says_nothing_of_costs(planted):
