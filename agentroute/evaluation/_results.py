@@ -427,8 +427,8 @@ class RoutingDiagnosis:
         findings: What else there is to know: skill shift, luck, degeneracy, task identity …
         evaluation: Baselines, the routed choice and bounds on held-out queries (out of fold).
         frontier: The cost-quality plane; `None` when costs are unknown.
-        recommended: Where the headline is a saving, the router at the rate that it names: chosen by each fold on the others, so
-            that its figures are of no point of the curve exactly. `None` = the headline names no rate.
+        recommended: Where the headline is a saving, the point of the curve that it names, nearest in cost to what the folds chose
+            on one another (the verdict rests on that choice). `None` = the headline names no rate.
         singles: Always one model, one for each, best first.
         top_two: The two models whose better answers are best together, and the mean quality of those.
         stable_oracle: Mean over queries of "some model is right in at least 80 % of its repeats"; `None` without repeats.
