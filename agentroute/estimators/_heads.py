@@ -17,6 +17,7 @@ import numpy.typing as npt
 from agentroute.errors import ConfigError, MissingExtraError, NotFittedError
 from agentroute.estimators._base import Arrays, State, embeddings_of, folds, vectors_of
 from agentroute.estimators._mean import MeanEstimator
+from agentroute.estimators._scaling import Scaling
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Estimate, Query
 
@@ -57,9 +58,15 @@ class _Head(ABC):
     # What was predicted out of fold last: the fit, the digest of its table, float64 [n, m].
     _kept: tuple[_Learned, bytes, Floats] | None = None
 
-    @abstractmethod
     def _check(self) -> None:
-        """Raises `ConfigError` when an option is out of range."""
+        """Raises `ConfigError` when an option is out of range; those that each head has besides, it checks itself."""
+        self._check_whole("min_rows", 0)
+        self._check_whole("seed", 0, 2**32 - 1)  # that of scikit-learn
+
+    def _check_whole(self, name: str, least: int, most: float = np.inf) -> None:
+        value = getattr(self, name)
+        if not (isinstance(value, int | np.integer) and least <= value <= most):
+            raise ConfigError(f"{type(self).__name__}({name}={value!r}) is out of range: give a whole number, {least} or more")
 
     def _choose(self, x: Floats, quality: Floats) -> Arrays:  # noqa: ARG002  # for those that have something to choose
         """The constants that the data have to say, by column."""
@@ -144,7 +151,9 @@ class _Head(ABC):
         """Options, means and heads; no query, no outcome."""
         learned = self._fitted()
         config, arrays = learned.means.state()
-        return config | {name: getattr(self, name) for name in self._options}, arrays | learned.arrays
+        options = {name: getattr(self, name) for name in self._options}
+        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}  # for JSON
+        return config | plain, arrays | learned.arrays
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], /) -> Self:
@@ -198,21 +207,22 @@ class LogisticEstimator(_Head):
         return found
 
     def _check(self) -> None:
-        if self.c is not None and not 0 < self.c < np.inf:
+        super()._check()
+        if self.c is not None and not (_number(self.c) and 0 < self.c < np.inf):
             raise ConfigError(f"LogisticEstimator(c={self.c!r}) is out of range: give a positive number, or None = chosen")
 
     def _choose(self, x: Floats, quality: Floats) -> Arrays:
         chosen = np.full(quality.shape[1], np.nan if self.c is None else self.c)
         if self.c is None:
             # Centre and length of the embeddings know no outcome, and may be those of all rows.
-            scaled = _Scaling(x).of(x)
+            scaled = Scaling(x).of(x)
             for j in np.flatnonzero(_trainable(quality)):
                 seen = np.random.default_rng(self.seed).permutation(np.flatnonzero(np.isfinite(quality[:, j])))[:_SAMPLE]
                 chosen[j] = _strength(scaled[seen], quality[seen, j], folds(len(seen), _FOLDS, self.seed))
         return {"c": chosen}
 
     def _train(self, x: Floats, quality: Floats, models: tuple[str, ...], chosen: Arrays) -> Arrays:
-        scaling = _Scaling(x)
+        scaling = Scaling(x)
         scaled = scaling.of(x)
         vectors, bias = np.zeros((len(models), x.shape[1])), np.full(len(models), np.nan)
         trainable = _trainable(quality) & np.isfinite(chosen["c"])
@@ -261,15 +271,15 @@ class MLPEstimator(_Head):
         self.seed = seed
 
     def _check(self) -> None:
-        if self.hidden < 1:
-            raise ConfigError(f"MLPEstimator(hidden={self.hidden!r}) is out of range: give the width of the hidden layer")
-        if not 0 <= self.alpha < np.inf:
+        super()._check()
+        self._check_whole("hidden", 1)
+        if not (_number(self.alpha) and 0 <= self.alpha < np.inf):
             raise ConfigError(f"MLPEstimator(alpha={self.alpha!r}) is out of range: give 0 or a positive number")
 
     def _train(self, x: Floats, quality: Floats, models: tuple[str, ...], chosen: Arrays) -> Arrays:  # noqa: ARG002
         from sklearn.neural_network import MLPRegressor
 
-        scaling = _Scaling(x)
+        scaling = Scaling(x)
         scaled = scaling.of(x)
         # By name, not by place: the first weights are drawn output by output, and must not depend on the order of columns.
         alike: dict[bytes, list[int]] = {}
@@ -310,23 +320,6 @@ class MLPEstimator(_Head):
         return found
 
 
-class _Scaling:
-    """Centres embeddings and gives them the mean squared length 1, and takes that back into the weights."""
-
-    def __init__(self, x: Floats) -> None:
-        self.centre = x.mean(axis=0)
-        length = float(np.sqrt(((x - self.centre) ** 2).sum(axis=1).mean()))
-        self.length = length if length > 1e-9 else 1.0  # all embeddings are the same one
-
-    def of(self, x: Floats) -> Floats:
-        found: Floats = (x - self.centre) / self.length
-        return found
-
-    def unscaled(self, weights: Floats, bias: Any) -> tuple[Floats, Any]:
-        """Weights [..., d] and bias [...] for embeddings as they are."""
-        return weights / self.length, bias - weights @ self.centre / self.length
-
-
 def _logistic(x: Floats, quality: Floats, c: float) -> tuple[Floats, float]:
     """Weights [d] and bias of the penalised logistic regression of a graded quality, float64 [n], on x, float64 [n, d]."""
     from sklearn.linear_model import LogisticRegression
@@ -348,10 +341,9 @@ def _strength(x: Floats, quality: Floats, fold: npt.NDArray[np.int64]) -> float:
     """The inverse penalty, on the way from strong to weak, after which the squared error out of fold rises."""
     chosen, least = _STRENGTHS[0], np.inf
     for c in _STRENGTHS:
-        expected = np.empty(len(x))
+        expected = quality.copy()  # a fold without which nothing can be trained tells nothing of any strength
         for part in range(_FOLDS):
             here = fold == part
-            expected[here] = quality[~here].mean()
             if _trainable(quality[~here, None])[0]:
                 weights, bias = _logistic(x[~here], quality[~here], c)
                 expected[here] = _sigmoid(x[here] @ weights + bias)
@@ -360,6 +352,10 @@ def _strength(x: Floats, quality: Floats, fold: npt.NDArray[np.int64]) -> float:
             break
         chosen, least = c, loss
     return chosen
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating)
 
 
 def _need_sklearn(head: _Head) -> None:

@@ -108,6 +108,43 @@ def test_the_penalty_is_strong_where_there_is_nothing_to_learn():
     )
 
 
+def test_the_penalty_is_the_last_before_the_error_rises_for_the_first_time():
+    """One quiet embedding tells all and five loud ones nothing: what is learned first misleads, until the penalty is all gone."""
+    from sklearn.linear_model import LogisticRegression
+
+    from agentroute.estimators._base import folds
+
+    table = random_table(100, lambda x, rng: rng.random((len(x), 1)).round(), dimension=6, seed=1)
+    x = table.embeddings - np.float32(0.5)
+    x[:, 0] *= 0.1
+    right = (x[:, 0] > 0) * 1.0
+    found = LogisticEstimator().fit(replace(table, embeddings=x, quality=right[:, None]))
+    order = np.random.default_rng(0).permutation(100)  # the folds are of the scores in this order
+    centred = x.astype(np.float64) - x.astype(np.float64).mean(axis=0)
+    scaled, right = (centred / np.sqrt((centred**2).sum(axis=1).mean()))[order], right[order]
+    fold, errors = folds(100, 5, 0), []
+    strengths = (0.03, 0.1, 0.3, 1.0, 3.0, 30.0, 300.0)
+    for c in strengths:
+        chance = np.empty(100)
+        for part in range(5):
+            here = fold == part
+            chance[here] = LogisticRegression(C=c, tol=1e-8).fit(scaled[~here], right[~here]).predict_proba(scaled[here])[:, 1]
+        errors.append(np.mean((chance - right) ** 2))
+    rises = np.diff(errors) > 0
+    assert rises.any()
+    assert strengths[int(np.argmin(errors))] == 300
+    assert found.c_.tolist() == [strengths[int(np.argmax(rises))]]
+
+
+@pytest.mark.parametrize("scores", [[1.0] + [0.0] * 29, [1.0] * 12 + [0.0] * 10], ids=["one right", "few"])
+def test_the_penalty_is_the_strongest_where_nothing_can_be_tried(scores):
+    # Without the fold of the one right answer, or with one of five folds less, there is nothing to train.
+    table = random_table(len(scores), lambda _, rng: rng.permutation(scores)[:, None])
+    found = LogisticEstimator(min_rows=20).fit(table)
+    assert found.c_.tolist() == [0.03]
+    assert np.isfinite(found.predict(asked(table)).quality).all()
+
+
 def test_the_network_predicts_what_scikit_learn_predicts():
     from sklearn.neural_network import MLPRegressor
 
@@ -169,6 +206,14 @@ def test_alike_scores_give_the_mean_and_few_are_not_ranked(make):
     np.testing.assert_allclose(few, quality[:19, 2].mean())
 
 
+@pytest.mark.parametrize("make", HEADS)
+def test_the_order_of_columns_says_nothing(make):
+    table, queries = planted_table(150), asked(planted_table(30, seed=1))
+    one = make().fit(table).predict(queries).quality
+    other = make().fit(table.select(["m2", "m0", "m1"])).predict(queries).quality
+    np.testing.assert_allclose(other, one[:, [2, 0, 1]], atol=1e-6)
+
+
 @pytest.mark.parametrize("make", [lambda: LogisticEstimator(c=1.0), MLPEstimator])
 def test_out_of_fold_is_what_a_fit_without_the_fold_says(make):
     from agentroute.estimators._base import folds
@@ -183,6 +228,9 @@ def test_out_of_fold_is_what_a_fit_without_the_fold_says(make):
         np.testing.assert_allclose(found.quality[here], without.predict(asked(table.take(here))).quality, atol=1e-6)
     some = np.array([7, 3, 90])
     np.testing.assert_array_equal(estimator.cross_predict(table, some).quality, found.quality[some])
+    for part in ("cost", "latency"):
+        values = getattr(table, part)
+        np.testing.assert_allclose(getattr(found, part), (values.sum(axis=0) - values) / 119)  # the mean of the other rows
 
 
 @pytest.mark.parametrize("make", HEADS)
@@ -271,11 +319,36 @@ def test_without_scikit_learn_fit_says_what_to_install(make, monkeypatch):
         (LogisticEstimator(c=np.inf), r"c=inf\) is out of range"),
         (MLPEstimator(hidden=0), r"hidden=0\) is out of range"),
         (MLPEstimator(alpha=-1.0), r"alpha=-1.0\) is out of range"),
+        (LogisticEstimator(c="1"), r"c='1'\) is out of range"),
+        (LogisticEstimator(min_rows=2.5), r"min_rows=2.5\) is out of range: give a whole number, 0 or more"),
+        (LogisticEstimator(seed=-1), r"seed=-1\) is out of range"),
+        (MLPEstimator(seed=2**32), r"seed=4294967296\) is out of range"),
+        (MLPEstimator(seed=None), r"seed=None\) is out of range"),
+        (MLPEstimator(hidden=8.5), r"MLPEstimator\(hidden=8.5\) is out of range: give a whole number, 1 or more"),
+        (MLPEstimator(hidden="8"), r"hidden='8'\) is out of range"),
+        (MLPEstimator(alpha="1"), r"alpha='1'\) is out of range"),
     ],
 )
 def test_options_out_of_range(estimator, message):
     with pytest.raises(ConfigError, match=message):
         estimator.fit(planted_table(40))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LogisticEstimator(c=np.float32(0.5), min_rows=np.int64(20), seed=np.uint8(1)),
+        MLPEstimator(hidden=np.int64(8), alpha=np.float32(0.5), min_rows=np.int32(20), seed=np.int64(1)),
+    ],
+)
+def test_options_of_numpy_are_saved_as_plain_numbers(estimator, tmp_path):
+    table = planted_table(60)
+    router = Router(table.models, embedder=EMBEDDER, estimator=estimator).fit(table)
+    router.save(tmp_path / "router")
+    again = Router.load(tmp_path / "router", embedder=EMBEDDER)
+    assert again.route("kind1 word1").candidates == router.route("kind1 word1").candidates
+    assert {type(value) for name, value in again.estimator.state()[0].items() if name != "models"} <= {int, float}
+    assert again.estimator.min_rows == 20
 
 
 @pytest.mark.parametrize("make", HEADS)
