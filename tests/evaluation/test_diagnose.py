@@ -65,7 +65,8 @@ def test_a_gain_that_is_task_identity_is_called_so(logs, labels):
     assert all(("cluster lookup" in one.evaluation) is not labels for one in found)
     # The task tells right from wrong answers; within a task there is nothing to tell.
     assert all(model.auroc.value > 0.6 > model.auroc_within.value for one in found for model in one.calibration)
-    assert np.mean([model.auroc_within.value for one in found for model in one.calibration]) == pytest.approx(0.5, abs=0.03)
+    # Of four logs the mean has a standard error of 0.017; of sixteen it is 0.494.
+    assert np.mean([model.auroc_within.value for one in found for model in one.calibration]) == pytest.approx(0.5, abs=0.055)
 
 
 def test_a_gain_within_tasks_is_not(logs):
