@@ -72,6 +72,28 @@ def test_percentiles_are_those_of_the_resampled_means():
     np.testing.assert_allclose([found.low, found.high], np.quantile(drawn, [0.05, 0.95]), atol=0.01)
 
 
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_the_ends_are_the_quantiles_of_what_was_drawn(level):
+    """A statistic that tells the resamples apart: their own numbers, of which the quantiles are known exactly."""
+    numbers = iter(range(1, 4002))
+
+    def statistic(weights):
+        return np.array([float(next(numbers)) for _ in weights])
+
+    [found] = bootstrap(statistic, 5, resamples=4000, level=level)
+    assert found.value == 1.0
+    # The resamples are 2 to 4001, and each step between them is 1 / 3999 of the whole.
+    assert (found.low - 2) / 3999 == pytest.approx((1 - level) / 2)
+    assert (found.high - 2) / 3999 == pytest.approx((1 + level) / 2)
+
+
+def test_a_sample_of_two_has_the_ends_that_a_coin_has():
+    # Both draws are the first with a chance of 1/4: the quantile is there below a quarter, and at the mean of both above it.
+    for level, low, high in ((0.52, 0.0, 1.0), (0.48, 0.5, 0.5)):
+        [found] = bootstrap(means([0.0, 1.0]), 2, resamples=100_000, level=level)
+        assert (found.low, found.high) == (low, high)
+
+
 def test_groups_are_drawn_together():
     values, groups = np.random.default_rng(1).random(40), np.repeat(np.arange(10), 4)
     clustered = np.repeat(values[:10], 4)

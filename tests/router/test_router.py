@@ -346,11 +346,13 @@ def test_joining_does_not_disturb_decisions():
 
     worker = threading.Thread(target=ask)
     worker.start()
-    for number in range(20):
-        probes = replace(planted_table(60, models=1), models=(f"new{number}",))
-        router.add_model(ModelCard(id=f"new{number}"), probes)
-    stop.set()
-    worker.join()
+    try:
+        for number in range(20):
+            probes = replace(planted_table(60, models=1), models=(f"new{number}",))
+            router.add_model(ModelCard(id=f"new{number}"), probes)
+    finally:
+        stop.set()
+        worker.join()
     assert not failures
     assert len(router.pool) == 22
 
