@@ -1,5 +1,9 @@
-"""Every verdict and finding is right on 3 of 4 logs that it should be right on."""
+"""Every verdict and finding is right on 19 of 20 logs that it should be right on.
 
+A run takes the first few of them, since each log is judged three times over; SEEDS=20 in the environment takes all.
+"""
+
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +11,11 @@ import pytest
 
 from agentroute.evaluation._diagnose import diagnose
 
-SEEDS = range(4)
+SEEDS = range(int(os.environ.get("SEEDS", "6")))
 
 
 def diagnosed(make, **options):
-    """A diagnosis of each of four logs, or (log, holdout) pairs."""
+    """A diagnosis of each of some logs, or (log, holdout) pairs."""
     found = []
     for seed in SEEDS:
         made = make(seed)
