@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.evaluation import metrics
-from agentroute.evaluation._intervals import bootstrap, means, once
+from agentroute.evaluation._intervals import Interval, bootstrap, means, once
 from agentroute.evaluation._results import Evaluation, Frontier, FrontierPoint, Replay, Single
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import UtilityPolicy
@@ -92,7 +92,11 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
 
     `aiq` is RouterBench's: the hull keeps the best of some forty rates as they scored on the queries that they are judged by,
     so that a router of pure noise has a higher one than the single models. `aiq_gain` must not, and is the mean height of the
-    curve as it is, dents and all, less `aiq_singles`; what begins right of the cheapest single model begins at that model.
+    curve as it is, dents and all, less `aiq_singles`; what begins right of the cheapest single model begins at that model. Of
+    several splits it is the mean of their curves, each over its own range of costs: at one rate two fits spend differently by
+    what their training parts happened to hold, and a router that knows nothing of a query would lose by that. Its interval is
+    then √2 as wide as the bootstrap's: what is expected of one query rests on the outcome of another, and the other way round,
+    so that the sum over both has up to twice the variance that resampling queries shows (of a router of noise, exactly twice).
 
     Args:
         evaluation: Of a router; only queries whose costs are known for every model are used.
@@ -120,7 +124,7 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
     picks = [_picks(*expected, rate, fallback, found.fallback[rows]) for rate in rates]
     best = found.best_single[rows]
     groups = np.unique(found.groups[rows], return_inverse=True)[1]
-    plane = _Plane(quality=quality, cost=cost, picks=np.stack(picks), best=best)
+    plane = _Plane(quality=quality, cost=cost, picks=np.stack(picks), best=best, fold=found.fold[rows])
     drawn = bootstrap(once(plane.statistic, groups), len(rows), resamples=resamples, seed=seed, groups=groups)
     width = len(rates)
     parts = [drawn[start * width : (start + 1) * width] for start in range(5)]
@@ -147,7 +151,9 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
         ),
         oracle=tuple(sorted((c, q) for c, q in oracle)),
         best_single=models[int(np.bincount(best).argmax())],
-        **dict(zip(("aiq", "aiq_singles", "aiq_gain"), drawn[5 * width :], strict=True)),
+        aiq=drawn[5 * width],
+        aiq_singles=drawn[5 * width + 1],
+        aiq_gain=_widened(drawn[5 * width + 2]) if len(plane.splits) > 1 else drawn[5 * width + 2],
     )
 
 
@@ -166,20 +172,27 @@ def _mix(picks: Ints, models: Sequence[str], mass: Floats) -> dict[str, float]:
     return {model: share for model, share in zip(models, shares.tolist(), strict=True) if share > 0}
 
 
+def _widened(found: Interval) -> Interval:
+    """An interval of twice the variance."""
+    low, high = (found.value + math.sqrt(2.0) * (end - found.value) for end in (found.low, found.high))
+    return Interval(value=found.value, low=low, high=high)
+
+
 class _Plane:
     """All figures of the plane as one statistic, so that every difference is paired."""
 
-    def __init__(self, *, quality: Floats, cost: Floats, picks: Ints, best: Ints) -> None:
+    def __init__(self, *, quality: Floats, cost: Floats, picks: Ints, best: Ints, fold: Ints) -> None:
         at = np.arange(len(quality))
         self.rates, self.models = len(picks), quality.shape[1]
         curve = [np.stack([part[at, pick] for pick in picks], axis=1) for part in (quality, cost)]
         single = [part[at, best][:, None] for part in (quality, cost)]
-        self.means = means(np.concatenate([*curve, *single, quality, cost], axis=1))
+        columns = np.concatenate([*curve, *single, quality, cost, np.ones((len(quality), 1))], axis=1)
+        self.splits = [(rows, columns[rows]) for rows in (np.flatnonzero(fold == number) for number in np.unique(fold))]
 
     def statistic(self, weights: Floats) -> Floats:
-        """float64 [b, 5 k + 3]: quality, cost, gain, saving, lead over the mix at each rate; both AIQs and the curve's lead."""
-        k, m = self.rates, self.models
-        quality, cost, best, best_cost, ours, costs = np.split(self.means(weights), np.cumsum([k, k, 1, 1, m]), axis=1)
+        """float64 [b, 5 k + 3]: quality, cost, gain, saving, lead over the mix at each rate; both AIQs and the curves' lead."""
+        sums = [weights[:, rows] @ columns for rows, columns in self.splits]
+        quality, cost, best, best_cost, ours, costs, _ = self._means(np.sum(sums, axis=0))
         alone = np.stack([costs, ours], axis=2)
         over = np.empty_like(quality)
         for row, points in enumerate(alone):
@@ -187,17 +200,37 @@ class _Plane:
             # Money below the cheapest single model buys no mix at all: compared with that model, which costs more.
             over[row] = quality[row] - metrics.hull_at(line, np.maximum(cost[row], line[0, 0]))
         saving = 1.0 - np.divide(cost, best_cost, out=np.full(cost.shape, np.nan), where=best_cost > 0)
-        heights = self._heights(alone, np.stack([cost, quality], axis=2))
-        return np.concatenate([quality, cost, quality - best, saving, over, heights], axis=1)
+        low, high, cheapest = _range(costs, ours)
+        both = np.full((2, len(weights)), np.nan)
+        if (low < high).any():
+            start = np.stack([low, cheapest], axis=1)[:, None]  # which the router can always be
+            curve = np.concatenate([start, np.stack([cost, quality], axis=2)], axis=1)
+            both = np.stack([metrics.aiq(points, low, high) for points in (curve, alone)])
+        lead = self._height(sums) - both[1]
+        return np.concatenate([quality, cost, quality - best, saving, over, np.stack([*both, lead], axis=1)], axis=1)
 
-    @staticmethod
-    def _heights(alone: Floats, curve: Floats) -> Floats:
-        """float64 [b, 3]: AIQ of the router, AIQ of the single models, and what the router's curve as it is has above that."""
-        costs = alone[..., 0]
-        low, high = costs.min(axis=1), costs.max(axis=1)
-        if not (low < high).any():
-            return np.full((len(alone), 3), np.nan)
-        cheapest = np.where(costs == low[:, None], alone[..., 1], -np.inf).max(axis=1)
-        start = np.stack([low, cheapest], axis=1)[:, None]  # which the router can always be
-        ours, theirs = (metrics.aiq(points, low, high) for points in (np.concatenate([start, curve], axis=1), alone))
-        return np.stack([ours, theirs, metrics.area(curve, low, high, floor=cheapest) - theirs], axis=1)
+    def _means(self, sums: Floats) -> list[Floats]:
+        """Quality and cost at each rate, of the best single model and of every model, from sums [b, c]; and Σ w."""
+        k = self.rates
+        return np.split(sums / sums[:, -1:], np.cumsum([k, k, 1, 1, self.models, self.models]), axis=1)
+
+    def _height(self, sums: Sequence[Floats]) -> Floats:
+        """float64 [b]: the mean of the splits' curves as they are, weighed by their queries."""
+        total, mass = np.zeros((2, len(sums[0])))
+        for one in sums:
+            drawn = np.flatnonzero(one[:, -1] > 0.0)
+            quality, cost, _, _, ours, costs, _ = self._means(one[drawn])
+            low, high, cheapest = _range(costs, ours)
+            ranged = low < high
+            if ranged.any():
+                heights = metrics.area(np.stack([cost, quality], axis=2), low, high, floor=cheapest)
+                rows = drawn[ranged]
+                total[rows] += heights[ranged] * one[rows, -1]
+                mass[rows] += one[rows, -1]
+        return np.asarray(np.divide(total, mass, out=np.full(len(mass), np.nan), where=mass > 0.0), np.float64)
+
+
+def _range(cost: Floats, quality: Floats) -> tuple[Floats, Floats, Floats]:
+    """Least and highest cost of single models [b, m], and the quality of the cheapest (of several, the best)."""
+    low = cost.min(axis=1)
+    return low, cost.max(axis=1), np.where(cost == low[:, None], quality, -np.inf).max(axis=1)

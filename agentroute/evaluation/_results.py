@@ -216,8 +216,8 @@ class Frontier:
         aiq: Mean height of the router's hull over the single models' range of costs (RouterBench). Optimistic: the hull keeps
             the rates that turned out best on the queries that they are judged by.
         aiq_singles: The same of the single models' hull.
-        aiq_gain: Mean height of the router's curve as it is, not of its hull, less `aiq_singles`, paired: a router of noise
-            has none. So it is not `aiq` less `aiq_singles`, which is above 0 for noise.
+        aiq_gain: Mean height of the router's curve as it is (each split's own), not of its hull, less `aiq_singles`, paired: a
+            router of noise has none. So it is not `aiq` less `aiq_singles`, which is above 0 for noise.
     """
 
     singles: tuple[Single, ...]

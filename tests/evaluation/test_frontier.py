@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ConfigError, DataError
+from agentroute.estimators import MeanEstimator
 from agentroute.evaluation import ByQuery, Replay, evaluate, frontier, metrics
 from agentroute.evaluation._frontier import exchange_rates, singles
 from agentroute.outcomes import OutcomeTable
@@ -152,6 +153,42 @@ def test_a_router_of_noise_has_no_gain():
         assert found.aiq.value >= found.aiq_singles.value
         ahead += found.aiq_gain.low > 0
     assert ahead <= 8  # 3 % of 1,200 logs; of 100, more than 8 come once in three hundred times
+
+
+def test_means_alone_have_no_gain_and_no_loss_whatever_the_split():
+    """At one rate some fits take the strong model and some the weak one: those in whose training part it was better by luck."""
+    rng = np.random.default_rng(0)
+    log = replayed(rng.random((200, 2)) < [0.6, 0.7], rng.uniform([1, 3], [2, 4], (200, 2)), [0.5, 0.5]).table
+    found = evaluate(Router(log.models, estimator=MeanEstimator()), log, split=ByQuery(repeats=4), baselines=BASELINES)
+    plane = frontier(found, resamples=100)
+    assert any(len(point.shares) == 2 for point in plane.points)
+    assert max(abs(end) for end in (plane.aiq_gain.value, plane.aiq_gain.low, plane.aiq_gain.high)) < 1e-12
+
+
+def test_of_several_splits_the_interval_of_the_gain_has_twice_the_variance():
+    rng = np.random.default_rng(1)
+    expected = np.clip([0.64, 0.85] + 0.05 * rng.standard_normal((100, 2)), 0, 1)
+    expected[50:] = expected[:50]
+    quality = rng.random((100, 2)) < [0.64, 0.85]
+    quality[50:] = quality[:50]
+    log = replayed(quality, [0.001, 0.002], expected, groups=np.arange(100) % 50)
+    one, two = (frontier(each, resamples=200).aiq_gain for each in (log, replace(log, fold=np.arange(100) // 50)))
+    assert one.value == pytest.approx(two.value)  # two splits that say the same
+    assert [two.low - two.value, two.high - two.value] == pytest.approx(
+        [math.sqrt(2) * (one.low - one.value), math.sqrt(2) * (one.high - one.value)]
+    )
+
+
+def test_splits_weigh_as_their_queries_and_those_without_a_range_of_costs_not_at_all():
+    # One split of three queries whose curve rises from 0 to 1, one of two that is level at 1, and one of models of one cost.
+    log = replayed(
+        [[0, 1]] * 3 + [[1, 1]] * 2 + [[0, 1]],
+        [[1, 3]] * 5 + [[2, 2]],
+        [[0.1, 0.9]] * 6,
+        [[1, 3]] * 3 + [[1, 1]] * 2 + [[2, 2]],
+    )
+    found = frontier(replace(log, fold=np.array([0, 0, 0, 1, 1, 2])), resamples=50)
+    assert found.aiq_gain.value == pytest.approx((3 * 0.5 + 2 * 1.0) / 5 - found.aiq_singles.value)
 
 
 def test_a_router_that_knows_has_a_gain():
