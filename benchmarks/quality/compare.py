@@ -218,10 +218,11 @@ class Told:
 def cells(one: Line) -> list[str]:
     row = one.row
 
-    def points(found: Interval | None, scale: float = 100.0) -> str:
+    def points(found: Interval | None) -> str:
         if found is None or math.isnan(found.value):
             return ""
-        return f"{scale * found.value:+.2f} [{scale * found.low:+.2f}, {scale * found.high:+.2f}]"
+        value, low, high = (round(100 * end, 2) + 0.0 for end in (found.value, found.low, found.high))  # no minus before nothing
+        return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
     def plain(found: Interval | None) -> str:
         return "" if found is None or math.isnan(found.value) else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
