@@ -70,7 +70,7 @@ def card_prices(pool: ModelPool) -> dict[str, Price]:
 def progress_bar() -> Iterator[Told]:
     """Shows what is being done on stderr, and leaves nothing behind; nothing at all where stderr is no terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("reading", total=1.0)
         yield lambda what, done: shown.update(task, description=what, completed=done)

@@ -206,6 +206,8 @@ def _cascades(sheet: Sheet, base: Base, worthwhile: float) -> Callable[[Drawn], 
     known = priced(base.cost)
     if known is None or len(base.models) < 2 or len(np.unique(base.replay.fold[known])) < 2:
         return lambda _: ()
+    if not can_vote(base.quality, base.replay.table.samples):
+        return lambda _: ()  # a judge that is right or wrong says nothing of grades: a grade of 0.7 is no coin
     quality, cost, fold, best = base.quality[known], base.cost[known], base.replay.fold[known], base.replay.best_single[known]
     plans = [best_cascade(quality, cost, fold, best, error, worth=worthwhile, folds=base.folds) for error in JUDGE_ERRORS]
     sheet.mean("single cost", wide(base.single_cost[known][:, None], known))

@@ -61,7 +61,8 @@ def joined(table: OutcomeTable) -> tuple[OutcomeTable, int]:
     first: dict[str, str] = {}
     queries, copies = [], 0
     for query in table.queries:
-        text, key = " ".join(query.text.split()).casefold(), query.key()
+        # Turns of agents say "continue" in other roles and contexts: only with the same labels is it the same question.
+        text, key = "\0".join((" ".join(query.text.split()).casefold(), *query.labels)).strip("\0"), query.key()
         known = first.setdefault(text, key) if text else key
         if known != key:
             copies += 1

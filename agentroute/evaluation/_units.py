@@ -33,7 +33,9 @@ def span(interval: Interval) -> str:
 
 
 def percent(value: float) -> str:
-    """`43 %`."""
+    """`43 %`; of a share that does not exist (of no cost at all), `an unknown share`."""
+    if not math.isfinite(value):
+        return "an unknown share"
     return f"{round(100 * value) + 0:.0f} %".replace("-", MINUS)
 
 

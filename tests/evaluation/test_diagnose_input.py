@@ -12,6 +12,7 @@ from agentroute.estimators import MeanEstimator
 from agentroute.evaluation._diagnose import diagnose
 from agentroute.outcomes import OutcomeTable
 from agentroute.router import Router
+from agentroute.testing import planted_table
 from agentroute.types import Query
 
 OPEN_DATA = Path(__file__).parents[2] / "../shared/data/routerdc7.outcomes.parquet"
@@ -284,3 +285,14 @@ def test_the_contaminated_model_of_routerdc_is_found():
     assert "MetaMath" in shifted[0]
     assert not {"mistralai/Mistral-7B-v0.1", "meta-llama/Meta-Llama-3-8B"} & set(shifted)  # base models
     assert "skill shift on model meta-math/MetaMath" in found.headline
+
+
+def test_models_that_cost_nothing_are_diagnosed():
+    table = planted_table(300)
+    free = replace(table, quality=np.round(table.quality), cost=np.zeros_like(table.cost))
+    assert "nan" not in str(diagnose(free, resamples=100)).casefold()
+
+
+def test_grades_are_no_coins_that_a_judge_could_call():
+    table = planted_table(300)
+    assert diagnose(table, resamples=100).cascades == ()
