@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.evaluation import metrics
+from agentroute.evaluation._diagnosed import ModelCalibration
 from agentroute.evaluation._intervals import Interval, bootstrap, once
-from agentroute.evaluation._results import ModelCalibration, Replay
+from agentroute.evaluation._results import Replay
 from agentroute.evaluation.metrics._arrays import grouped, ratio
 
 __all__ = ["LEVELS", "auroc_within", "calibration", "predictable", "regime"]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import DataError
+from agentroute.evaluation._diagnosed import Finding
 from agentroute.evaluation._laps import joined
-from agentroute.evaluation._results import Finding
 from agentroute.evaluation._verdict import ENOUGH
 from agentroute.outcomes import OutcomeTable
 

@@ -15,13 +15,14 @@ from agentroute.evaluation._base import priced
 from agentroute.evaluation._baselines import Options, option_counts
 from agentroute.evaluation._calibration_checks import calibration, predictable
 from agentroute.evaluation._complete import Comparable, comparable
+from agentroute.evaluation._diagnosed import ModelCalibration, RoutingDiagnosis
 from agentroute.evaluation._evaluate import Progress, evaluate
 from agentroute.evaluation._figures import Figures, figures
 from agentroute.evaluation._findings import findings
 from agentroute.evaluation._frontier import frontier, singles
 from agentroute.evaluation._kinds import Kinds, clusters, kinds
 from agentroute.evaluation._laps import Laps, groups
-from agentroute.evaluation._results import Evaluation, Frontier, ModelCalibration, RoutingDiagnosis, Row, Single
+from agentroute.evaluation._results import Evaluation, Frontier, Row, Single
 from agentroute.evaluation._shift import SMALLEST_WINDOW, Drift, Window, skill_shifts, windows_by_time
 from agentroute.evaluation._told import Told
 from agentroute.evaluation._verdict import POINT, Evidence, decide, needed

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from agentroute.evaluation import metrics
 from agentroute.evaluation._base import Base, priced, saving, wide
 from agentroute.evaluation._baselines import stable
+from agentroute.evaluation._diagnosed import Cascade, Degeneracy, Gaps, TaskRow, Vote
 from agentroute.evaluation._headroom import JUDGE_ERRORS, best_cascade, best_votes, can_vote
 from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._kinds import Kinds, lookup
 from agentroute.evaluation._luck import dependence, independent_oracle, top_two
-from agentroute.evaluation._results import Cascade, Degeneracy, Gaps, Replay, Row, TaskRow, Vote
+from agentroute.evaluation._results import Replay, Row
 from agentroute.evaluation._sheet import Sheet
 from agentroute.evaluation._thrift import Thrift, thrift
 from agentroute.evaluation._verdict import SAVED, Peer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agentroute.evaluation._diagnosed import Finding
 from agentroute.evaluation._figures import ALWAYS
-from agentroute.evaluation._results import Finding
 from agentroute.evaluation._told import Told
 from agentroute.evaluation._units import MINUS, number, points, share, span
 from agentroute.evaluation._verdict import POINT

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.evaluation._diagnosed import Shift
 from agentroute.evaluation._intervals import Interval, bootstrap
-from agentroute.evaluation._results import Shift
 
 __all__ = ["SMALLEST_WINDOW", "Drift", "Window", "skill_shifts", "windows_by_time"]
 

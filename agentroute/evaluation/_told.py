@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentroute.evaluation._diagnosed import ModelCalibration, Shift, Verdict
 from agentroute.evaluation._figures import Figures
 from agentroute.evaluation._intervals import Interval
-from agentroute.evaluation._results import Evaluation, Frontier, ModelCalibration, Shift, Single, Verdict
+from agentroute.evaluation._results import Evaluation, Frontier, Single
 from agentroute.evaluation._shift import Drift
 from agentroute.evaluation._verdict import Evidence
 

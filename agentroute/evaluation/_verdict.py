@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from agentroute.evaluation._diagnosed import Cascade, Verdict, Vote
 from agentroute.evaluation._intervals import Interval
-from agentroute.evaluation._results import Cascade, FrontierPoint, Verdict, Vote
+from agentroute.evaluation._results import FrontierPoint
 
 __all__ = ["ENOUGH", "SAVED", "Evidence", "Peer", "decide", "needed"]
 

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from agentroute.evaluation import metrics
 from agentroute.evaluation._calibration_checks import auroc_within, predictable, regime
+from agentroute.evaluation._diagnosed import Cascade, Vote
 from agentroute.evaluation._headroom import best_cascade, best_votes, can_vote, climb, majority
 from agentroute.evaluation._intervals import Interval, bootstrap, means
 from agentroute.evaluation._kinds import kinds, lookup
 from agentroute.evaluation._luck import dependence, independent_oracle, top_two
-from agentroute.evaluation._results import Cascade, FrontierPoint, Vote
+from agentroute.evaluation._results import FrontierPoint
 from agentroute.evaluation._sheet import Sheet
 from agentroute.evaluation._shift import Window, skill_shifts, windows_by_time
 from agentroute.evaluation._verdict import Evidence, Peer, decide, needed
