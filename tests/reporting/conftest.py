@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from agentroute.evaluation import (
     Single,
     TaskRow,
     Vote,
+    diagnose,
 )
+from agentroute.testing import planted_table
 
 UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan)
 
@@ -248,3 +251,38 @@ def planted_diagnosis(
 def planted():
     """The factory above: test modules cannot import one another."""
     return planted_diagnosis
+
+
+@pytest.fixture(scope="session")
+def real():
+    """A diagnosis of a planted log."""
+    return diagnose(planted_table(300), resamples=200)
+
+
+class Reader(HTMLParser):
+    """Tags, attributes and the visible text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.text, self.hidden = [], [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.hidden += tag in {"script", "style"}
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in {"script", "style"}
+
+    def handle_data(self, data):
+        if not self.hidden and data.strip():
+            self.text.append(" ".join(data.split()))
+
+    def find(self, tag, **attrs):
+        return [found for name, found in self.tags if name == tag and attrs.items() <= found.items()]
+
+
+@pytest.fixture(scope="session")
+def reader():
+    """The class above."""
+    return Reader
