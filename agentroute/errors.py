@@ -13,6 +13,8 @@ AgentRouteError
 ├── StorageError                           the outcome log cannot be read or written
 ├── ArtefactError (ValueError)             a saved router is damaged or foreign       .path
 ├── MissingExtraError (ImportError)        an optional dependency is not installed    .extra
+├── MissingSignalError (LookupError)       an answer lacks what a scorer reads        .signal .scorer
+├── DeadlineExceededError (TimeoutError)   a model or a judge took too long           .model
 └── AllModelsFailedError (ExceptionGroup)  no candidate answered                      .attempts
 
 AgentRouteWarning (UserWarning)
@@ -37,10 +39,12 @@ __all__ = [
     "ArtefactError",
     "ConfigError",
     "DataError",
+    "DeadlineExceededError",
     "DuplicateModelError",
     "EmbedderMismatchError",
     "LowSupportWarning",
     "MissingExtraError",
+    "MissingSignalError",
     "NoEligibleModelError",
     "NotFittedError",
     "OutcomeDroppedWarning",
@@ -149,6 +153,32 @@ class MissingExtraError(AgentRouteError, ImportError):
     def __init__(self, what: str, extra: str) -> None:
         self.extra = extra
         super().__init__(f"{what} needs an optional dependency: pip install 'agentroute-sdk[{extra}]'")
+
+
+class MissingSignalError(AgentRouteError, LookupError):
+    """An answer does not carry what a scorer reads, such as log-probabilities that the provider did not send.
+
+    Attributes:
+        signal: What is missing, such as `"logprobs"`.
+        scorer: The scorer that needs it.
+    """
+
+    def __init__(self, signal: str, scorer: str, advice: str = "") -> None:
+        self.signal = signal
+        self.scorer = scorer
+        super().__init__(f"{scorer} needs {signal}, which the answer does not carry{': ' + advice if advice else ''}")
+
+
+class DeadlineExceededError(AgentRouteError, TimeoutError):
+    """A model had not answered, or a judge had not judged, when its time was up.
+
+    Attributes:
+        model: The model that was called, or whose answer was judged.
+    """
+
+    def __init__(self, model: str, what: str = "did not answer in time") -> None:
+        self.model = model
+        super().__init__(f"{model} {what}")
 
 
 class AllModelsFailedError(AgentRouteError, ExceptionGroup):

@@ -8,6 +8,7 @@ from agentroute.types._arrays import Matrix, Vectors
 from agentroute.types._decisions import Candidate, DecidedBy, Decision, Estimate, Paradigm
 from agentroute.types._models import ModelCard, Price, Usage
 from agentroute.types._queries import Fingerprint, Outcome, Query
+from agentroute.types._replies import Reply, Score, TokenLogprob, ToolCall
 from agentroute.types._shared import new_id
 
 __all__ = [
@@ -22,6 +23,10 @@ __all__ = [
     "Paradigm",
     "Price",
     "Query",
+    "Reply",
+    "Score",
+    "TokenLogprob",
+    "ToolCall",
     "Usage",
     "Vectors",
     "new_id",

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agentroute.cascades import Answered, Attempt, Call, adrive, drive, failover
+from agentroute.cascades import Attempt, Call, CascadeResult, adrive, drive, failover
 from agentroute.errors import AllModelsFailedError, NoEligibleModelError
 
 
@@ -137,7 +137,7 @@ async def test_async_driver_takes_the_same_flow():
         return call(step)
 
     answered = await adrive(failover(["a", "b"], retryable=retryable), acall)
-    assert isinstance(answered, Answered)
+    assert isinstance(answered, CascadeResult)
     assert [attempt.model for attempt in answered.attempts] == ["a", "b"]
 
 

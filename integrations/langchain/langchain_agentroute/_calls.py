@@ -17,7 +17,7 @@ from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from agentroute.cascades import Answered, Attempt, Call, Flow, adrive, drive, failover
+from agentroute.cascades import Attempt, Call, CascadeResult, Flow, adrive, drive, failover
 from agentroute.errors import OutcomeDroppedWarning
 from agentroute.pool import ModelPool
 from agentroute.types import Outcome, Usage
@@ -185,7 +185,7 @@ class RoutedCall:
         failed, other = self.pool.card(attempt.model).context_window, self.pool.card(candidate).context_window
         return failed is not None and other is not None and other > failed
 
-    def drive(self, call: Callable[[Call], Attempt[A]]) -> Answered[A]:
+    def drive(self, call: Callable[[Call], Attempt[A]]) -> CascadeResult[A]:
         """Calls one model after the other until one answers. The caller's own mistakes come out as they are."""
         try:
             return drive(self.flow(), call)
@@ -193,7 +193,7 @@ class RoutedCall:
             error = mistake.error
         raise error
 
-    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> Answered[A]:
+    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
         """As `drive`."""
         try:
             return await adrive(self.flow(), call)
@@ -279,7 +279,7 @@ class RoutedCall:
                     break
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
 
-    def record(self, answered: Answered[Any], *, replaced: bool = False) -> dict[str, Any]:
+    def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
         """The routing record of the answer; `replaced` = somebody else gave it in the model's place."""
         return record_of(
             self.decided.decision,

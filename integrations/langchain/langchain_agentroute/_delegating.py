@@ -26,7 +26,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
-from agentroute.cascades import Answered, Call
+from agentroute.cascades import Call, CascadeResult
 from langchain_agentroute._bindings import BINDING, Binding, SchemaBinding, ToolBinding
 from langchain_agentroute._calls import CHUNKS, EVENTS, Door, Opened, Ready, Request, RoutedCall
 from langchain_agentroute._record import stamped
@@ -83,7 +83,7 @@ class DelegatingChatModel(BaseChatModel):
             return cast("AIMessage", self._finish(call, await call.adrive(call.ainvoke)))
 
     @staticmethod
-    def _finish(call: RoutedCall, answered: Answered[Any]) -> Any:
+    def _finish(call: RoutedCall, answered: CascadeResult[Any]) -> Any:
         record = call.record(answered)
         answer = stamped(answered.answer, record)
         call.run.output = {"output": answer, "agentroute": record}

@@ -25,7 +25,7 @@ except ImportError as error:
     msg = "RoutingMiddleware needs LangChain's agents: pip install 'langchain-agentroute[agents]'"
     raise ImportError(msg, name="langchain.agents") from error
 
-from agentroute.cascades import Answered, Attempt, Call
+from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.errors import ConfigError
 from agentroute.types import Decision, Query
 from langchain_agentroute._calls import Request, RoutedCall, Watch, with_handler
@@ -195,7 +195,7 @@ def _attempt(step: Call, watch: Watch, capture: Capture, response: ModelResponse
     return Attempt(model=step.model, answer=seen)
 
 
-def _response(call: RoutedCall, answered: Answered[_Seen]) -> ExtendedModelResponse[Any]:
+def _response(call: RoutedCall, answered: CascadeResult[_Seen]) -> ExtendedModelResponse[Any]:
     """The response with the record on its answer, and the state's update."""
     seen = answered.answer
     if seen.replaced:
