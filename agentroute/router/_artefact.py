@@ -1,9 +1,9 @@
-"""A saved router on disk: JSON, NumPy arrays and a FAISS cache under a manifest of hashes.
+"""A saved router, or a cascade, on disk: JSON, NumPy arrays and a FAISS cache under a manifest of hashes.
 
 ```text
 folder/
 ├── manifest.json   format, version, writer, and size and SHA-256 of every other file; carries a digest of itself
-├── router.json     pool, policy, estimator options, query ids and labels
+├── router.json     pool, policy, estimator options, query ids and labels; cascade.json where it is a cascade
 ├── arrays.npz      vectors, outcomes (stored, not compressed; no Python objects)
 └── graph.faiss     HNSW graph, a cache: rebuilt when the FAISS version differs
 ```
@@ -24,19 +24,23 @@ import zipfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ArtefactError
 
-__all__ = ["read_artefact", "write_artefact"]
+__all__ = ["Kind", "read_artefact", "write_artefact"]
 
-_FORMAT = "agentroute-router"
+Kind: TypeAlias = Literal["router", "cascade"]
+
+_FORMATS = {"router": "agentroute-router", "cascade": "agentroute-cascade"}
+_LOADERS = {"router": "Router.load", "cascade": "CascadeRouter.load"}
 _VERSION = 1
 _MANIFEST = "manifest.json"
-_FILES = frozenset({"router.json", "arrays.npz", "graph.faiss"})
+_ARRAYS = "arrays.npz"
+_FILES = frozenset({"router.json", "cascade.json", _ARRAYS, "graph.faiss"})
 _GRAPH = "graph"
 
 
@@ -48,13 +52,16 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical({key: value for key, value in manifest.items() if key != "digest"})).hexdigest()
 
 
-def write_artefact(folder: str | Path, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def write_artefact(
+    folder: str | Path, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], *, kind: Kind = "router"
+) -> None:
     """Writes a folder that `read_artefact` reads; an older artefact there is replaced as a whole.
 
     Args:
         folder: Where to; made when missing. A folder that holds anything but an artefact is refused.
         config: A JSON object.
         arrays: Named arrays without Python objects; `"graph"` (uint8) goes into the FAISS cache.
+        kind: What it is.
 
     Raises:
         ArtefactError: The folder holds something else.
@@ -64,11 +71,11 @@ def write_artefact(folder: str | Path, config: Mapping[str, Any], arrays: Mappin
         raise ArtefactError(folder, "this exists and is not a saved router; choose another folder")
     packed = io.BytesIO()
     np.savez(packed, **{name: array for name, array in arrays.items() if name != _GRAPH})  # type: ignore[arg-type]  # numpy's stub mistakes ** for allow_pickle
-    files = {"router.json": _canonical(config), "arrays.npz": packed.getvalue()}
+    files = {f"{kind}.json": _canonical(config), _ARRAYS: packed.getvalue()}
     if _GRAPH in arrays:
         files["graph.faiss"] = arrays[_GRAPH].tobytes()
     manifest: dict[str, Any] = {
-        "format": _FORMAT,
+        "format": _FORMATS[kind],
         "version": _VERSION,
         "written_by": f"agentroute-sdk {metadata.version('agentroute-sdk')}",
         "faiss": metadata.version("faiss-cpu"),
@@ -112,10 +119,10 @@ def _replaceable(folder: Path) -> bool:
         known = json.loads((folder / _MANIFEST).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return present <= _FILES | {_MANIFEST} and isinstance(known, dict) and known.get("format") == _FORMAT
+    return present <= _FILES | {_MANIFEST} and isinstance(known, dict) and known.get("format") in _FORMATS.values()
 
 
-def read_artefact(folder: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def read_artefact(folder: str | Path, *, kind: Kind = "router") -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Reads what `write_artefact` wrote.
 
     Raises:
@@ -125,25 +132,25 @@ def read_artefact(folder: str | Path) -> tuple[dict[str, Any], dict[str, npt.NDA
     if not folder.is_dir():
         what = "is a file, not the folder of a saved router" if folder.exists() else "no such folder; save a router there first"
         raise ArtefactError(folder, what)
-    manifest = _manifest(folder)
+    manifest = _manifest(folder, kind)
     listed = manifest["files"]
     present = {path.name for path in folder.iterdir()} - {_MANIFEST}
-    if present != set(listed) or not {"router.json", "arrays.npz"} <= present <= _FILES:
+    if present != set(listed) or not {f"{kind}.json", _ARRAYS} <= present <= _FILES:
         raise ArtefactError(folder, f"holds {sorted(present)} where the manifest lists {sorted(listed)}; fit and save again")
     bodies = {name: _checked(folder, name, expected) for name, expected in listed.items()}
     try:
-        config = json.loads(bodies["router.json"])
-        arrays = _arrays(bodies["arrays.npz"])
+        config = json.loads(bodies[f"{kind}.json"])
+        arrays = _arrays(bodies[_ARRAYS])
     except (ValueError, KeyError, TypeError, RecursionError, OSError, zipfile.BadZipFile) as error:
         raise ArtefactError(folder, f"cannot be parsed ({error}); fit and save again") from error
     if not isinstance(config, dict):
-        raise ArtefactError(folder, "router.json is not an object; fit and save again")
+        raise ArtefactError(folder, f"{kind}.json is not an object; fit and save again")
     if "graph.faiss" in bodies and manifest["faiss"] == metadata.version("faiss-cpu"):
         arrays[_GRAPH] = np.frombuffer(bodies["graph.faiss"], np.uint8)
     return config, arrays
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path, kind: Kind) -> dict[str, Any]:
     path = folder / _MANIFEST
     try:
         if path.is_symlink() or path.stat().st_size > 1 << 16:
@@ -154,8 +161,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise ArtefactError(folder, "holds no manifest.json, so it is not a saved router") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(path, f"cannot be read ({error}); fit and save again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-        raise ArtefactError(path, "is not the manifest of an agentroute router")
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or found != _FORMATS[kind]:
+        for other, name in _FORMATS.items():
+            if found == name:
+                raise ArtefactError(folder, f"holds a {other}, not a {kind}: read it with {_LOADERS[other]}")
+        raise ArtefactError(path, f"is not the manifest of an agentroute {kind}")
     if manifest.get("version") != _VERSION:
         raise ArtefactError(
             path, f"has format version {manifest.get('version')!r}, this release reads {_VERSION}; upgrade or fit again"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,13 @@ from agentroute.errors import (
     EmbedderMismatchError,
     LowSupportWarning,
     NotFittedError,
-    UnknownModelError,
 )
 from agentroute.estimators import ESTIMATORS, Estimator, IncrementalEstimator, KNNEstimator
+from agentroute.estimators._base import State
 from agentroute.outcomes import OutcomeLog, OutcomeTable
 from agentroute.policies import POLICIES, CalibratedPolicy, Policy, UtilityPolicy, check_needs, decide
 from agentroute.pool import ModelPool
+from agentroute.router._aligned import aligned
 from agentroute.router._artefact import read_artefact, write_artefact
 from agentroute.router._explanation import Explanation, Neighbour
 from agentroute.router._state import card_from, card_state, check_vectors
@@ -317,29 +318,11 @@ class Router:
         return self._table(data, self.pool)
 
     def _table(self, data: OutcomeTable | OutcomeLog, pool: ModelPool) -> OutcomeTable:
-        table = data
-        if isinstance(table, str | Path):
-            raise ConfigError(
-                f"{str(table)!r} is a path: open it first, with SqliteOutcomeLog(path) or OutcomeTable.from_jsonl(path)"
-            )
-        if not isinstance(table, OutcomeTable):
-            prices = {card.id: card.price for card in pool if card.price is not None}
-            table = OutcomeTable.from_log(table, prices=prices, vectors=self.estimator.uses_embeddings)
-        unknown = [model for model in table.models if model not in pool.ids]
-        if unknown:
-            raise UnknownModelError(unknown[0], pool.ids, where="it is in the log, and the pool")
-        holes = np.full((len(table), 1), np.nan)
-        column = {model: j for j, model in enumerate(table.models)}
-        order = [column.get(model, len(table.models)) for model in pool.ids]
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(table, name), holes], axis=1)[:, order]
-            for name in ("quality", "cost", "latency", "samples")
-        }
-        table = replace(table, models=pool.ids, **arrays)
+        table = aligned(data, pool, vectors=self.estimator.uses_embeddings)
         return table.embedded(self._vectors, self.embedder.fingerprint) if self.estimator.uses_embeddings else table
 
-    def save(self, folder: str | Path, /) -> None:
-        """Writes the router into a folder that `load` reads; no prompt text, unless the estimator keeps prompts.
+    def state(self) -> State:
+        """What `save` writes: a JSON object and named arrays; no prompt text, unless the estimator keeps prompts.
 
         Raises:
             NotFittedError: There is nothing to save.
@@ -364,7 +347,39 @@ class Router:
             "estimator": {"kind": self.estimator.kind, **options},
             "policy": {"kind": self.policy.kind, **self.policy.state()},
         }
-        write_artefact(folder, config, arrays)
+        return config, arrays
+
+    @classmethod
+    def from_state(
+        cls, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], /, *, embedder: Embedder | None = None
+    ) -> Self:
+        """The router that `state` described.
+
+        Raises:
+            EmbedderMismatchError: It was fitted with another embedder.
+        """
+        found = as_embedder(embedder)
+        check_vectors(config["embedder"], found, arrays)
+        made = cls(
+            [card_from(state) for state in config["pool"]],
+            embedder=found,
+            estimator=ESTIMATORS[config["estimator"]["kind"]].from_state(config["estimator"], arrays),
+            policy=POLICIES[config["policy"]["kind"]].from_state(config["policy"]),
+            default=config["default"],
+        )
+        if config["best"] is not None:
+            made.pool.index(config["best"])
+        made._best, made._fitted = config["best"], True
+        return made
+
+    def save(self, folder: str | Path, /) -> None:
+        """Writes the router into a folder that `load` reads; no prompt text, unless the estimator keeps prompts.
+
+        Raises:
+            NotFittedError: There is nothing to save.
+            ConfigError: Estimator or policy are of a kind that `load` could not make again.
+        """
+        write_artefact(folder, *self.state())
 
     @classmethod
     def load(cls, folder: str | Path, /, *, embedder: Embedder | None = None) -> Self:
@@ -379,24 +394,12 @@ class Router:
             EmbedderMismatchError: The router was fitted with another embedder.
         """
         config, arrays = read_artefact(folder)
-        found = as_embedder(embedder)
         try:
-            check_vectors(config["embedder"], found, arrays)
-            made = cls(
-                [card_from(state) for state in config["pool"]],
-                embedder=found,
-                estimator=ESTIMATORS[config["estimator"]["kind"]].from_state(config["estimator"], arrays),
-                policy=POLICIES[config["policy"]["kind"]].from_state(config["policy"]),
-                default=config["default"],
-            )
-            if config["best"] is not None:
-                made.pool.index(config["best"])
-            made._best, made._fitted = config["best"], True
+            return cls.from_state(config, arrays, embedder=embedder)
         except EmbedderMismatchError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtefactError(folder, f"holds something that this release cannot use ({error}); fit and save again") from error
-        return made
 
     def __repr__(self) -> str:
         """Pool, policy and whether it is fitted; never vectors or prompts."""

@@ -12,7 +12,7 @@ import pytest
 from agentroute.errors import ArtefactError, ConfigError, EmbedderMismatchError
 from agentroute.estimators import KNNEstimator, MeanEstimator
 from agentroute.policies import BudgetPolicy, UtilityPolicy
-from agentroute.router import Router
+from agentroute.router import Router, read_artefact, write_artefact
 from agentroute.router._artefact import _canonical, _digest
 from agentroute.testing import HashEmbedder, planted_table
 from agentroute.types import ModelCard, Price, Query
@@ -284,3 +284,23 @@ def test_own_estimators_are_not_saved_under_false_names(tmp_path):
     router = Router(["m0", "m1", "m2"], estimator=Mine()).fit(planted_table(60))
     with pytest.raises(ConfigError, match="Mine"):
         router.save(tmp_path / "r")
+
+
+def test_a_cascade_is_no_router_and_the_message_says_how_to_read_it(tmp_path):
+    arrays = {"draws": np.arange(6.0).reshape(2, 3)}
+    write_artefact(tmp_path / "both", {"step": 1}, arrays, kind="cascade")
+    config, found = read_artefact(tmp_path / "both", kind="cascade")
+    assert config == {"step": 1}
+    np.testing.assert_array_equal(found["draws"], arrays["draws"])
+    with pytest.raises(ArtefactError, match=r"holds a cascade, not a router: read it with CascadeRouter\.load"):
+        read_artefact(tmp_path / "both")
+
+
+def test_a_router_is_no_cascade(saved):
+    with pytest.raises(ArtefactError, match=r"holds a router, not a cascade: read it with Router\.load"):
+        read_artefact(saved[1], kind="cascade")
+
+
+def test_a_cascade_may_replace_a_router_and_nothing_of_it_stays(copy):
+    write_artefact(copy, {}, {"a": np.zeros(1)}, kind="cascade")
+    assert sorted(path.name for path in copy.iterdir()) == ["arrays.npz", "cascade.json", "manifest.json"]
