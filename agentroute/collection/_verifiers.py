@@ -22,18 +22,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agentroute.collection._code import code_of, passes
 from agentroute.errors import ConfigError
+from agentroute.scorers._code import code_of, passes
+from agentroute.scorers._texts import last_number, plain
 
 __all__ = ["check_verifier", "verify"]
-
-# A hyphen after a word or a digit joins ("3-5", "x-2"); elsewhere it is a sign.
-_NUMBER = re.compile(r"(?:(?<!\w)-)?\d[\d,]*(?:\.\d+)?")
-
-
-def _plain(text: str, *, case: bool = False) -> str:
-    plain = " ".join(text.strip().strip("`*\"'.!").split())
-    return plain if case else plain.casefold()
 
 
 def _accepted(spec: Mapping[str, Any]) -> list[str]:
@@ -42,14 +35,13 @@ def _accepted(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _number(answer: str, spec: Mapping[str, Any]) -> bool:
-    found = _NUMBER.findall(answer)
-    return bool(found) and float(found[-1].replace(",", "")) == float(spec["expected"])
+    return last_number(answer) == float(spec["expected"])
 
 
 def _says(answer: str, expected: str, *, case: bool = False) -> bool:
-    plain = _plain(expected, case=case)
+    right = plain(expected, case=case)
     # What is expected may be nothing but marks, which an empty answer has not said.
-    return _plain(answer, case=case) == plain if plain else answer.strip() == expected.strip()
+    return plain(answer, case=case) == right if right else answer.strip() == expected.strip()
 
 
 def _exact(answer: str, spec: Mapping[str, Any]) -> bool:

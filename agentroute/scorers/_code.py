@@ -21,14 +21,30 @@ __all__ = ["code_of", "passes"]
 _FENCED = re.compile(r"```[ \t]*([\w.+-]*)[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _PYTHON = re.compile(r"(?:python|py)[\d.]*", re.IGNORECASE)
 
-# The child limits itself before it runs the answer: processor time, memory, no new files of any size, few open files.
+_MEMORY = 1 << 29
+_PROCESSES = 256  # that the code may add to those of its user: threads are counted, and others of the user come and go
+
+# The child limits itself before it runs the answer: processor time, memory, no new files of any size, few open files, few
+# processes (a limit that counts all of its user's, and that root is free of).
 # What the answer prints goes nowhere; the pipe that was its standard output carries the token alone.
 _CHILD = """
 import os, resource, runpy
+def tasks():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat("/proc/" + pid).st_uid == os.getuid():
+                yield len(os.listdir("/proc/" + pid + "/task"))
+        except OSError:
+            pass
 channel = os.dup(1)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+if os.path.isdir("/proc/self/task"):
+    most = sum(tasks()) + {processes}
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
-resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
 runpy.run_path("answer.py", run_name="__main__")
@@ -45,20 +61,26 @@ def code_of(answer: str) -> str:
     return textwrap.dedent([*marked, *unmarked, text][0])
 
 
-def passes(code: str, tests: Sequence[str], timeout: float) -> bool:
+def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _MEMORY) -> bool:
     """Whether the code and then the tests run to their end, with status 0 and in time, in a child with an empty environment.
 
     After the tests the child sends a token that is new for each run: code that exits early with status 0, or prints what it
     thinks a success looks like, does not pass. Processes that the code leaves behind are killed. These limits stop accidents
     and shortcuts, not an attacker: run code of models that you do not trust inside a container.
 
+    Args:
+        code: The answer's code.
+        tests: Statements that follow it.
+        timeout: Seconds in all.
+        memory: Bytes of address space; systems other than Linux do not keep to it.
+
     Raises:
         ConfigError: The system is not POSIX, which the limits need.
     """
     if os.name != "posix":
-        raise ConfigError("the 'python' verifier limits the code that it runs by POSIX means: collect on Linux or macOS")
+        raise ConfigError("code of an answer is run within limits that only POSIX systems have: run it on Linux or macOS")
     token = secrets.token_hex(16)
-    child_code = _CHILD.format(seconds=int(timeout) + 1, token=token)
+    child_code = _CHILD.format(seconds=int(timeout) + 1, memory=int(memory), processes=_PROCESSES, token=token)
     # The code may leave a folder that it has locked: not our trouble.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # A file of its own, so that `from __future__` may stand in its first line.

@@ -1,0 +1,256 @@
+"""What a model says of an answer: how sure it is, and whether it is right."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentroute.errors import ConfigError, MissingSignalError
+from agentroute.scorers._asking import FENCE_RULE, AskerLike, Asking, Prompt, checked_count, checked_value, fenced
+from agentroute.scorers._base import asked_text
+from agentroute.types import Query, Reply, Score, TokenLogprob
+
+__all__ = ["SelfVerification", "VerbalisedConfidence", "Verified"]
+
+_LIMIT = 8000  # characters of a question or an answer that are shown: about 2,000 tokens
+
+_FIGURE = r"(?<![\w.-])(\d{1,3}(?:\.\d+)?)"
+_RANGE = re.compile(rf"{_FIGURE} ?%? ?(?:-|\u2013|to) ?(\d{{1,3}}(?:\.\d+)?) ?(?:%|percent|per cent)", re.IGNORECASE)
+_PERCENT = re.compile(rf"{_FIGURE} ?(?:%|percent|per cent)", re.IGNORECASE)
+_OF = re.compile(rf"{_FIGURE} ?(?:/|out of) ?(\d{{1,3}}(?:\.\d+)?)(?![\w%])", re.IGNORECASE)
+_BARE = re.compile(rf"{_FIGURE}(?![\w%])(?!\.\d)")
+_LINE = re.compile(r"\W*(?:(?:my )?(?:confidence|probability|certainty)\W*)?(\d{1,3}(?:\.\d+)?) ?(%?)\W*", re.IGNORECASE)
+_MINUS = re.compile(r"(?<!\w)[-\u2212]\d")  # also the sign of typeset text
+
+
+def percentage(text: str) -> float | None:
+    """The one percentage that a text states, in [0, 1]; `None` = none, or several that differ.
+
+    Understood are `85`, `85 %`, `85 percent`, `80-90%` (their middle), `85/100`, `9 out of 10` and `0.85`; a whole number
+    without a sign is a percentage, so that `1` is 0.01 and `1.0` is 1. Where several differ, a first or last line that holds
+    nothing but one of them decides. What is below 0 or above 100 % is no percentage.
+
+    >>> percentage("I am about 85% sure.")
+    0.85
+    >>> percentage("95% sure, which leaves 5% of doubt") is None
+    True
+    """
+    found = {(float(low) + float(high)) / 200.0 for low, high in _RANGE.findall(text)}
+    rest = _RANGE.sub(" ", text)
+    if _MINUS.search(rest):
+        return None
+    found |= {float(part) / float(whole) for part, whole in _OF.findall(rest) if float(whole)}
+    rest = _OF.sub(" ", rest)
+    found |= {float(one) / 100.0 for one in _PERCENT.findall(rest)}
+    if not found:
+        found = {_share(one) for one in _BARE.findall(rest)}
+    if len(found) > 1:
+        lines = [line for line in text.splitlines() if line.strip()]
+        alone = [match for line in (lines[0], lines[-1]) if (match := _LINE.fullmatch(line))]
+        found = {float(one[1]) / 100.0 if one[2] else _share(one[1]) for one in alone}
+    value = found.pop() if len(found) == 1 else math.nan
+    return value if 0.0 <= value <= 1.0 else None
+
+
+def _share(figure: str) -> float:
+    """A number without a sign: one of 1 or less that has a decimal point is a share, any other a percentage."""
+    return float(figure) if "." in figure and float(figure) <= 1.0 else float(figure) / 100.0
+
+
+class VerbalisedConfidence(Asking):
+    """Asks how sure one can be of the answer, in percent.
+
+    Models tend to say 80 to 100 whatever they are asked: fit `Calibrated` on graded answers. The answer is shown as fenced
+    data, as by `LLMJudge`. Signals: the share under the scorer's name, and `.readable` (0 or 1).
+
+    Args:
+        asker: Who is asked: the model that gave the answer, or another.
+        unreadable: The value where the reply states no percentage, or several; `None` = `MissingSignalError`. 0 rejects.
+        max_tokens: Most tokens of the reply.
+        limit: Most characters of the question and of the answer that are shown; longer ones lose their middle.
+        seed: Of the fence; `None` = unpredictable.
+        name: What the signals are called.
+        ceiling: Most USD of one scoring; `None` = unknown.
+
+    Source: Tian et al. 2023, Just Ask for Calibration, arXiv:2305.14975.
+
+    >>> VerbalisedConfidence(lambda prompt: "I'd say 90 %.").score(Query(text="Capital of Peru?"), Reply(text="Lima")).value
+    0.9
+    """
+
+    def __init__(
+        self,
+        asker: AskerLike,
+        *,
+        unreadable: float | None = 0.0,
+        max_tokens: int = 32,
+        limit: int = _LIMIT,
+        seed: int | None = None,
+        name: str = "verbalised_confidence",
+        ceiling: float | None = None,
+    ) -> None:
+        super().__init__(asker, name=name, ceiling=ceiling)
+        self.unreadable = checked_value(unreadable, "unreadable")
+        self.max_tokens = checked_count(max_tokens, "max_tokens")
+        self.limit = checked_count(limit, "limit")
+        self.seed = seed
+
+    def prompt(self, query: Query, reply: Reply, /) -> Prompt:
+        """The question, the answer, and the request for a number."""
+        question = fenced("QUESTION", asked_text(query, self.name), limit=self.limit, seed=self.seed)
+        answer = fenced("ANSWER", reply.text, limit=self.limit, seed=self.seed)
+        text = (
+            f"{FENCE_RULE}\n\n{question}\n\n{answer}\n\n"
+            "How likely is it that this answer to the question is correct? Reply with one number from 0 (certainly wrong) to "
+            "100 (certainly correct), followed by %, and nothing else."
+        )
+        return Prompt(text=text, max_tokens=self.max_tokens)
+
+    def read(self, reply: Reply, told: Sequence[Reply], /) -> Score:  # noqa: ARG002  # the contract
+        """Finds the percentage."""
+        value = percentage(told[0].text)
+        if value is None:
+            return self._unreadable(self.unreadable, "percentage", told[0].text)
+        signals = {self.name: value, f"{self.name}.readable": 1.0}
+        return Score(value=value, reason=f"the model is {100 * value:.3g} % sure", signals=signals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """An example of a verification.
+
+    Attributes:
+        question: What was asked.
+        answer: What was answered.
+        correct: Whether that is right.
+    """
+
+    question: str
+    answer: str
+    correct: bool
+
+
+_EXAMPLES = (
+    Verified(question="What is the capital of Australia?", answer="The capital of Australia is Sydney.", correct=False),
+    Verified(question="A shop sells pens at 3 for 2 euros. What do 12 pens cost?", answer="12 / 3 * 2 = 8 euros.", correct=True),
+    Verified(question="Name a prime number between 24 and 28.", answer="27", correct=False),
+    Verified(question="Which gas do plants take in for photosynthesis?", answer="Carbon dioxide.", correct=True),
+)
+_WORD = re.compile(r"\b(not\s+|in)?correct\b", re.IGNORECASE)
+
+
+class SelfVerification(Asking):
+    """Few-shot self-verification: a model is shown examples and asked whether the answer is correct.
+
+    Either k samples of `Correct` or `Incorrect` are drawn and the value is the share of `Correct` among those that can be read;
+    or, with `logprobs`, one reply is asked for and the value is p(Correct) / (p(Correct) + p(Incorrect)) of its first token:
+    what infinitely many samples at temperature 1 would give, for the price of one. Alternatives that the provider does not list
+    count as impossible there.
+
+    Signals: the value under the scorer's name, `.readable` (the share of samples, or the probability mass, that said either).
+
+    Args:
+        asker: Who is asked: in AutoMix the model that gave the answer.
+        k: Samples.
+        examples: Shown before; `None` = four short ones. Examples of your own task, right and wrong, serve better.
+        logprobs: Whether to read the first token's probabilities instead of drawing samples.
+        temperature: Of the samples.
+        unreadable: The value where no sample can be read; `None` = `MissingSignalError`. 0 rejects.
+        limit: Most characters of the question and of the answer that are shown; longer ones lose their middle.
+        seed: Of the fence; `None` = unpredictable.
+        name: What the signals are called.
+        ceiling: Most USD of one scoring; `None` = unknown.
+
+    Raises:
+        MissingSignalError: By `score`, when `logprobs` is asked for and the asker sends none.
+
+    Source: Madaan et al. 2023, AutoMix: Automatically Mixing Language Models, arXiv:2310.12963, section 3.1.
+
+    >>> scorer = SelfVerification(lambda prompt: "Correct", k=3)
+    >>> scorer.score(Query(text="Capital of Peru?"), Reply(text="Lima")).value
+    1.0
+    """
+
+    def __init__(
+        self,
+        asker: AskerLike,
+        *,
+        k: int = 8,
+        examples: Sequence[Verified] | None = None,
+        logprobs: bool = False,
+        temperature: float = 1.0,
+        unreadable: float | None = 0.0,
+        limit: int = _LIMIT,
+        seed: int | None = None,
+        name: str = "self_verification",
+        ceiling: float | None = None,
+    ) -> None:
+        super().__init__(asker, name=name, ceiling=ceiling)
+        self.k = checked_count(k, "k")
+        self.examples = tuple(_EXAMPLES if examples is None else examples)
+        if not all(isinstance(one, Verified) for one in self.examples):
+            raise ConfigError("examples must be Verified(question=..., answer=..., correct=...)")
+        self.logprobs = logprobs
+        self.temperature = temperature
+        self.unreadable = checked_value(unreadable, "unreadable")
+        self.limit = checked_count(limit, "limit")
+        self.seed = seed
+
+    def prompt(self, query: Query, reply: Reply, /) -> Prompt:
+        """The examples, the question, the answer, and the request for one word."""
+        shown = [(one.question, one.answer, "Correct" if one.correct else "Incorrect") for one in self.examples]
+        asked = [*shown, (asked_text(query, self.name), reply.text, "")]
+        blocks = [
+            f"{fenced('QUESTION', question, limit=self.limit, seed=self.seed)}\n"
+            f"{fenced('ANSWER', answer, limit=self.limit, seed=self.seed)}\n"
+            f"Verdict: {verdict}".rstrip()
+            for question, answer, verdict in asked
+        ]
+        text = (
+            f"Decide whether each answer to its question is right. {FENCE_RULE}\n"
+            "Give your verdict on the last one: one word, Correct or Incorrect.\n\n" + "\n\n".join(blocks)
+        )
+        if self.logprobs:
+            return Prompt(text=text, max_tokens=4, logprobs=True)
+        return Prompt(text=text, samples=self.k, max_tokens=8, temperature=self.temperature)
+
+    def read(self, reply: Reply, told: Sequence[Reply], /) -> Score:  # noqa: ARG002  # the contract
+        """Counts the verdicts, or reads the first token."""
+        if self.logprobs:
+            if not told[0].tokens:
+                raise MissingSignalError("logprobs", self.name, "the asker sends none: use logprobs=False, which draws samples")
+            right, wrong = _first_token(told[0].tokens)
+            readable = min(right + wrong, 1.0)
+        else:
+            verdicts = [verdict for one in told if (verdict := _verdict(one.text)) is not None]
+            right, wrong = float(sum(verdicts)), float(len(verdicts) - sum(verdicts))
+            readable = len(verdicts) / len(told)
+        if right + wrong <= 0.0:
+            return self._unreadable(self.unreadable, "verdict", told[0].text)
+        value = right / (right + wrong)
+        how = f"the first token is Correct at {value:.3g}" if self.logprobs else f"{right:g} of {right + wrong:g} say Correct"
+        return Score(value=value, reason=how, signals={self.name: value, f"{self.name}.readable": readable})
+
+
+def _verdict(text: str) -> bool | None:
+    """Whether a text says Correct; `None` = it says neither, or both."""
+    said = {not match[1] for match in _WORD.finditer(text)}
+    return said.pop() if len(said) == 1 else None
+
+
+def _first_token(tokens: Sequence[TokenLogprob]) -> tuple[float, float]:
+    """Probabilities of Correct and Incorrect at the first place that is not blank."""
+    first = next((token for token in tokens if token.token.strip()), None)
+    right = wrong = 0.0
+    if first is not None:
+        for text, logprob in ({first.token: first.logprob} | dict(first.top)).items():
+            piece = text.strip().casefold()
+            probability = math.exp(min(logprob, 0.0))
+            # A piece of the word is enough: "Cor" and "Inc" have no beginning in common.
+            if piece and ("correct".startswith(piece) or piece.startswith("correct")):
+                right += probability
+            elif piece and ("incorrect".startswith(piece) or piece.startswith("incorrect")):
+                wrong += probability
+    return right, wrong
