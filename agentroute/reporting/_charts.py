@@ -13,18 +13,33 @@ from agentroute.evaluation import Interval, ModelCalibration
 from agentroute.reporting._theme import config
 from agentroute.reporting.words import figure, plain, quality, short_names, typeset
 
-__all__ = ["Dot", "Spec", "calibration", "compiled", "data", "dots", "extent", "labelled", "libraries", "told"]
+__all__ = ["SHARES", "Dot", "Spec", "calibration", "compiled", "data", "dots", "extent", "labelled", "libraries", "told"]
 
 Spec: TypeAlias = dict[str, Any]
 
 _ANCHORS = ["bottom-right", "right", "left", "top-left", "bottom", "top", "bottom-left", "top-right"]
 """Where text is tried: first below, since the curves rise to the right."""
-_OFFSETS = (9, 18, 30, 42)
-"""Pixels from a point to its text, the nearest that fits."""
+_OFFSETS = (9, 16)
+"""Pixels from a point to its text, the nearest that fits: from further away it would seem to be another point's."""
+_PLACE: Mapping[str, Any] = {
+    "type": "label",
+    "size": {"signal": "[width, height]"},
+    "anchor": _ANCHORS * len(_OFFSETS),
+    "offset": [offset for offset in _OFFSETS for _ in _ANCHORS],
+    "sort": {"field": "datum.rank"},
+}
+_RING = [(round(6 * math.cos(math.pi * k / 4), 1), round(6 * math.sin(math.pi * k / 4), 1)) for k in range(8)]
+"""Pixels from the middle of a point to its rim, all around."""
+_LETTER, _CELLS = 6.5, 20
+"""Pixels of a letter, about; points along a text, so close that no other text fits between them."""
+_ABOVE = frozenset({"steps_marks", "spread_marks", "singles_marks"})
+"""What is drawn over the ground around texts."""
 _LAST = 9
 """The rank of what has no text."""
 _NARROW = 420
 """Pixels below which names are shortened further."""
+SHARES = (0.0, 1.0)
+"""What qualities can be."""
 _ROW = 26
 """Pixels a row of dots."""
 
@@ -54,11 +69,13 @@ def data(rows: Iterable[Mapping[str, Any]], name: str | None = None) -> Any:
     return libraries()[0].Data(values=clean, **({} if name is None else {"name": name}))
 
 
-def extent(values: Iterable[float]) -> list[float]:
-    """From the least to the greatest of the values that are finite, with a margin."""
+def extent(values: Iterable[float], *, within: tuple[float, float] = (-math.inf, math.inf)) -> list[float]:
+    """From the least to the greatest of the values that are finite, with a margin that reaches no tick beyond what can be."""
     seen = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     margin = max(0.06 * (max(seen) - min(seen)), 0.02)
-    return [min(seen) - margin, max(seen) + margin]
+    low, high = min(seen) - margin, max(seen) + margin
+    beyond = 0.02 * (high - low)
+    return [max(low, min(within[0] - beyond, *seen)), min(high, max(within[1] + beyond, *seen))]
 
 
 def compiled(chart: Any) -> Spec:
@@ -72,44 +89,81 @@ def labelled(
 ) -> Spec:
     """The specification with a text beside each point, none over another: Vega can place text so, Vega-Lite cannot ask it to.
 
+    What ground shows around a text covers lines, and no point.
+
     Args:
-        spec: A Vega specification with the scales `x` and `y`.
+        spec: A Vega specification with the scales `x` and `y`, whose marks `singles_marks` are the points.
         shown: The points, with `cost`, `quality`, `label`, `brief` for where it is narrow, and `rank`: where room is short, the
             least rank keeps its text, and 0 has it always.
         clear: (cost, quality) of places that no text may cover.
         halo: Colour around the text, so that it is legible over lines.
         looks: Other properties of the text.
     """
-    # Vega keeps labels clear of points and of other labels; of lines only where there is a canvas to measure on. So a line is
-    # given as points whose label is empty.
-    bare = [{"cost": cost, "quality": height, "label": "", "brief": "", "rank": _LAST} for cost, height in clear]
+    shown = list(shown)
+    # Vega keeps labels clear of the middles of points and of other labels; of lines and of points as they are drawn only where
+    # there is a canvas to measure on. So both are given as points whose label is empty.
+    bare = [{"cost": cost, "quality": height} for cost, height in clear]
+    bare += [{"cost": row["cost"], "quality": row["quality"], "dx": dx, "dy": dy} for row in shown for dx, dy in _RING]
+    bare += [cell for row in shown if row["rank"] == 0 for cell in _kept_free(row)]
     kept = ("cost", "quality", "label", "brief", "rank")
-    named = {"name": "named", "values": [*({key: row[key] for key in kept} for row in shown), *bare]}
-    place = {
-        "type": "label",
-        "size": {"signal": "[width, height]"},
-        "anchor": _ANCHORS * len(_OFFSETS),
-        "offset": [offset for offset in _OFFSETS for _ in _ANCHORS],
-        "sort": {"field": "datum.rank"},
-    }
-    own = {name: {"value": value} for name, value in looks.items()}
-    at = {
-        "x": {"scale": "x", "field": "cost"},
-        "y": {"scale": "y", "field": "quality"},
-        "text": {"signal": f"width < {_NARROW} ? datum.brief : datum.label"},
-    }
-    # The best single model is named even where nothing is free: then above its point, to the left.
-    same: dict[str, Any] = {"text": {"field": "text"}}
-    for name, otherwise in (("x", "datum.x - 9"), ("y", "datum.y - 9"), ("align", "'right'"), ("baseline", "'bottom'")):
-        same[name] = {"signal": f"datum.opacity ? datum.{name} : {otherwise}"}
-    same["opacity"] = {"signal": "datum.opacity || datum.datum.rank == 0 ? 1 : 0"}
-    below = {**own, "stroke": {"value": halo}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
-    text = {"type": "text", "aria": False, "interactive": False}
-    marks = [
-        {**text, "name": "halo", "from": {"data": "named"}, "encode": {"enter": below, "update": at}, "transform": [place]},
-        {**text, "name": "labels", "from": {"data": "halo"}, "encode": {"enter": own, "update": same}},
+    rows = [
+        *({key: row[key] for key in kept} for row in shown),
+        *({**row, "label": "", "brief": "", "rank": _LAST} for row in bare),
     ]
-    return {**spec, "data": [*spec["data"], named], "marks": [*spec["marks"], *marks]}
+    own = {name: {"value": value} for name, value in looks.items()}
+    narrow = f"width < {_NARROW}"
+    aside = f"({narrow} && datum.nx || datum.dx || 0) * (datum.inward && {_right('datum.cost')} ? -1 : 1)"
+    at = {
+        "x": {"scale": "x", "field": "cost", "offset": {"signal": aside}},
+        "y": {"scale": "y", "field": "quality", "offset": {"signal": "datum.dy || 0"}},
+        "text": {"signal": f"{narrow} ? datum.brief : datum.label"},
+    }
+    text = {"type": "text", "aria": False, "interactive": False}
+    around = {**own, "stroke": {"value": halo}, "strokeWidth": {"value": 4}, "strokeJoin": {"value": "round"}}
+    hidden = {**own, "fill": {"value": "transparent"}}
+    placed = {**text, "from": {"data": "places"}}
+    below = [
+        {**text, "name": "places", "from": {"data": "named"}, "encode": {"enter": hidden, "update": at}, "transform": [_PLACE]},
+        {**placed, "name": "halo", "encode": {"enter": around, "update": _SAME}},
+    ]
+    above = {**placed, "name": "labels", "encode": {"enter": own, "update": _SAME}}
+    marks = spec["marks"]
+    dots = next(place for place, mark in enumerate(marks) if mark["name"] in _ABOVE)
+    data_ = [*spec["data"], {"name": "named", "values": rows}]
+    return {**spec, "data": data_, "marks": [*marks[:dots], *below, *marks[dots:], above]}
+
+
+def _right(cost: str) -> str:
+    """Vega's expression for a cost in the right half of the plane."""
+    return f"(scale('x', {cost}) > width / 2)"
+
+
+def _kept_free(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Points all over the place above a point, inward, where its text is put if nothing else is free: no other goes there."""
+    wide, narrow = (_LETTER * len(row[text]) for text in ("label", "brief"))
+    at = {"cost": row["cost"], "quality": row["quality"], "inward": True}
+    shares = [step / _CELLS for step in range(_CELLS + 1)]
+    return [{**at, "dx": 9 + share * wide, "nx": 9 + share * narrow, "dy": -dy} for share in shares for dy in (10, 18)]
+
+
+def _forced() -> Mapping[str, Any]:
+    """How a text is drawn that has been placed; where nothing is free, that of rank 0 is put above its point, inward."""
+    x, y = (f"scale('{axis}', datum.datum.{field})" for axis, field in (("x", "cost"), ("y", "quality")))
+    right = _right("datum.datum.cost")
+    otherwise = {
+        "x": f"{x} + ({right} ? -9 : 9)",
+        "y": f"{y} - 9",
+        "align": f"{right} ? 'right' : 'left'",
+        "baseline": "'bottom'",
+    }
+    same: dict[str, Any] = {name: {"signal": f"datum.opacity ? datum.{name} : {said}"} for name, said in otherwise.items()}
+    same["text"] = {"field": "text"}
+    same["limit"] = {"signal": "datum.opacity ? 0 : width / 2"}
+    same["opacity"] = {"signal": "datum.opacity || datum.datum.rank == 0 ? 1 : 0"}
+    return same
+
+
+_SAME = _forced()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +225,10 @@ def dots(
         labelLimit=170, domain=False, ticks=False, labelColor=colours["ink"], grid=False
     )
     ends = [end for dot in known for end in (dot.interval.value, dot.interval.low, dot.interval.high)]
-    domain = [times * end for end in extent([*ends, *(() if line is None else (line,))])]
+    domain = [
+        times * end
+        for end in extent([*ends, *(() if line is None else (line,))], within=SHARES if say is quality else (-1.0, 1.0))
+    ]
     scale = alt.Scale(domain=domain, zero=False, nice=False)
     x = alt.X("value:Q", title=axis, scale=scale).axis(
         format=".3~f", titleAnchor="end", tickCount=alt.ExprRef("max(ceil(width / 90), 2)")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from agentroute.evaluation import Frontier
-from agentroute.reporting._charts import Spec, compiled, data, extent, labelled, libraries, told
+from agentroute.reporting._charts import SHARES, Spec, compiled, data, extent, labelled, libraries, told
 from agentroute.reporting._tables import rate
 from agentroute.reporting._theme import config
 from agentroute.reporting.words import percent, plain, quality, short_names, thousand
@@ -117,7 +117,7 @@ class _Drawing:
         x = alt.X("cost:Q", scale=_money(alt, frontier, share=share), title="Cost of 1,000 queries (USD)")
         y = alt.Y("quality:Q", scale=alt.Scale(domain=_heights(frontier), zero=False, nice=False), title="Quality")
         self.x = x.axis(format="$,.3~r", tickCount=steps, grid=False)
-        self.y = y.axis(format=".2~f", tickCount=6, domain=False, ticks=False)
+        self.y = y.axis(format=".3~f", tickCount=6, domain=False, ticks=False)
         self.points = alt.Chart(data(_points(frontier), "points"))
 
     def curves(self, *, legend: Any) -> dict[str, Any]:
@@ -228,7 +228,8 @@ def _costs(frontier: Frontier) -> list[float]:
 def _heights(frontier: Frontier) -> list[float]:
     """Of the quality axis: all that is shown."""
     shown = [*(one.quality for one in frontier.singles), *(one.quality for one in frontier.points)]
-    return extent([*(end for one in shown for end in (one.low, one.high, one.value)), *(height for _, height in frontier.oracle)])
+    ends = [end for one in shown for end in (one.low, one.high, one.value)]
+    return extent([*ends, *(height for _, height in frontier.oracle)], within=SHARES)
 
 
 def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -280,7 +281,7 @@ def _singles(frontier: Frontier) -> list[dict[str, Any]]:
     return [
         {
             "label": f"{labels[one.model]} (best single)" if one.model == best else labels[one.model],
-            "brief": briefs[one.model],
+            "brief": f"{briefs[one.model]} (best)" if one.model == best else briefs[one.model],
             "cost": 1000 * one.cost.value,
             "quality": one.quality.value,
             "low": one.quality.low,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from itertools import chain, count
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, count, takewhile
 
 from agentroute.evaluation import Interval
 
@@ -30,6 +30,9 @@ __all__ = [
 
 UNKNOWN = "?"
 """What is shown of a figure that was not observed."""
+
+_AFTER, _BEFORE = re.compile(r"(?<=[-_.:/@ ])"), re.compile(r"(?=[-_.:/@ ])")
+"""After and before what stands between the words of a name."""
 
 _HYPHEN = re.compile(r"(?<![\w-])-(?=[\d$<])")
 
@@ -72,12 +75,20 @@ def points(difference: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Whole percent; a share that is not nothing is not shown as nothing."""
+    """Whole percent, below one with a digit more: what is not nothing is not shown as nothing, what is short of all not as all.
+
+    >>> [percent(share) for share in (0.426, 0.004, -0.004, 0.0001, 0.9996)]
+    ['43 %', '0.4 %', '-0.4 %', '<0.1 %', '>99.9 %']
+    """
     if math.isnan(share):
         return UNKNOWN
-    if 0 < abs(share) < 0.005:
-        return f"{'-' if share < 0 else ''}<1 %"
-    return "0 %" if share == 0 else f"{100 * share:.0f} %"
+    size = 100 * abs(share)
+    if 0 < size < 0.05:
+        return "<0.1 %" if share > 0 else "0 %"
+    if 99.95 < 100 * share < 100:
+        return ">99.9 %"
+    near = size < 0.95 or 99.5 <= 100 * share < 100
+    return "0 %" if size == 0 else f"{100 * share:,.{1 if near else 0}f} %"
 
 
 def span(interval: Interval, say: Callable[[float], str]) -> str:
@@ -150,27 +161,67 @@ def one_line(text: str, width: int = 70) -> str:
 def short_names(names: Iterable[str], width: int) -> dict[str, str]:
     """A label for each name, at most about as many characters as given, no two alike.
 
-    What stands before the last `/` (a provider) goes first, then the end, then the middle.
+    What stands before the last `/` (a provider) goes first; then words that all names begin or end with, for they tell nothing
+    apart; then the end of a name; then such words of those names that would look alike; then the middle.
 
     >>> short_names(["acme/large", "acme/a-very-long-name-v1", "acme/a-very-long-name-v2"], 12)
-    {'acme/large': 'large', 'acme/a-very-long-name-v1': 'a-ver…ame-v1', 'acme/a-very-long-name-v2': 'a-ver…ame-v2'}
+    {'acme/large': 'large', 'acme/a-very-long-name-v1': '…v1', 'acme/a-very-long-name-v2': '…v2'}
     """
     whole = list(dict.fromkeys(names))
     cleaned = {name: plain(name) for name in whole}
     tails = {name: text.rpartition("/")[2] or text for name, text in cleaned.items()}
     if len(set(tails.values())) < len(set(cleaned.values())):
         tails = cleaned
-    labels: dict[str, str] = {}
-    for cut in (_end, _middle):
-        labels = {name: cut(text, width) for name, text in tails.items()}
-        if len(set(labels.values())) == len(whole):
-            return labels
+    rests = _told_apart(tails, width)
+    labels = {name: _end(text, width) for name, text in rests.items()}
+    for alike in _alike(labels):
+        rests |= _told_apart({name: rests[name] for name in alike}, width)
+        labels |= {name: _end(rests[name], width) for name in alike}
+    if len(set(labels.values())) < len(whole):
+        labels |= {name: _middle(tails[name], width) for alike in _alike(labels) for name in alike}
     taken: set[str] = set()
     for name, label in labels.items():
         numbered = (f"{label} #{number}" for number in count(2))
         labels[name] = next(one for one in chain([label], numbered) if one not in taken)
         taken.add(labels[name])
     return labels
+
+
+def _alike(labels: Mapping[str, str]) -> list[list[str]]:
+    """The names whose labels are the same, together."""
+    found: dict[str, list[str]] = {}
+    for name, label in labels.items():
+        found.setdefault(label, []).append(name)
+    return [names for names in found.values() if len(names) > 1]
+
+
+def _told_apart(texts: Mapping[str, str], width: int) -> dict[str, str]:
+    """The texts; where one is too long, without the words that all of them begin with and end with."""
+    if len(texts) < 2 or all(len(text) <= width for text in texts.values()):
+        return dict(texts)
+    return dict(zip(texts, _without_end(_without_start(list(texts.values()))), strict=True))
+
+
+def _without_start(texts: Sequence[str]) -> list[str]:
+    # Whole words only: of `8b` and `80b` the first digit is no common part.
+    words = [_AFTER.split(text) for text in texts]
+    kept = _common(words)
+    if len("".join(words[0][:kept])) < 2 or min(map(len, words)) <= kept:
+        return list(texts)
+    return [f"…{''.join(one[kept:])}" for one in words]
+
+
+def _without_end(texts: Sequence[str]) -> list[str]:
+    words = [_BEFORE.split(text) for text in texts]
+    kept = _common([one[::-1] for one in words])
+    if len("".join(words[0][len(words[0]) - kept :])) < 2 or min(map(len, words)) <= kept:
+        return list(texts)
+    return [f"{''.join(one[: len(one) - kept])}…" for one in words]
+
+
+def _common(words: Sequence[Sequence[str]]) -> int:
+    """How many words all begin with."""
+    return sum(1 for _ in takewhile(lambda alike: len(set(alike)) == 1, zip(*words, strict=False)))
 
 
 def _end(text: str, width: int) -> str:

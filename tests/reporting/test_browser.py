@@ -217,7 +217,7 @@ def test_text_in_charts_has_contrast(visit, scheme):
     page = visit("usual", WIDE, scheme)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     texts = page.eval_on_selector_all(
-        ".chart svg g:not(.halo) > text",
+        ".chart svg g:not(.halo, .places) > text",
         "all => all.map(one => [one.textContent, getComputedStyle(one).fill, one.getAttribute('opacity')])",
     )
     shown = [(text, colour) for text, colour, opacity in texts if text.strip() and opacity != "0"]

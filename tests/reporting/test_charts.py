@@ -15,18 +15,96 @@ from agentroute.evaluation import Interval
 from agentroute.reporting import report_html, report_png
 from agentroute.reporting._charts import Dot, compiled, dots
 from agentroute.reporting._image import _picture
-from agentroute.reporting._plane import slide_plane
+from agentroute.reporting._plane import page_plane, slide_plane
 from agentroute.reporting._theme import DARK, LIGHT
 
 MADE = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
-def test_the_best_single_model_is_named_where_no_place_is_free(planted):
-    frontier = planted(tuple("abcdefghijkl"), rates=40).frontier
-    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=90, height=60)
-    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", vl_convert.vega_to_svg(spec).partition("mark-text role-mark labels")[2])
-    assert sum("(best single)" in text or text == frontier.best_single for text in drawn) == 1
+def texts(spec, part):
+    """The texts of a part of the plane that are seen: (text, x, y)."""
+    group = re.search(rf'mark-text role-mark {part}"[^>]*>(.*?)</g>', vl_convert.vega_to_svg(spec)).group(1)
+    found = re.findall(r'<text ([^>]*?)transform="translate\(([-\d.]+),([-\d.]+)\)"([^>]*)>([^<]*)</text>', group)
+    return [(text, float(x), float(y)) for before, x, y, after, text in found if text and 'opacity="0"' not in before + after]
+
+
+def spots(spec):
+    """The middles of the single models' points."""
+    group = re.search(r'role-mark singles_marks"[^>]*>(.*?)</g>', vl_convert.vega_to_svg(spec)).group(1)
+    return [tuple(map(float, spot)) for spot in re.findall(r"translate\(([-\d.]+),([-\d.]+)\)", group)]
+
+
+@pytest.mark.parametrize(("width", "height"), [(220, 160), (300, 220), (560, 400)])
+@pytest.mark.parametrize("count", [2, 12, 30])
+def test_the_best_single_model_is_named_beside_its_point_however_crowded(planted, count, width, height):
+    frontier = planted(tuple(f"vendor/some-model-{number}b-instruct" for number in range(count)), rates=40).frontier
+    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=width, height=height)
+    drawn, dots_ = texts(spec, "labels"), spots(spec)
+    x, y = dots_[[one.model for one in frontier.singles].index(frontier.best_single)]
+    [(_, at_x, at_y)] = [one for one in drawn if "(best" in one[0]]
+    assert abs(at_x - x) < 20
+    assert abs(at_y - y) < 30
+    assert any("(best" in one[0] for one in texts(spec, "halo"))
+    # Every other label is beside a point, too, so that none seems to be another's.
+    for _, at_x, at_y in drawn:
+        assert min(math.hypot(at_x - x, at_y - y) for x, y in dots_) < 34
+
+
+def test_the_ground_around_labels_covers_no_point(planted):
+    spec = slide_plane(planted().frontier, LIGHT, title=["t"], subtitle=["s"], width=400, height=300)
+    order = [mark["name"] for mark in spec["marks"]]
+    assert order.index("curves_pathgroup") < order.index("halo") < order.index("singles_marks") < order.index("labels")
+    page = page_plane(planted().frontier, LIGHT, start=0)
+    order = [mark["name"] for mark in page["marks"]]
+    assert order.index("halo") < min(order.index(name) for name in ("steps_marks", "singles_marks", "spread_marks"))
+
+
+def test_no_label_is_drawn_over_a_point(planted):
+    frontier = planted(tuple(f"m{number}" for number in range(30)), rates=5).frontier
+    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=600, height=300)
+    dots_ = spots(spec)
+    drawn = [one for one in texts(spec, "labels") if "(best" not in one[0]]
+    assert len(drawn) > 5
+    for _, x, y in drawn:
+        assert min(math.hypot(x - at_x, y - at_y) for at_x, at_y in dots_) > 4
+
+
+def moved(frontier, low, high):
+    """The plane with qualities that lie close together, the oracle included."""
+
+    def put(value):
+        return low + (high - low) * (value - 0.4) / 0.6
+
+    def between(interval):
+        return Interval(value=put(interval.value), low=put(interval.low), high=put(interval.high))
+
+    return replace(
+        frontier,
+        singles=tuple(replace(one, quality=between(one.quality)) for one in frontier.singles),
+        points=tuple(replace(one, quality=between(one.quality)) for one in frontier.points),
+        hull=tuple((cost, put(height)) for cost, height in frontier.hull),
+        oracle=tuple((cost, high) for cost, _ in frontier.oracle),
+    )
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.4, 1.0), (0.97, 1.0), (0.995, 1.0), (0.0, 0.01), (0.5, 0.51)])
+def test_ticks_of_quality_differ_and_are_qualities(planted, low, high):
+    frontier = moved(planted(("small", "large", "huge")).frontier, low, high)
+    spec = slide_plane(frontier, LIGHT, title=["t"], subtitle=["s"], width=600, height=400)
+    ticks = re.findall(r">(\N{MINUS SIGN}?[\d.]+)<", vl_convert.vega_to_svg(spec).replace(",", ""))
+    ticks = [tick for tick in ticks if "$" not in tick]
+    assert len(ticks) >= 3
+    assert len(set(ticks)) == len(ticks)
+    assert all(0.0 <= float(tick) <= 1.0 for tick in ticks)
+
+
+def test_a_chart_of_perfect_models_has_no_tick_beyond_one(planted):
+    perfect = [Dot(name=str(value), interval=Interval(value=value, low=value - 0.01, high=1.0)) for value in (0.97, 1.0)]
+    drawn = vl_convert.vega_to_svg(compiled(dots(perfect, LIGHT, axis="Quality", about="x").properties(width=600)))
+    ticks = [float(tick) for tick in re.findall(r">(\d\.?\d*)<", drawn)]
+    assert len(ticks) >= 3
+    assert max(ticks) == 1.0
 
 
 def test_a_title_is_not_broken_before_a_percent_sign(planted):

@@ -34,9 +34,10 @@ def test_figures():
     assert [points(x) for x in (0.0124, -0.0126, 0.0001, -0.0001, math.nan)] == ["+1.2", "-1.3", "0.0", "0.0", "?"]
     assert [counted(n, "query", "queries") for n in (1, 1840)] == ["1 query", "1,840 queries"]
     assert [counted(n, "model") for n in (0, 1, 2)] == ["0 models", "1 model", "2 models"]
-    assert [percent(x) for x in (0.426, -0.124, 0.0, 0.004, -0.004, 1.0, math.nan)] == (
-        ["43 %", "-12 %", "0 %", "<1 %", "-<1 %", "100 %", "?"]
-    )
+    assert [percent(x) for x in (0.426, -0.124, 0.0, -12.5, 1.0, math.nan)] == ["43 %", "-12 %", "0 %", "-1,250 %", "100 %", "?"]
+    # Neither nothing nor all where it is not; no sign before what is no number.
+    assert [percent(x) for x in (0.0097, 0.004, -0.004, 0.0004, -0.0004)] == ["1 %", "0.4 %", "-0.4 %", "<0.1 %", "0 %"]
+    assert [percent(x) for x in (0.994, 0.996, 0.99949, 0.9996, 1.004)] == ["99 %", "99.6 %", "99.9 %", ">99.9 %", "100 %"]
     assert [usd(x) for x in (1234.5, 0.5, 0.00001607, -0.5, 0.0, None, math.inf)] == (
         ["$1,234.50", "$0.500", "$0.0000161", "-$0.500", "$0", "?", "$inf"]
     )
@@ -77,7 +78,7 @@ def test_no_more_is_said_than_the_interval_allows(value, low, high, said):
 
 def test_figures_are_typeset_and_names_are_not():
     assert typeset("-0.012 to -$0.50") == "\N{MINUS SIGN}0.012 to \N{MINUS SIGN}$0.50"
-    assert typeset("5 % or -<1 %") == "5\N{NO-BREAK SPACE}% or \N{MINUS SIGN}<1\N{NO-BREAK SPACE}%"
+    assert typeset("5 % or -0.4 %") == "5\N{NO-BREAK SPACE}% or \N{MINUS SIGN}0.4\N{NO-BREAK SPACE}%"
     assert typeset("gpt-4.1 and x--2") == "gpt-4.1 and x--2"
 
 
@@ -100,7 +101,17 @@ def test_short_names_keep_what_tells_them_apart():
     assert short_names(["openai/gpt-4o", "meta/llama"], 20) == {"openai/gpt-4o": "gpt-4o", "meta/llama": "llama"}
     # Two providers of one model keep their providers.
     assert short_names(["a/m", "b/m"], 20) == {"a/m": "a/m", "b/m": "b/m"}
-    # The end is what differs.
-    assert list(short_names(["a-long-family-name-8b", "a-long-family-name-70b"], 12).values()) == ["a-lon…ame-8b", "a-lon…me-70b"]
+    # What all begin and end with tells nothing apart; a number is one word, and where all fit nothing is cut.
+    assert list(short_names(["a-long-family-name-8b", "a-long-family-name-80b"], 12).values()) == ["…8b", "…80b"]
+    many = [f"vendor-{n % 2}/some-model-name-{n}b-instruct" for n in range(12)]
+    assert list(short_names(many, 14).values()) == [f"…{n}b…" for n in range(12)]
+    assert list(short_names(many, 30).values()) == [f"some-model-name-{n}b-instruct" for n in range(12)]
+    # Of some only.
+    mixed = ["gpt-4o", "llama-3.1-nemotron-51b-instruct", "llama-3.1-nemotron-70b-instruct"]
+    assert list(short_names(mixed, 14).values()) == ["gpt-4o", "…51b…", "…70b…"]
+    # A name that is the beginning of another keeps a word.
+    assert list(short_names(["a-family-name", "a-family-name-large"], 8).values()) == ["…name", "…name-l…"]
+    # One word that is too long.
+    assert list(short_names(["abcdefghijkl1", "abcdefghijkl2"], 8).values()) == ["abc…jkl1", "abc…jkl2"]
     # Nothing differs any more.
     assert list(short_names(["m\x00", "m "], 9).values()) == ["m", "m #2"]
