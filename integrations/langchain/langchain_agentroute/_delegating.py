@@ -28,10 +28,11 @@ from pydantic import PrivateAttr
 
 from agentroute.cascades import Call, CascadeResult
 from langchain_agentroute._bindings import BINDING, Binding, SchemaBinding, ToolBinding
-from langchain_agentroute._calls import CHUNKS, EVENTS, Door, Opened, Ready, Request, RoutedCall
+from langchain_agentroute._calls import Ready, Request, RoutedCall
+from langchain_agentroute._doors import CHUNKS, EVENTS, Door, Opened, Passing, achained, close
 from langchain_agentroute._record import stamped
 from langchain_agentroute._routing import Routing
-from langchain_agentroute._runs import AsyncChainRun, ChainRun, Run
+from langchain_agentroute._runs import AsyncChainRun, ChainRun
 
 __all__ = ["DelegatingChatModel"]
 
@@ -237,7 +238,7 @@ class DelegatingChatModel(BaseChatModel):
                         yield passing.through(item)
                 finally:
                     passing.end()
-                    _close(opened.items)
+                    close(opened.items)
                 watch.ended()
 
     async def _aitems(self, request: Request, door: Door) -> AsyncGenerator[Any]:
@@ -253,7 +254,7 @@ class DelegatingChatModel(BaseChatModel):
             passing = Passing(door, call.record(answered), opened, run)
             with opened.watch as watch:
                 try:
-                    async with aclosing(_achain(opened.head, opened.items)) as items:
+                    async with aclosing(achained(opened.head, opened.items)) as items:
                         async for item in items:
                             yield passing.through(item)
                 finally:
@@ -328,60 +329,6 @@ class DelegatingChatModel(BaseChatModel):
             SchemaBinding.check(target)
         binding: Binding = SchemaBinding(schema, {"include_raw": include_raw, **kwargs})
         return StructuredModel(bound=self, kwargs={BINDING: binding}, config={})
-
-
-class Passing:
-    """Passes the items of a stream through: one gets the record, all are looked at for usage and kept for the trace."""
-
-    __slots__ = ("_door", "_opened", "_record", "_run", "_seen", "_waiting")
-
-    def __init__(self, door: Door, record: dict[str, Any], opened: Opened, run: Run) -> None:
-        self._door = door
-        self._record = record
-        self._opened = opened
-        self._run = run
-        self._waiting = True
-        self._seen: list[Any] = []
-
-    def through(self, item: Any) -> Any:
-        """The item, with the record if it is the one to carry it."""
-        self._opened.watch.saw(item, self._door)
-        if self._waiting and self._door.on(item):
-            self._waiting = False
-            item = self._door.stamps(item, self._record)
-        if self._run.manager is not None:
-            self._seen.append(item)
-        return item
-
-    def end(self) -> None:
-        """Says in the trace what has come."""
-        seen = self._seen
-        output: Any = seen
-        if seen and all(isinstance(item, AIMessageChunk) for item in seen):
-            output = seen[0] + seen[1:] if len(seen) > 1 else seen[0]
-        elif len(seen) == 1:
-            output = seen[0]
-        self._run.output = {"output": output, "agentroute": self._record}
-
-
-def _close(items: Any) -> None:
-    """Closes a generator; a plain iterator has nothing to close."""
-    close = getattr(items, "close", None)
-    if close is not None:
-        close()
-
-
-async def _achain(head: list[Any], items: AsyncIterator[Any]) -> AsyncGenerator[Any]:
-    """The head, then the rest; closes the rest."""
-    try:
-        for item in head:
-            yield item
-        async for item in items:
-            yield item
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
 
 
 def _configs(

@@ -28,12 +28,13 @@ except ImportError as error:
 from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.errors import ConfigError
 from agentroute.types import Decision, Query
-from langchain_agentroute._calls import Request, RoutedCall, Watch, with_handler
+from langchain_agentroute._calls import Request, RoutedCall, with_handler
 from langchain_agentroute._candidates import Target
 from langchain_agentroute._deciding import Decided
 from langchain_agentroute._record import stamped
 from langchain_agentroute._retry import mistakes
 from langchain_agentroute._runs import Capture, Run
+from langchain_agentroute._watch import Watch
 from langchain_agentroute.chat_models import RoutedChatModel, routing_of
 
 __all__ = ["RoutingMiddleware", "RoutingState"]

@@ -1,0 +1,129 @@
+"""What is logged of each call: its outcome, exactly once, however it ends."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import add_usage
+
+from agentroute.cascades import Attempt, Call
+from agentroute.types import Outcome, Usage
+from langchain_agentroute._record import billed, usage_of
+from langchain_agentroute._retry import is_control_flow
+from langchain_agentroute._runs import Capture
+
+if TYPE_CHECKING:
+    from langchain_agentroute._calls import RoutedCall
+    from langchain_agentroute._doors import Door
+
+__all__ = ["Watch"]
+
+# An asynchronous deadline may fire by its clock's resolution before its time.
+_EARLY = 0.02
+
+
+class Watch:
+    """Times one call and logs its outcome, exactly once, however it ends.
+
+    As a context manager it logs a failure or an interruption; `answered` and `ended` log a success.
+    """
+
+    __slots__ = ("_call", "_capture", "_finished", "_started", "_step", "_usage")
+
+    def __init__(self, call: RoutedCall, step: Call, capture: Capture | None) -> None:
+        self._call = call
+        self._step = step
+        self._capture = capture
+        self._usage: Any = None
+        self._started = time.perf_counter()
+        self._finished: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            return
+        if isinstance(error, Exception) and not is_control_flow(error):
+            self.failed(error)
+        elif self._finished is not None:
+            # The reader has left, but not before the answer was whole.
+            self.ended()
+        elif self._late() and not isinstance(error, (GeneratorExit, Exception)):
+            # Cancelled by its deadline, and not by the caller.
+            self._append(self._seen(), latency=self._elapsed(), error="DeadlineExceededError", metadata={"late": True})
+        else:
+            # Cancelled or closed by the caller: no failure of the model, and no whole answer either.
+            self._append(self._seen(), latency=None, metadata={"interrupted": True})
+
+    def saw(self, item: Any, door: Door) -> None:
+        """Takes note of one chunk or event: its usage, and whether the answer is whole with it."""
+        if door.ends(item):
+            self._finished = self._elapsed()
+        usage = door.usage(item)
+        if usage:
+            self._usage = usage if self._usage is None else add_usage(self._usage, usage)
+
+    def answered(self, answer: Any) -> Attempt[Any]:
+        """The whole answer has come."""
+        if isinstance(answer, AIMessage):
+            self._usage = answer.usage_metadata
+        return self.ended(answer)
+
+    def ended(self, answer: Any = None) -> Attempt[Any]:
+        """The stream has come to its end."""
+        metadata = self._seen()
+        latency = self._elapsed() if self._finished is None else self._finished
+        usage, cost = self._append(metadata, latency=latency)
+        return Attempt(model=self._step.model, answer=answer, usage=usage, cost=cost, latency=latency)
+
+    def failed(self, error: BaseException) -> None:
+        """The model failed, though somebody else may have answered in its place."""
+        late = {"late": True} if self._late() else None
+        self._append(self._seen(), latency=self._elapsed(), error=type(error).__name__, metadata=late)
+
+    def _late(self) -> bool:
+        """Whether the deadline is over, so that nobody waits any more."""
+        return self._step.deadline is not None and time.monotonic() >= self._step.deadline - _EARLY
+
+    def _seen(self) -> Any:
+        if self._usage is None and self._capture is not None and self._capture.message is not None:
+            return self._capture.message.usage_metadata
+        return self._usage
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _append(
+        self, usage_metadata: Any, *, latency: float | None, error: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> tuple[Usage | None, float | None]:
+        call, step = self._call, self._step
+        usage = usage_of(usage_metadata)
+        cost = billed(usage_metadata, usage, call.pool.card(step.model).price)
+        # The candidate's cache answered: what a call costs and how long it takes is not to be learned from that.
+        cached = bool(usage_metadata) and usage_metadata.get("total_cost") == 0
+        if cached:
+            metadata = {"cached": True, **(metadata or {})}
+        if call.log is not None:
+            decision = call.decided.decision
+            call.book(
+                Outcome(
+                    query=call.decided.query,
+                    model=step.model,
+                    usage=usage,
+                    cost=None if cached else cost,
+                    latency=None if cached else latency,
+                    error=error,
+                    decision_id=decision.id,
+                    attempt=step.attempt,
+                    # Later attempts were not chosen by the policy but by what came of earlier ones.
+                    propensity=decision.propensity if step.attempt == 0 and step.model == decision.model else None,
+                    at=datetime.now(UTC),
+                    metadata=metadata or {},
+                )
+            )
+        return usage, cost
