@@ -2,64 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, ClassVar, Self
 
-from langchain_core.language_models import BaseChatModel, ModelProfile
-from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import ConfigurableFieldSpec
-from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
+from pydantic import Field, SkipValidation
 
 from agentroute.cascades import Call
-from agentroute.errors import AgentRouteError, ConfigError
 from agentroute.pool import ModelPool
-from langchain_agentroute._arguments import check_names
-from langchain_agentroute._calls import Prepare, Ready
-from langchain_agentroute._candidates import Cards, named, pool_of, shared_profile, targets_of
-from langchain_agentroute._deciding import Decider, Rule, Sticky, SupportsRoute, forced_model
-from langchain_agentroute._delegating import DelegatingChatModel
-from langchain_agentroute._record import routing_decision
+from langchain_agentroute._calls import Ready
+from langchain_agentroute._candidates import Target, pool_of
+from langchain_agentroute._choosing import ChoosingChatModel, routing_of
+from langchain_agentroute._deciding import Decider, Rule, SupportsRoute, forced_model
 from langchain_agentroute._routing import Routing
-from langchain_agentroute._runs import FORCED, Run
+from langchain_agentroute._runs import Run
 
-__all__ = ["RoutedChatModel"]
-
-_VERSION = metadata.version("langchain-agentroute")
-# Ours are 32 hexadecimal digits; a router of the caller's may make others.
-_DECISION_ID = re.compile(r"[\w\-:.]{8,128}")
-# What routing is made of: when one of these is assigned, it is made anew.
-_SETTINGS = (
-    "models",
-    "router",
-    "default",
-    "outcome_log",
-    "failover",
-    "sticky",
-    "prepare_messages",
-    "role",
-    "task",
-    "cards",
-)
+__all__ = ["RoutedChatModel", "routing_of"]
 
 
-def _check_log(log: Any) -> None:
-    if isinstance(log, (str, os.PathLike)):
-        raise ConfigError(f"outcome_log={log!r} is a path: open it, outcome_log=SqliteOutcomeLog({os.fspath(log)!r})")
-    if log is not None and not callable(getattr(log, "append", None)):
-        raise ConfigError(f"outcome_log={log!r} has no append(outcome): pass a log such as SqliteOutcomeLog(path)")
-
-
-def routing_of(model: RoutedChatModel) -> Routing:
-    """What a routed model decides with, for the middleware."""
-    return model._routing  # noqa: SLF001  # the middleware is of this package
-
-
-class RoutedChatModel(DelegatingChatModel):
+class RoutedChatModel(ChoosingChatModel):
     """A chat model that picks one of several models for each call.
 
     It goes wherever a LangChain chat model goes: chains, agents, structured output, streams. Each call shows in traces as a
@@ -105,56 +67,14 @@ class RoutedChatModel(DelegatingChatModel):
         UnknownModelError: A name is known to one side only.
     """
 
-    models: Mapping[str, Any] | Sequence[Any]
+    SETTINGS: ClassVar[tuple[str, ...]] = (*ChoosingChatModel.SETTINGS, "router", "default", "failover")
+
     router: SkipValidation[SupportsRoute | Rule | None] = Field(default=None, exclude=True, repr=False)
     default: str | None = None
-    outcome_log: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     failover: bool | Sequence[str] = True
-    sticky: Sticky = "tool_loop"
-    prepare_messages: SkipValidation[Prepare | None] = Field(default=None, exclude=True, repr=False)
-    role: str | None = None
-    task: str | None = None
-    cards: SkipValidation[Cards | None] = Field(default=None, exclude=True, repr=False)
 
-    if not TYPE_CHECKING:
-        # Type checkers make a better signature from the fields, and would let anything be assigned.
-        def __init__(self, **kwargs: Any) -> None:
-            check_names(kwargs, type(self).model_fields, {name: name for name in _SETTINGS}, "a routed model")
-            try:
-                super().__init__(**kwargs)
-            except ValidationError as error:
-                # pydantic wraps every ValueError; ours are for the caller as they are, with what they carry.
-                for detail in error.errors():
-                    ours = detail.get("ctx", {}).get("error")
-                    if isinstance(ours, AgentRouteError):
-                        raise ours from None
-                raise
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            if name in _SETTINGS:
-                self._adopt({name: value})
-            else:
-                super().__setattr__(name, value)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As pydantic's, but that the routing arguments in `update` are checked and take effect."""
-        changes = dict(update or {})
-        ours = {name: changes.pop(name) for name in _SETTINGS if name in changes}
-        copied = super().model_copy(update=changes, deep=deep)
-        if ours:
-            copied._adopt(ours)  # noqa: SLF001  # it is one of these
-        return copied
-
-    def _adopt(self, changes: dict[str, Any]) -> None:
-        """Takes other settings: all of them or, when one is wrong, none."""
-        made = RoutedChatModel(**{name: getattr(self, name) for name in _SETTINGS} | changes)
-        if "models" in changes and self.profile == shared_profile(self._named.values()):
-            # It was theirs, not one of the caller's own.
-            self.profile = made.profile
-        for name in changes:
-            super().__setattr__(name, getattr(made, name))
-        # Every call reads this once, so that none sees half a change.
-        self._routing = made._routing
+    def _remade(self, settings: dict[str, Any]) -> RoutedChatModel:
+        return RoutedChatModel(**settings)
 
     @classmethod
     def from_router(
@@ -178,19 +98,7 @@ class RoutedChatModel(DelegatingChatModel):
 
         return cls(models=models, router=Router.load(Path(folder), embedder=embedder), **kwargs)
 
-    @field_validator("models", mode="before")
-    @classmethod
-    def _name_models(cls, models: Any) -> Any:
-        return named(models)
-
-    @model_validator(mode="after")
-    def _set_up(self) -> Self:
-        if self.cache:
-            raise ConfigError("a routed model has no cache of its own: set cache= on the candidates")
-        if self.rate_limiter is not None:
-            raise ConfigError("a routed model has no rate limiter of its own: set rate_limiter= on the candidates")
-        _check_log(self.outcome_log)
-        targets = targets_of(dict(self._named))
+    def _routing_for(self, targets: Mapping[str, Target]) -> Routing:
         learned = getattr(self.router, "pool", None)
         pool = pool_of(targets, self.cards, learned if isinstance(learned, ModelPool) else None)
         if not isinstance(self.failover, bool):
@@ -205,13 +113,7 @@ class RoutedChatModel(DelegatingChatModel):
             task=self.task,
             logged=self.outcome_log is not None,
         )
-        if self.outcome_log is not None:
-            from agentroute.outcomes import QueuedOutcomeLog
-
-            if not isinstance(self.outcome_log, QueuedOutcomeLog):
-                # Only now, when nothing more can go wrong: a queue has a thread. Not by assignment, which would begin anew.
-                self.__dict__["outcome_log"] = QueuedOutcomeLog(self.outcome_log)
-        self._routing = Routing(
+        return Routing(
             targets=targets,
             pool=pool,
             decider=decider,
@@ -219,17 +121,6 @@ class RoutedChatModel(DelegatingChatModel):
             prepare_messages=self.prepare_messages,
             failover=self.failover,
         )
-        return self
-
-    @model_validator(mode="after")
-    def _record_agentroute_version(self) -> Self:
-        self._add_version("langchain-agentroute", _VERSION)
-        return self
-
-    @property
-    def _named(self) -> Mapping[str, Any]:
-        assert isinstance(self.models, Mapping)  # noqa: S101  # the validator has named them
-        return self.models
 
     def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
         request = self._request(messages, None, stop, kwargs)
@@ -238,98 +129,3 @@ class RoutedChatModel(DelegatingChatModel):
         decided = routing.decider.ask(query, fixed)
         call = routing.call(decided, request, Run(self, request.config, request.messages))
         return call.ready(Call(model=decided.decision.model))
-
-    # --- outcomes ---
-
-    def record_feedback(
-        self, message_or_decision_id: BaseMessage | str, score: float, *, source: str = "user", idempotency_key: str | None = None
-    ) -> bool:
-        """Tells the outcome log how good an answer was, so that the next `fit` learns from it.
-
-        Args:
-            message_or_decision_id: The answer, or the `decision_id` of its record.
-            score: In [0, 1].
-            source: Who says so.
-            idempotency_key: Feedback with a key that was seen before changes nothing.
-
-        Returns:
-            Whether it was queued for the log, which counts a key once in any case.
-
-        Raises:
-            ConfigError: There is no outcome log, the message is no routed answer, or the text is no id.
-            DataError: The score is outside [0, 1].
-        """
-        if self.outcome_log is None:
-            raise ConfigError("there is no outcome log to take the feedback: pass outcome_log=SqliteOutcomeLog(...)")
-        if isinstance(message_or_decision_id, str):
-            if _DECISION_ID.fullmatch(message_or_decision_id) is None:
-                raise ConfigError(
-                    f"{message_or_decision_id[:40]!r} is no decision id: pass the answer message, or the decision_id of its "
-                    "routing_decision(message); a chain that ends in a parser gives the text alone and has dropped both"
-                )
-            decision_id = message_or_decision_id
-        else:
-            record = routing_decision(message_or_decision_id)
-            if record is None:
-                raise ConfigError("this message carries no routing record: pass an answer of a routed model, or its decision_id")
-            decision_id = record["decision_id"]
-        queued: bool = self.outcome_log.feedback(decision_id, score, source=source, idempotency_key=idempotency_key)
-        return queued
-
-    # --- what LangChain asks of a chat model ---
-
-    @property
-    def _llm_type(self) -> str:
-        return "agentroute"
-
-    @property
-    def _identifying_params(self) -> dict[str, Any]:
-        params = {
-            name: {**target.chat._identifying_params, "_type": target.chat._llm_type, **target.kwargs}  # noqa: SLF001
-            for name, target in self._routing.targets.items()
-        }
-        return {"models": params, "router": type(self.router).__name__, "default": self._routing.decider.default}
-
-    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        name = kwargs.get("model")
-        params = LangSmithParams(
-            ls_provider="agentroute",
-            ls_model_name=name if isinstance(name, str) else "|".join(self._named),
-            ls_model_type="chat",
-        )
-        if stop:
-            params["ls_stop"] = stop
-        return params
-
-    def _resolve_model_profile(self) -> ModelProfile | None:
-        return shared_profile(self._named.values())
-
-    @property
-    def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The configurable key that forces a candidate."""
-        spec = ConfigurableFieldSpec(
-            id=FORCED, annotation=str, name="Model", description="The candidate that must answer.", default=None
-        )
-        return [*super().config_specs, spec]
-
-    def _default_chat(self) -> BaseChatModel:
-        return self._routing.targets[self._routing.decider.default].chat
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The default candidate's tokens."""
-        return self._default_chat().get_token_ids(text)
-
-    def get_num_tokens(self, text: str) -> int:
-        """The default candidate's count."""
-        return self._default_chat().get_num_tokens(text)
-
-    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
-        """The default candidate's count."""
-        if tools is None:
-            # Several providers' overrides do not take `tools`.
-            return self._default_chat().get_num_tokens_from_messages(messages)
-        return self._default_chat().get_num_tokens_from_messages(messages, tools=tools)
-
-    def __repr__(self) -> str:
-        """Names only: the models' own representations are long, and traces print this."""
-        return f"{type(self).__name__}(models={list(self._named)!r}, default={self._routing.decider.default!r})"
