@@ -24,8 +24,6 @@ def advice(diagnosis: RoutingDiagnosis) -> list[tuple[str, str]]:
     setting, brings, then, step = _chosen(diagnosis)
     if diagnosis.lost_lead is not None or any(shift.shifted for shift in diagnosis.shifts):
         step = f"First find out why models score otherwise in the second window; see “Has a model changed?”. Then: {step}"
-    elif ". But " in diagnosis.headline:
-        step = f"First see to what the headline ends with. Then: {step}"
     lines = [
         ("Setting", setting),
         ("What it brings", brings),

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentroute.errors import MissingExtraError
 from agentroute.evaluation import Frontier, RoutingDiagnosis
+from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._advice import advice
 from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots, libraries
 from agentroute.reporting._limits import limits
@@ -38,8 +39,6 @@ _BREAKS = re.compile(r"(?<=[/_:@])")
 
 _VERDICT = 30
 """Characters of a verdict in large type."""
-_POINT = 0.01
-"""Of quality: what is less does not matter."""
 _TASKS = 20
 """Tasks in the chart; the table has all of them."""
 
@@ -212,8 +211,8 @@ def _lookup(diagnosis: RoutingDiagnosis) -> str:
         return ""
     noun = {"task": "task", "labels": "labels", "cluster": "cluster"}[diagnosis.lookup_by]
     ahead = routed.quality.value - row.quality.value
-    said = "does better than" if ahead <= -_POINT else "does as well as"
-    if ahead >= _POINT and not diagnosis.lookup_is_enough:
+    said = "does better than" if ahead <= -POINT else "does as well as"
+    if ahead >= POINT and not diagnosis.lookup_is_enough:
         said = "does not do as well as"
     return f"A table from {noun} to model {said} the router: {quality(row.quality.value)} and {quality(routed.quality.value)}."
 
@@ -232,10 +231,13 @@ def _headline(diagnosis: RoutingDiagnosis) -> tuple[str, str]:
 def _aiq(frontier: Frontier) -> str:
     if math.isnan(frontier.aiq_gain.value):
         return "All models cost the same, so that there is no mean height over costs."
-    router, singles, gain = frontier.aiq.value, frontier.aiq_singles.value, frontier.aiq_gain
+    singles, gain = frontier.aiq_singles.value, frontier.aiq_gain
+    # From the two others as they are printed, so that the three add up.
+    router = round(singles, 3) + round(gain.value, 3)
     return (
-        f"Mean height over the single models' range of costs (RouterBench's AIQ): router {quality(router)}, single models "
-        f"{quality(singles)}; the router's curve as it is, less that of the single models: {gained(gain)}."
+        f"Mean height over the single models' range of costs: router {quality(router)}, best random mix of single models "
+        f"{quality(singles)}, {gained(gain)}. RouterBench's AIQ of the router, which leaves out the rates that did worse "
+        f"here, is {quality(frontier.aiq.value)}."
     )
 
 

@@ -8,15 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from agentroute.evaluation import Frontier, FrontierPoint, Interval, RoutingDiagnosis
+from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._tables import rate
 from agentroute.reporting.words import figure, gained, noise, one_line, percent, plain, points, quality, span, thousand, typeset
 
 __all__ = ["brief", "mixed", "operating", "sentence", "settled", "start", "steps"]
-
-_POINT = 0.01
-"""Of quality: a smaller loss does not matter. It is the verdict's own rule (docs/concepts/feasibility.md)."""
-_AT_WORST = 0.02
-"""Of quality: a loss that the interval must leave out."""
 
 
 def settled(diagnosis: RoutingDiagnosis) -> RoutingDiagnosis:
@@ -106,7 +102,10 @@ def sentence(point: FrontierPoint, best: str) -> str:
 
 
 def _compared(gain: Interval, best: str) -> str:
-    """The verdict's own rule: as good is what loses a point at most, and two points at worst."""
+    """By the verdict's constants: as good is what loses a point at most within noise, and surely less than two points.
+
+    The verdict also keeps what is surely worse by less than a point; it is called worse all the same.
+    """
     if math.isnan(gain.value):
         return f"cannot be compared with always {best}"
     size, inside = f"{abs(100 * gain.value):.1f} points", f"({span(gain, points)})"
@@ -115,11 +114,13 @@ def _compared(gain: Interval, best: str) -> str:
         return f"is exactly as good as always {best}"
     if said == "better":
         return f"is {size} better than always {best} {inside}"
-    if gain.value >= -_POINT and gain.low >= -_AT_WORST:
+    if gain.value < -POINT:
+        return f"is about {size} worse than always {best} {inside}"
+    if said == "worse":
+        return f"is worse than always {best}, by less than a point, {gained(gain)}"
+    if gain.low > -2 * POINT:
         return f"is as good as always {best}, {gained(gain)}"
-    if gain.value >= -_POINT:
-        return f"may be worse than always {best}, {gained(gain)}"
-    return f"is about {size} worse than always {best} {inside}"
+    return f"may be worse than always {best}, {gained(gain)}"
 
 
 def brief(name: str) -> str:

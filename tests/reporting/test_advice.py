@@ -73,9 +73,9 @@ def test_what_to_do_is_first_to_clear_up_a_shift(planted, reader):
     assert page.index("What to do") < page.index("Why")
 
 
-def test_what_to_do_heeds_the_headline_and_noise(planted):
-    warned = replace(planted(), headline="Cascade: a then b. But always a may do: try that first.")
-    assert advised(warned)["Next step"].startswith("First see to what the headline ends with. Then: ")
+def test_what_to_do_heeds_noise_and_no_name(planted):
+    named = replace(planted(("small. But large", "large")), headline="Route: always small. But large scores +2.0 points over it.")
+    assert not advised(named)["Next step"].startswith("First")
     noisy = Finding(kind="noise", text="The scores look like noise.")
     told = advised(replace(planted(), verdict="single model", findings=(noisy,)))
     assert told["Setting"] == "Always large for now."

@@ -175,3 +175,20 @@ def test_a_missing_extra_is_named(planted, monkeypatch, module):
     if module != "jinja2":
         with pytest.raises(MissingExtraError, match=r"agentroute-sdk\[report\]"):
             report_png(planted())
+
+
+@pytest.mark.parametrize(("singles", "gain"), [(0.68, 0.03), (0.8304, 0.00946), (0.83049, -0.00049), (0.5006, -0.0446)])
+def test_the_mean_heights_add_up(planted, reader, singles, gain):
+    diagnosis = planted()
+    figures = {
+        "aiq": Interval(value=0.9123, low=0.9, high=0.92),
+        "aiq_singles": Interval(value=singles, low=singles - 0.01, high=singles + 0.01),
+        "aiq_gain": Interval(value=gain, low=gain - 0.004, high=gain + 0.004),
+    }
+    page = report_html(replace(diagnosis, frontier=replace(diagnosis.frontier, **figures)), made=MADE)
+    text = " ".join(reader(page).text).replace("\N{MINUS SIGN}", "-")
+    told = re.search(r"router ([\d.]+), best random mix of single models ([\d.]+), ([-+]?[\d.]+) points \(", text)
+    router, mix, more = map(float, told.groups())
+    assert 100 * (router - mix) == pytest.approx(more, abs=1e-9)
+    assert router == pytest.approx(singles + gain, abs=0.0011)
+    assert "RouterBench's AIQ of the router, which leaves out the rates that did worse here, is 0.912." in text

@@ -67,8 +67,12 @@ def test_a_recommended_point_that_is_not_on_the_curve_is_put_there(planted):
     [
         ((0.021, 0.008, 0.034), "is 2.1 points better than always large (+0.8 to +3.4)"),
         ((0.004, -0.007, 0.017), "is as good as always large, +0.4 points (-0.7 to +1.7)"),
-        # Surely less, but by no more than a point.
-        ((-0.008, -0.015, -0.001), "is as good as always large, -0.8 points (-1.5 to -0.1)"),
+        # Surely less, if by no more than a point.
+        ((-0.008, -0.014, -0.002), "is worse than always large, by less than a point, -0.8 points (-1.4 to -0.2)"),
+        ((-0.004, -0.008, 0.0), "is worse than always large, by less than a point, -0.4 points (-0.8 to 0.0)"),
+        ((-0.008, -0.019, 0.003), "is as good as always large, -0.8 points (-1.9 to +0.3)"),
+        # As the verdict has it of a cheaper model, two points are too many.
+        ((-0.008, -0.02, 0.004), "may be worse than always large, -0.8 points (-2.0 to +0.4)"),
         ((0.004, -0.03, 0.038), "may be worse than always large, +0.4 points (-3.0 to +3.8)"),
         ((-0.025, -0.048, 0.001), "is about 2.5 points worse than always large (-4.8 to +0.1)"),
         ((-0.4, -0.45, -0.35), "is about 40.0 points worse than always large (-45.0 to -35.0)"),
