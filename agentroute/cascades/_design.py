@@ -17,6 +17,7 @@ Bools = npt.NDArray[np.bool_]
 
 GROUP = 5
 """Features of how far the answers agree: at least two; the largest group; both again where the target has answered; its own."""
+_LOGITS = 10.0  # least inverse variance of the weight of a logit
 _FAR = 3.0  # standard deviations beyond which a signal says no more
 
 
@@ -166,9 +167,15 @@ def design(seen: Seen, run: Bools, target: int, usual: Floats) -> Floats:
     )
 
 
-def penalties(models: int, details: int) -> Floats:
-    """float64 [p]: how strongly each feature of `design` is drawn to 0, relative to the others; the intercept hardly is."""
-    p = 2 * (models + 1) + models * details + (models - 1) * details + models - 1 + GROUP
-    found = np.ones(p)
-    found[0] = 0.01
+def penalties(models: int, details: int, strength: float) -> Floats:
+    """float64 [p]: how strongly each feature of `design` is drawn to 0; the intercept hardly is.
+
+    The weights of ex-ante logits are always drawn strongly. Out of fold the mean of the other rows is lower for a good answer
+    than for a bad one: by a hair, which a free weight could make as thick as it likes, and so tell the answer that it was to
+    predict.
+    """
+    m, d = models, details
+    found = np.full(2 * (m + 1) + (2 * m - 1) * d + m - 1 + GROUP, strength)
+    found[0] *= 0.01
+    found[1 : m + 1] = found[m + 2 : 2 * m + 2] = max(strength, _LOGITS)
     return found

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _ALL_STATES = 5  # models up to which every run set of a query is learned from
 _ROWS = 40_000  # rows of a regression, about; more logged queries mean fewer run sets of each
 _TRIAL_ROWS = 8_000  # of those by which the penalty is chosen
@@ -96,7 +96,7 @@ class _Regression:
         self.x = design(log.seen.take(rows), self.sample.run, target, log.usual)
         self.offset = log.seen.logits[rows, target]
         self.y, self.weight, self.fold = log.quality[rows, target], self.sample.weight, log.fold[rows]
-        self.penalty = strength * penalties(log.quality.shape[1], log.seen.details.shape[2])
+        self.penalty = penalties(log.quality.shape[1], log.seen.details.shape[2], strength)
         self.parts = int(log.fold.max()) + 1
 
     def fit(self, kept: Bools | slice, start: Floats | None = None) -> Floats:
@@ -117,7 +117,7 @@ def regressions(log: Log, sample: Sample, strength: float) -> tuple[Regressions,
     """All models' regressions on all rows, and without each fold, each recalibrated on what was not fitted."""
     m, d = log.quality.shape[1], log.seen.details.shape[2]
     parts = int(log.fold.max()) + 1
-    learned = np.zeros((parts + 1, m, len(penalties(m, d))))
+    learned = np.zeros((parts + 1, m, len(penalties(m, d, strength))))
     calibration = np.zeros((parts + 1, 2, 2, m + 1, m))  # slope or shift, a, how many, target
     calibration[:, 0] = 1.0
     for target in range(m):

@@ -60,7 +60,7 @@ class PostHocEstimator:
 
     Args:
         l2: Strength of the penalty, the inverse variance of a weight before anything is seen; a query counts once, whatever the
-            number of its states. `None` = of 1, 3, 10, 30, 100 and 300 the one with the least cross-entropy out of fold.
+            number of its states. `None` = of 0.3, 1, 3, 10, 30 and 100 the one with the least cross-entropy out of fold.
         folds: Parts of the log; each is estimated by what the others taught.
         covariance: Whether a plan takes into account how much, and how alike, estimates will still move: `"full"`, `"none"`,
             or `"auto"` = what gives the better cascades out of fold. Never the variances alone, which do harm.
@@ -221,6 +221,13 @@ class PostHocEstimator:
         )[0]
         return found
 
+    def cost(self, estimate: Estimate, /) -> Floats:
+        """float64 [n, m], expected USD of a call and of scoring its answer, in the order of `models_`."""
+        learned = self._known()
+        at = [_index(estimate, name) for name in learned.models]
+        found: Floats = estimate.cost[:, at] + learned.score_cost
+        return found
+
     def factor(self, answered: int) -> Floats | None:
         """As `PostHocStates.factor`, for one query."""
         return nearest(self._known().factors, answered)
@@ -298,8 +305,9 @@ def _mean(values: Floats) -> Floats:
     """Column means of what is known; NaN where nothing is."""
     known = np.isfinite(values)
     count = known.sum(axis=0)
-    unknown: Floats = np.full(len(count), np.nan)
-    return np.divide(np.where(known, values, 0.0).sum(axis=0), count, out=unknown, where=count > 0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    found: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return found
 
 
 def _filled(values: Floats) -> Floats:
@@ -312,11 +320,14 @@ def _columns(answers: AnswerTable, estimate: Estimate, models: tuple[str, ...]) 
     """Expected quality, cost and latency of some models."""
     if len(estimate) != len(answers):
         raise ConfigError(f"{len(answers)} rows of answers and {len(estimate)} of estimates: give the estimate of the same rows")
-    for name in models:
-        if name not in estimate.models:
-            raise UnknownModelError(name, estimate.models, where="the estimate")
-    at = [estimate.models.index(name) for name in models]
+    at = [_index(estimate, name) for name in models]
     return estimate.quality[:, at], estimate.cost[:, at], estimate.latency[:, at]
+
+
+def _index(estimate: Estimate, name: str) -> int:
+    if name not in estimate.models:
+        raise UnknownModelError(name, estimate.models, where="the estimate")
+    return estimate.models.index(name)
 
 
 def _stacked(answers: AnswerTable, names: tuple[str, ...]) -> Floats:

@@ -139,8 +139,9 @@ class _State:
             agreement: float64 [n, m, m] or `None`.
             usual: float64 [m, m], how often two models agree.
         """
-        n = len(logits)
-        eta = np.concatenate([logits, details[:, self.members].reshape(n, -1)], axis=1) @ self.weights + self.bias
+        n, m = logits.shape
+        told = details[:, self.members].reshape(n, len(self.weights) - m)
+        eta = np.concatenate([logits, told], axis=1) @ self.weights + self.bias
         if agreement is not None and len(self.members) > 1:
             among = agreement[:, self.among[0], self.among[1]]
             more = np.where(np.isnan(among), 0.0, among - usual[self.among])
