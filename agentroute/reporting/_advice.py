@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable
 
 from agentroute.evaluation import Interval, RoutingDiagnosis, Row
-from agentroute.reporting._slider import brief
 from agentroute.reporting._tables import rate
-from agentroute.reporting.words import counted, figure, gained, percent, plain, quality, thousand
+from agentroute.reporting.words import brief, counted, figure, gained, percent, plain, quality, thousand
 
 __all__ = ["advice"]
 

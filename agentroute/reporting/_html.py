@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
@@ -19,10 +19,24 @@ from agentroute.reporting._advice import advice
 from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots, libraries
 from agentroute.reporting._limits import limits
 from agentroute.reporting._plane import page_plane
-from agentroute.reporting._slider import brief, mixed, operating, settled, start, steps
+from agentroute.reporting._slider import mixed, operating, settled, start, steps
 from agentroute.reporting._tables import tables, way
 from agentroute.reporting._theme import DARK, LIGHT, VARIABLES
-from agentroute.reporting.words import counted, figure, gained, noise, percent, plain, points, quality, typeset
+from agentroute.reporting.words import (
+    END,
+    ISOLATE,
+    brief,
+    counted,
+    figure,
+    gained,
+    isolated,
+    noise,
+    percent,
+    plain,
+    points,
+    quality,
+    typeset,
+)
 
 __all__ = ["VERDICTS", "report_html"]
 
@@ -69,6 +83,7 @@ def report_html(
     bundle = vl_convert.javascript_bundle()
     script, css, page = (_file(name) for name in ("report.js", "report.css", "report.html.j2"))
     diagnosis = settled(diagnosis)
+    names = (*(one.model for one in diagnosis.singles), *(one.task for one in diagnosis.tasks))
     shown, first = steps(diagnosis), start(diagnosis)
     # Everything that is put into the page is escaped, but for these, which are ours or made safe above.
     trusted = {
@@ -80,18 +95,24 @@ def report_html(
         "charts": _json(_charts(diagnosis, first)),
         "points_json": _json(shown),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+    def enclosed(value: Any) -> Any:
+        if not isinstance(value, str) or ISOLATE not in value:
+            return value
+        return Markup(escape(value).replace(ISOLATE, Markup("<bdi>")).replace(END, Markup("</bdi>")))  # noqa: S704 - escaped
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=enclosed)
     environment.filters["typeset"] = typeset
     environment.filters["soft"] = lambda text: Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text))
     return environment.from_string(page).render(
         **{name: Markup(text) for name, text in trusted.items()},  # noqa: S704 - see above
-        **_words(diagnosis),
+        **_words(diagnosis, names),
         title=plain(title),
         source=plain(source),
-        advice=[(name, typeset(text)) for name, text in advice(diagnosis)],
+        advice=[(name, typeset(isolated(text, names))) for name, text in advice(diagnosis)],
         facts=_facts(diagnosis, source, made or datetime.now(UTC)),
         tables=tables(diagnosis),
-        limits=limits(diagnosis),
+        limits=[isolated(limit, names) for limit in limits(diagnosis)],
         points=shown,
         start=first,
         recommended=operating(diagnosis),
@@ -172,7 +193,7 @@ def _facts(diagnosis: RoutingDiagnosis, source: str, made: datetime) -> list[tup
     return [(name, value) for name, value in facts if value]
 
 
-def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
+def _words(diagnosis: RoutingDiagnosis, names: Sequence[str]) -> dict[str, Any]:
     from agentroute import __version__
 
     verdict, headline = _headline(diagnosis)
@@ -182,14 +203,15 @@ def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
     return {
         "version": __version__,
         "verdict": verdict,
-        "headline": headline,
-        "reasons": [plain(reason) for reason in diagnosis.reasons],
-        "findings": [plain(finding.text) for finding in diagnosis.findings],
+        "headline": isolated(headline, names),
+        "reasons": [isolated(plain(reason), names) for reason in diagnosis.reasons],
+        "findings": [isolated(plain(finding.text), names) for finding in diagnosis.findings],
         "best_single": "" if frontier is None else brief(frontier.best_single),
         "aiq": "" if frontier is None else typeset(_aiq(frontier)),
-        "pair": typeset(
+        "pair": isolated(
             f"The two models that complete each other best are {plain(one)} and {plain(other)}: the better of their two answers "
-            f"scores {figure(together, quality)}."
+            f"scores {figure(together, quality)}.",
+            names,
         ),
         "calibrated": [
             (plain(model.model), typeset(f"AUROC {quality(model.auroc.value)}, {model.regime}"))
@@ -198,7 +220,7 @@ def _words(diagnosis: RoutingDiagnosis) -> dict[str, Any]:
         "kinds": many,
         "lookup": _lookup(diagnosis),
         "tasks_note": f"The chart shows the {_TASKS} largest of {len(diagnosis.tasks)}." if len(diagnosis.tasks) > _TASKS else "",
-        "degeneracy": _degeneracy(diagnosis),
+        "degeneracy": isolated(_degeneracy(diagnosis), names),
         "settings": [(plain(name), plain(value)) for name, value in diagnosis.settings.items()],
     }
 

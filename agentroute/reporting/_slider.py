@@ -10,9 +10,22 @@ from typing import Any
 from agentroute.evaluation import Frontier, FrontierPoint, Interval, RoutingDiagnosis
 from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._tables import rate
-from agentroute.reporting.words import figure, gained, noise, one_line, percent, plain, points, quality, span, thousand, typeset
+from agentroute.reporting.words import (
+    brief,
+    figure,
+    gained,
+    isolated,
+    noise,
+    percent,
+    plain,
+    points,
+    quality,
+    span,
+    thousand,
+    typeset,
+)
 
-__all__ = ["brief", "mixed", "operating", "sentence", "settled", "start", "steps"]
+__all__ = ["mixed", "operating", "sentence", "settled", "start", "steps"]
 
 
 def settled(diagnosis: RoutingDiagnosis) -> RoutingDiagnosis:
@@ -80,7 +93,7 @@ def _step(point: FrontierPoint, models: Iterable[str], single: str, *, best: boo
         "saving": (point.saving, percent),
         "mix": (point.over_mix, points),
     }
-    texts = {"rate": rate(point.willingness_to_pay), "sentence": sentence(point, single)}
+    texts = {"rate": rate(point.willingness_to_pay), "sentence": isolated(sentence(point, single), [single])}
     for name, (interval, say) in figures.items():
         unit = " points" if say is points and not math.isnan(interval.value) else ""
         texts |= {name: f"{say(interval.value)}{unit}", f"{name}-span": span(interval, say)}
@@ -121,11 +134,6 @@ def _compared(gain: Interval, best: str) -> str:
     if gain.low > -2 * POINT:
         return f"is as good as always {best}, {gained(gain)}"
     return f"may be worse than always {best}, {gained(gain)}"
-
-
-def brief(name: str) -> str:
-    """A model's name inside a sentence."""
-    return one_line(plain(name), 40)
 
 
 def _money(saving: Interval) -> str:

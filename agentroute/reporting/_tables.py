@@ -11,6 +11,7 @@ from agentroute.reporting._cells import BEYOND, Cell, Table, cell, difference, k
 from agentroute.reporting.words import (
     UNKNOWN,
     counted,
+    isolated,
     one_line,
     percent,
     plain,
@@ -287,7 +288,7 @@ def _gaps(diagnosis: RoutingDiagnosis) -> Table:
 def _votes(diagnosis: RoutingDiagnosis) -> Table:
     rows = [
         (
-            Cell(text=", ".join(map(plain, vote.models))),
+            Cell(text=isolated(", ".join(map(plain, vote.models)), vote.models)),
             Cell(text="by log odds" if vote.weighted else "one each"),
             cell(vote.quality, quality),
             cell(vote.cost, thousand),
@@ -302,7 +303,7 @@ def _votes(diagnosis: RoutingDiagnosis) -> Table:
 def _cascades(diagnosis: RoutingDiagnosis) -> Table:
     rows = [
         (
-            Cell(text=", then ".join(map(plain, cascade.models))),
+            Cell(text=isolated(", then ".join(map(plain, cascade.models)), cascade.models)),
             Cell(text=percent(cascade.judge_error)),
             cell(cascade.quality, quality),
             cell(cascade.cost, thousand),

@@ -11,9 +11,14 @@ from itertools import chain, count, takewhile
 from agentroute.evaluation import Interval
 
 __all__ = [
+    "END",
+    "ISOLATE",
+    "UNKNOWN",
+    "brief",
     "counted",
     "figure",
     "gained",
+    "isolated",
     "noise",
     "one_line",
     "percent",
@@ -35,6 +40,9 @@ _AFTER, _BEFORE = re.compile(r"(?<=[-_.:/@ ])"), re.compile(r"(?=[-_.:/@ ])")
 """After and before what stands between the words of a name."""
 
 _HYPHEN = re.compile(r"(?<![\w-])-(?=[\d$<])")
+
+ISOLATE, END = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+"""Between them text has a direction of its own."""
 
 _TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that set the direction of the text after them."""
@@ -150,6 +158,31 @@ def plain(text: str) -> str:
     """
     kept = "".join(" " if unicodedata.category(one) in {"Cc", "Zl", "Zp"} else one for one in text if one not in _TURNS)
     return " ".join(kept.encode("utf-8", "replace").decode().split())
+
+
+def isolated(text: str, names: Iterable[str]) -> str:
+    """The text in which names that are written from right to left cannot turn what stands beside them, such as figures.
+
+    They are enclosed in the characters of Unicode for that (UAX #9, section 2.4), which a page replaces by `<bdi>`.
+
+    Args:
+        text: A sentence, from `plain` parts.
+        names: Out of the log; those written from left to right stay as they are.
+    """
+    turned = {form for name in names for form in (plain(name), brief(name)) if any(_turns(one) for one in form)}
+    if not turned:
+        return text
+    found = "|".join(map(re.escape, sorted(turned, key=len, reverse=True)))
+    return re.sub(found, lambda match: f"{ISOLATE}{match[0]}{END}", text)
+
+
+def _turns(character: str) -> bool:
+    return unicodedata.bidirectional(character) in {"R", "AL", "AN"}
+
+
+def brief(name: str) -> str:
+    """A name inside a sentence."""
+    return one_line(plain(name), 40)
 
 
 def one_line(text: str, width: int = 70) -> str:

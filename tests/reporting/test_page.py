@@ -192,3 +192,27 @@ def test_the_mean_heights_add_up(planted, reader, singles, gain):
     assert 100 * (router - mix) == pytest.approx(more, abs=1e-9)
     assert router == pytest.approx(singles + gain, abs=0.0011)
     assert "RouterBench's AIQ of the router, which leaves out the rates that did worse here, is 0.912." in text
+
+
+def test_names_from_right_to_left_turn_no_figures_beside_them(planted, reader):
+    name, task = "نموذج/كبير 2", "مهام"
+    diagnosis = planted(("small", name), (task, "sums"), shifted=True)
+    diagnosis = replace(diagnosis, headline=f"Route: it scores +2.0 points over always {name}.")
+    diagnosis = replace(diagnosis, degeneracy=replace(diagnosis.degeneracy, model=name))
+    page = report_html(diagnosis, made=MADE)
+    # Alone in its part of the text, wherever it stands: of a name with a place to break, the break is inside.
+    body = page.partition("<body>")[2].partition('<script type="application/json"')[0].replace("<wbr>", "")
+    body = re.sub(r'(title|value|aria-valuetext)="[^"]*"', "", body)
+    assert body.count(name) > 15
+    bare = re.findall(rf"(?<!<bdi>){re.escape(name)}.{{0,20}}", body)
+    # But where it ends a cell or a term of its own.
+    assert [text for text in bare if not text.startswith((f"{name}</bdi></small>", f"{name}</bdi></dt>", f"{name}</th>"))] == []
+    [sentence] = {point["texts"]["sentence"] for point in points_of(page)[:1]}
+    assert f"always \N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}" in sentence
+    assert "\N{FIRST STRONG ISOLATE}" not in page.partition('<script type="application/json"')[0]
+    # Other names need none of it.
+    assert "\N{FIRST STRONG ISOLATE}" not in report_html(planted(), made=MADE)
+
+
+def points_of(page):
+    return json.loads(re.search(r'id="points">(.*?)</script>', page).group(1))

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from agentroute.evaluation import Interval
 from agentroute.reporting.words import (
+    brief,
     counted,
     figure,
     gained,
+    isolated,
     noise,
     percent,
     plain,
@@ -115,3 +117,13 @@ def test_short_names_keep_what_tells_them_apart():
     assert list(short_names(["abcdefghijkl1", "abcdefghijkl2"], 8).values()) == ["abc…jkl1", "abc…jkl2"]
     # Nothing differs any more.
     assert list(short_names(["m\x00", "m "], 9).values()) == ["m", "m #2"]
+
+
+def test_names_from_right_to_left_stand_alone():
+    start, end = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+    assert isolated("always نموذج, 5 %", ["نموذج", "large"]) == f"always {start}نموذج{end}, 5 %"
+    assert isolated("always large (5 %)", ["large"]) == "always large (5 %)"
+    # The longer one first; one that is cut in sentences; no pattern.
+    assert isolated("نم+", ["نم", "نم+"]) == f"{start}نم+{end}"
+    long = "כ" * 50
+    assert isolated(f"always {brief(long)}.", [long]) == f"always {start}{long[:39]}…{end}."
