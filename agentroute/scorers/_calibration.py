@@ -17,7 +17,7 @@ __all__ = ["Calibrated", "Calibrator", "Isotonic", "Platt", "cross_calibrate"]
 Floats = npt.NDArray[np.float64]
 
 _STEPS = 100  # of Newton's method, which takes about ten
-_RIDGE = 1e-9  # keeps the slope at 0 where nothing determines it
+_RIDGE = 1e-12  # keeps the slope at 0 where nothing determines it
 
 
 @runtime_checkable

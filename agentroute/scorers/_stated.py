@@ -138,6 +138,7 @@ _EXAMPLES = (
     Verified(question="Name a prime number between 24 and 28.", answer="27", correct=False),
     Verified(question="Which gas do plants take in for photosynthesis?", answer="Carbon dioxide.", correct=True),
 )
+_TITLE = re.compile(r"\W*(?:(?:my\s+)?(?:verdict|decision|answer)\W*)?", re.IGNORECASE)
 _WORD = re.compile(r"\b(not\s+|in)?correct\b", re.IGNORECASE)
 
 
@@ -146,8 +147,9 @@ class SelfVerification(Asking):
 
     Either k samples of `Correct` or `Incorrect` are drawn and the value is the share of `Correct` among those that can be read;
     or, with `logprobs`, one reply is asked for and the value is p(Correct) / (p(Correct) + p(Incorrect)) of its first token:
-    what infinitely many samples at temperature 1 would give, for the price of one. Alternatives that the provider does not list
-    count as impossible there.
+    what infinitely many samples at temperature 1 would give, for the price of one. Where a title such as "Verdict:" comes first,
+    the token after it is read, and the title taken as given. Alternatives that the provider does not list count
+    as impossible.
 
     Signals: the value under the scorer's name, `.readable` (the share of samples, or the probability mass, that said either).
 
@@ -200,20 +202,19 @@ class SelfVerification(Asking):
 
     def prompt(self, query: Query, reply: Reply, /) -> Prompt:
         """The examples, the question, the answer, and the request for one word."""
-        shown = [(one.question, one.answer, "Correct" if one.correct else "Incorrect") for one in self.examples]
-        asked = [*shown, (asked_text(query, self.name), reply.text, "")]
-        blocks = [
-            f"{fenced('QUESTION', question, limit=self.limit, seed=self.seed)}\n"
-            f"{fenced('ANSWER', answer, limit=self.limit, seed=self.seed)}\n"
-            f"Verdict: {verdict}".rstrip()
-            for question, answer, verdict in asked
+        shown = [
+            f"Question: {one.question}\nAnswer: {one.answer}\nVerdict: {'Correct' if one.correct else 'Incorrect'}\n\n"
+            for one in self.examples
         ]
+        question = fenced("QUESTION", asked_text(query, self.name), limit=self.limit, seed=self.seed)
+        answer = fenced("ANSWER", reply.text, limit=self.limit, seed=self.seed)
         text = (
-            f"Decide whether each answer to its question is right. {FENCE_RULE}\n"
-            "Give your verdict on the last one: one word, Correct or Incorrect.\n\n" + "\n\n".join(blocks)
+            f"Decide whether an answer to a question is right.\n\n{''.join(shown)}"
+            f"Now the question and the answer to decide about. {FENCE_RULE}\n\n{question}\n{answer}\n\n"
+            "Is this answer right? Reply with one word, Correct or Incorrect, and nothing else."
         )
         if self.logprobs:
-            return Prompt(text=text, max_tokens=4, logprobs=True)
+            return Prompt(text=text, max_tokens=8, logprobs=True)
         return Prompt(text=text, samples=self.k, max_tokens=8, temperature=self.temperature)
 
     def read(self, reply: Reply, told: Sequence[Reply], /) -> Score:  # noqa: ARG002  # the contract
@@ -241,16 +242,26 @@ def _verdict(text: str) -> bool | None:
 
 
 def _first_token(tokens: Sequence[TokenLogprob]) -> tuple[float, float]:
-    """Probabilities of Correct and Incorrect at the first place that is not blank."""
-    first = next((token for token in tokens if token.token.strip()), None)
-    right = wrong = 0.0
-    if first is not None:
-        for text, logprob in ({first.token: first.logprob} | dict(first.top)).items():
-            piece = text.strip().casefold()
-            probability = math.exp(min(logprob, 0.0))
-            # A piece of the word is enough: "Cor" and "Inc" have no beginning in common.
-            if piece and ("correct".startswith(piece) or piece.startswith("correct")):
-                right += probability
-            elif piece and ("incorrect".startswith(piece) or piece.startswith("incorrect")):
-                wrong += probability
-    return right, wrong
+    """Probabilities of Correct and Incorrect: at the first place that is not blank, or after a mere title."""
+    filled = next((i for i, token in enumerate(tokens) if token.token.strip()), 0)
+    begins = next((i for i, token in enumerate(tokens) if _says(token.token) is not None), filled)
+    # After any other words the token may mean something else: "The answer is not" comes before a "correct", too.
+    titled = _TITLE.fullmatch("".join(token.token for token in tokens[:begins]))
+    place = tokens[begins if titled else filled]
+    mass = {True: 0.0, False: 0.0}
+    for text, logprob in ({place.token: place.logprob} | dict(place.top)).items():
+        said = _says(text)
+        if said is not None:
+            mass[said] += math.exp(min(logprob, 0.0))
+    return mass[True], mass[False]
+
+
+def _says(token: str) -> bool | None:
+    """Whether a token begins Correct (true) or Incorrect (false); a piece is enough, as they share no beginning."""
+    piece = token.strip().casefold()
+    if not piece:
+        return None
+    for word, meant in (("correct", True), ("incorrect", False)):
+        if word.startswith(piece) or piece.startswith(word):
+            return meant
+    return None

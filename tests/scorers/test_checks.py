@@ -1,0 +1,285 @@
+"""Deterministic checks; code runs in real subprocesses, and its limits really hold."""
+
+import gc
+import os
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
+from agentroute.scorers import Finished, JsonSchemaCheck, NotEmpty, RegexCheck, ToolCallCheck, UnitTests
+from agentroute.types import Query, Reply, ToolCall
+
+QUERY = Query(text="?")
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+async def value(scorer, reply):
+    """The value, which must be the same awaited, free, and 0 or 1 under the scorer's name."""
+    reply = Reply(text=reply) if isinstance(reply, str) else reply
+    found = scorer.score(QUERY, reply)
+    assert found == await scorer.ascore(QUERY, reply)
+    assert found.cost == scorer.ceiling == 0.0
+    assert dict(found.signals) == {scorer.name: found.value}
+    assert found.reason
+    return found.value
+
+
+CALL = ToolCall(name="search", arguments={"q": "Lima"})
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (Reply(text="Lima"), 1.0),
+        (Reply(text=" \n\t"), 0.0),
+        (Reply(text=""), 0.0),
+        (Reply(text="", tool_calls=(CALL,)), 1.0),
+        (Reply(text="", parsed=0), 1.0),
+    ],
+)
+async def test_not_empty(reply, expected):
+    assert await value(NotEmpty(), reply) == expected
+
+
+@pytest.mark.parametrize(
+    ("finish", "expected"),
+    [("stop", 1.0), ("end_turn", 1.0), ("tool_calls", 1.0), ("length", 0.0), ("MAX_TOKENS", 0.0), ("content_filter", 0.0)],
+)
+async def test_finished(finish, expected):
+    assert await value(Finished(), Reply(text="x", finish=finish)) == expected
+
+
+async def test_finished_with_own_reasons_and_without_any():
+    assert await value(Finished(cut=["Stop"]), Reply(text="x", finish="STOP")) == 0.0
+    for finish in (None, ""):
+        with pytest.raises(MissingSignalError, match="finish reason"):
+            Finished().score(QUERY, Reply(text="x", finish=finish))
+    assert Finished().needs == {"finish"}
+
+
+async def test_regex():
+    assert await value(RegexCheck(r"\bLima\b"), "It is Lima.") == 1.0
+    assert await value(RegexCheck(r"\bLima\b", full=True), "It is Lima.") == 0.0
+    assert await value(RegexCheck(r"\w+", full=True), " Lima\n") == 1.0
+    assert await value(RegexCheck("a", limit=3), "aaaa") == 0.0
+    assert await value(RegexCheck("a", limit=4), "aaaa") == 1.0
+    for broken in ("(", 3):
+        with pytest.raises(ConfigError, match="no regular expression"):
+            RegexCheck(broken)
+
+
+async def test_the_length_is_checked_before_the_expression_runs():
+    # Without the limit this quadratic search would take minutes.
+    assert await value(RegexCheck(r"x*y"), "x" * 1_000_000) == 0.0
+
+
+@dataclass
+class Model:
+    """What a framework's parser may make: an object with `model_dump`."""
+
+    n: object
+
+    def model_dump(self, mode):
+        assert mode == "json"
+        return {"n": self.n}
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ('{"n": 3}', 1.0),
+        (' {"n": 3}\n', 1.0),
+        ('Here:\n```json\n{"n": 3}\n```\nDone.', 1.0),
+        ('```\n{"n": 3}\n```', 1.0),
+        ('```json\n{"n": 3}\n```\n```json\n{"n": 4}\n```', 0.0),
+        ('{"n": "3"}', 0.0),
+        ('{"n": 3, "m": 4}', 0.0),
+        ("{}", 0.0),
+        ('{"n": 3', 0.0),
+        ('{"n": NaN}', 0.0),
+        ("[" * 100_000, 0.0),
+        ("", 0.0),
+        ("three", 0.0),
+        (Reply(text="ignored", parsed={"n": 3}), 1.0),
+        (Reply(text='{"n": 3}', parsed={"n": "3"}), 0.0),
+        (Reply(text='{"n": 3}', problem="no JSON"), 0.0),
+        (Reply(text="", parsed=Model(3)), 1.0),
+        (Reply(text="", parsed=Model("3")), 0.0),
+    ],
+)
+async def test_json_schema(reply, expected):
+    assert await value(JsonSchemaCheck(SCHEMA), reply) == expected
+
+
+def test_a_schema_failure_says_where():
+    schema = {"type": "array", "items": SCHEMA}
+    reason = JsonSchemaCheck(schema).score(QUERY, Reply(text='[{"n": 1}, {"n": "x"}]')).reason
+    assert "$[1].n" in reason
+    assert "'x' is not of type 'integer'" in reason
+
+
+def test_broken_schemas_are_refused_and_nothing_is_fetched():
+    with pytest.raises(ConfigError, match="not valid"):
+        JsonSchemaCheck({"type": "intger"})
+    check = JsonSchemaCheck({"$ref": "http://127.0.0.1:9/schema.json"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.*put it under \$defs"):
+            check.score(QUERY, Reply(text="{}"))
+    local = JsonSchemaCheck({"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}})
+    assert local.score(QUERY, Reply(text="3")).value == 1.0
+
+
+async def test_schemas_that_are_true_or_of_an_older_draft():
+    assert await value(JsonSchemaCheck(True), "3") == 1.0
+    old = {"$schema": "http://json-schema.org/draft-04/schema#", "type": "number", "maximum": 3, "exclusiveMaximum": True}
+    assert await value(JsonSchemaCheck(old), "3") == 0.0
+    assert await value(JsonSchemaCheck(old), "2.5") == 1.0
+    assert await value(JsonSchemaCheck({}, limit=3), "1234") == 0.0
+
+
+def test_without_the_extra_it_says_which_one(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(MissingExtraError) as caught:
+        JsonSchemaCheck({})
+    assert caught.value.extra == "jsonschema"
+    ToolCallCheck(["search"])  # names alone need no extra
+
+
+@pytest.mark.parametrize(
+    ("calls", "tools", "expected"),
+    [
+        ([CALL], None, 1.0),
+        ([CALL], ["search"], 1.0),
+        ([CALL], ["find"], 0.0),
+        ([CALL, ToolCall(name="find", arguments={})], ["search"], 0.0),
+        ([ToolCall(name="search")], None, 0.0),
+        ([ToolCall(name="search", arguments={}, problem="broken JSON")], None, 0.0),
+        ([CALL], {"search": None}, 1.0),
+        ([CALL], {"search": {"required": ["q"]}}, 1.0),
+        ([CALL], {"search": {"required": ["query"]}}, 0.0),
+        ([CALL], {"search": {"properties": {"q": {"type": "integer"}}}}, 0.0),
+        ([CALL], {}, 0.0),
+        ([], ["search"], 1.0),
+    ],
+)
+async def test_tool_calls(calls, tools, expected):
+    assert await value(ToolCallCheck(tools), Reply(text="", tool_calls=tuple(calls))) == expected
+
+
+async def test_a_call_may_be_required_and_one_name_is_no_list():
+    assert await value(ToolCallCheck(required=True), "I would rather talk") == 0.0
+    assert await value(ToolCallCheck(required=True), Reply(text="", tool_calls=(CALL,))) == 1.0
+    with pytest.raises(ConfigError, match="give a list"):
+        ToolCallCheck("search")
+
+
+# Code of an answer. What the shared runner does besides is tested with the verifiers of collecting.
+
+DOUBLE = ["assert double(2) == 4", "assert double('a') == 'aa'"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Here:\n```python\ndef double(x):\n    return 2 * x\n```", 1.0),
+        ("def double(x): return x + x", 1.0),
+        ("def double(x): return x ** 2", 0.0),
+        ("", 0.0),
+    ],
+)
+async def test_unit_tests(answer, expected):
+    assert await value(UnitTests(DOUBLE), answer) == expected
+
+
+def passes(code, *tests, **options):
+    return UnitTests(tests or ["pass"], **options).score(QUERY, Reply(text=code)).value == 1.0
+
+
+def test_tests_may_depend_on_the_query():
+    scorer = UnitTests(lambda query: ["assert f() == 1"] if query.text == "one" else None)
+    assert scorer.score(Query(text="one"), Reply(text="def f(): return 1")).value == 1.0
+    with pytest.raises(MissingSignalError, match="unit tests"):
+        scorer.score(Query(text="two"), Reply(text="def f(): return 1"))
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0}, {"timeout": float("nan")}, {"memory": 1}, {"tests": []}, {"tests": "assert x"}, {"tests": [1]}]
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ConfigError):
+        UnitTests(**{"tests": ["pass"], **options})
+
+
+def test_a_loop_ends_with_the_time():
+    assert not passes("while True: pass", timeout=0.5)
+    assert not passes("import time; time.sleep(60)", timeout=0.5)  # which takes no processor time
+
+
+def test_processor_time_is_limited_too():
+    limits = "import resource\nfound = resource.getrlimit(resource.RLIMIT_CPU)"
+    assert passes(limits, "assert found == (3, 3), found", timeout=2.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not keep the limit on memory")
+def test_memory_is_limited():
+    assert not passes("room = bytearray(200 << 20)", memory=128 << 20)
+    assert passes("room = bytearray(32 << 20)", memory=128 << 20)
+    assert passes("room = bytearray(200 << 20)")
+
+
+def test_no_file_gets_a_byte(tmp_path):
+    target = tmp_path / "written"
+    write = f"file = open({str(target)!r}, 'wb', buffering=0)\n"
+    assert not passes(f"{write}file.write(b'x')")
+    assert not target.exists() or target.stat().st_size == 0
+    assert not passes("with open('here', 'w') as file: file.write('x')")
+
+
+def test_output_without_end_stays_in_the_child():
+    assert not passes("while True: print('x' * 1_000_000)", timeout=0.5)
+    assert passes("import sys\nsys.stdout.write('x' * 5_000_000)\nsys.stderr.write('x' * 5_000_000)")
+
+
+def test_few_files_may_be_open():
+    assert not passes("import os\nfiles = [open(os.devnull) for _ in range(20)]")
+
+
+def test_secrets_and_packages_stay_outside(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    assert passes("import os", "assert 'OPENAI_API_KEY' not in os.environ")
+    assert not passes("import numpy")
+    assert passes("import os", "assert os.listdir() == ['answer.py']")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_processes_are_limited():
+    """Root is free of the limit, so that there the number is read back instead of run into."""
+    read = "import resource\nfound, hard = resource.getrlimit(resource.RLIMIT_NPROC)"
+    assert passes(read, "assert 256 < found == hard, (found, hard)")
+    if os.geteuid() != 0:
+        bomb = "import os, time\nmade = 0\nwhile made < 1000:\n    if os.fork() == 0: time.sleep(60)\n    made += 1"
+        assert not passes(bomb)
+    threads = "from threading import Thread\nfound = []\nall = [Thread(target=found.append, args=(i,)) for i in range(8)]"
+    assert passes(
+        f"{threads}\n[one.start() for one in all]\n[one.join() for one in all]", "assert sorted(found) == list(range(8))"
+    )
+
+
+def test_nothing_is_left_behind():
+    """A child that sleeps for a minute, and has a mark that the process list shows, is gone when the score is there."""
+    mark = f"mark-{os.getpid()}-{id(QUERY)}"
+    code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}])"
+    assert passes(code, timeout=20.0)
+    for _ in range(100):
+        listed = subprocess.run(["ps", "-eo", "stat,args"], capture_output=True, text=True, check=True).stdout
+        if not [line for line in listed.splitlines() if mark in line and not line.startswith("Z")]:
+            break
+    else:
+        pytest.fail("the child lives on")
+    gc.collect()  # a pipe left open would warn here
