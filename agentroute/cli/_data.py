@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from agentroute.errors import ConfigError
 from agentroute.evaluation import Progress as Told
 from agentroute.outcomes import OutcomeTable, SqliteOutcomeLog
 from agentroute.pool import ModelPool
+from agentroute.reporting.words import plain
 from agentroute.types import Price
 
-__all__ = ["card_prices", "exists", "is_sqlite", "progress_bar", "read_table"]
+__all__ = ["card_prices", "exists", "in_common", "is_sqlite", "progress_bar", "read_table"]
 
 _SQLITE = frozenset({".sqlite", ".sqlite3", ".db"})
+_NAMED = 5
+"""Models that are named where some are left out."""
 
 
 def exists(path: Path) -> Path:
@@ -66,6 +69,35 @@ def card_prices(pool: ModelPool) -> dict[str, Price]:
     return {card.id: card.price for card in pool if card.price is not None}
 
 
+def in_common(table: OutcomeTable, pool: ModelPool, name: str) -> tuple[OutcomeTable, list[str]]:
+    """The outcomes of the models that a router knows, and sentences on what that leaves out.
+
+    Args:
+        table: The outcomes.
+        pool: The router's.
+        name: Of the log, for people.
+
+    Raises:
+        ConfigError: The two have no model in common.
+    """
+    known = [model for model in table.models if model in pool.ids]
+    if not known:
+        raise ConfigError(f"{name} and the router have no model in common: the router knows {_some(pool.ids)}")
+    unknown = [model for model in table.models if model not in known]
+    absent = [model for model in pool.ids if model not in known]
+    notes = []
+    if unknown:
+        notes.append(f"left out: {_some(unknown)}, which {name} holds and the router does not know")
+    if absent:
+        notes.append(f"left out: {_some(absent)}, which the router knows and {name} does not hold")
+    return table.select(known), [plain(note) for note in notes]
+
+
+def _some(models: Sequence[str]) -> str:
+    named = ", ".join(models[:_NAMED])
+    return named if len(models) <= _NAMED else f"{named} and {len(models) - _NAMED} more"
+
+
 @contextmanager
 def progress_bar() -> Iterator[Told]:
     """Shows what is being done on stderr, and leaves nothing behind; nothing at all where stderr is no terminal."""
@@ -73,4 +105,4 @@ def progress_bar() -> Iterator[Told]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task("reading", total=1.0)
-        yield lambda what, done: shown.update(task, description=what, completed=done)
+        yield lambda what, done: shown.update(task, description=plain(what), completed=done)

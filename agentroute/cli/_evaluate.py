@@ -6,10 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agentroute.cli._data import card_prices, exists, progress_bar, read_table
+from agentroute.cli._data import card_prices, exists, in_common, progress_bar, read_table
 from agentroute.cli._options import By
 from agentroute.cli.figures import evaluation_table, replayed, table_of, verdict
-from agentroute.errors import ConfigError
 from agentroute.evaluation import ByModel, ByQuery, ByTask, ByTime, Evaluation, Split, evaluate
 from agentroute.router import Router
 
@@ -22,16 +21,14 @@ def run_evaluate(folder: Path, log: Path, *, by: By, seed: int, test_share: floa
     router = Router.load(exists(folder))
     with progress_bar() as progress:
         table = read_table(log, prices=card_prices(router.pool))
-        known = [model for model in table.models if model in router.pool.ids]
-        if not known:
-            raise ConfigError(f"{log} and the router in {folder} have no model in common")
-        found = evaluate(router, table.select(known), split=_split(by, seed, test_share, probes), progress=progress)
+        common, left_out = in_common(table, router.pool, log.name)
+        found = evaluate(router, common, split=_split(by, seed, test_share, probes), progress=progress)
     console.print(_what(by, found, probes), highlight=False)
     note = replayed(found)
     if note is not None:
         console.print(note, soft_wrap=True, highlight=False)
     console.print(evaluation_table(found))
-    for line in found.notes:
+    for line in (*left_out, *found.notes):
         console.print(line, soft_wrap=True, highlight=False, markup=False, style="dim")
     if by in {By.TASK, By.MODEL}:
         console.print(_folds(found, by))
@@ -73,7 +70,7 @@ def _folds(found: Evaluation, by: By) -> object:
             fold.name.removeprefix(f"{by.value} "),
             str(fold.queries),
             fold.best_single,
-            *(f"{fold.gains[name].value:+.3f} [{fold.gains[name].low:+.3f}, {fold.gains[name].high:+.3f}]" for name in names),
+            *(f"{fold.gains[name].value:+.3f} ({fold.gains[name].low:+.3f} to {fold.gains[name].high:+.3f})" for name in names),
         )
         for fold in found.folds
     ]

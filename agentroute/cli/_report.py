@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from agentroute.cli._data import card_prices, exists, read_table
+from agentroute.cli._data import card_prices, exists, in_common, progress_bar, read_table
+from agentroute.cli._output import check, flows, write
 from agentroute.collection import pool_of, read_pool
 from agentroute.errors import ConfigError
-from agentroute.evaluation import Progress, RoutingDiagnosis, diagnose
+from agentroute.evaluation import RoutingDiagnosis, diagnose
 from agentroute.outcomes import OutcomeTable
 from agentroute.reporting import report_html, report_json, report_png, summary
 from agentroute.reporting.words import plain
@@ -22,9 +20,6 @@ from agentroute.router import Router
 from agentroute.types import Price
 
 __all__ = ["run_diagnose", "run_report"]
-
-_NAMED = 5
-"""Models that are named where some are left out."""
 
 
 def run_diagnose(
@@ -74,17 +69,18 @@ def run_report(
     # What cannot be written is said before anything long begins.
     for place in (output, png):
         if place is not None:
-            _check(place, log, holdout, cards)
+            check(place, log, holdout, cards)
     if png is not None and png.suffix.lower() != ".png":
         raise ConfigError(f"--png {png}: the picture is a PNG, so name it {png.with_suffix('.png').name}")
     if png is not None and png.resolve() == output.resolve():
         raise ConfigError(f"the page and the picture cannot both be {png}: name two files")
     found = _diagnosis(log, router, holdout=holdout, options=options, seed=seed, cards=cards)
-    console = Console()
+    # A page that goes into a pipe is alone there.
+    console = Console(stderr=any(place is not None and flows(place) for place in (output, png)))
     page = report_html(found, source=log.name if router is None else f"{log.name}, settings of {router.name}")
     for place, content in ((output, page.encode()), (png, None)):
         if place is not None:
-            _write(place, report_png(found) if content is None else content)
+            write(place, report_png(found) if content is None else content)
     console.print(plain(found.headline), style="bold", soft_wrap=True, highlight=False, markup=False)
     written = [str(place) for place in (output, png) if place is not None]
     console.print(f"written: {' and '.join(written)}", soft_wrap=True, highlight=False, markup=False)
@@ -104,37 +100,37 @@ def _diagnosis(
     prices = {} if router is None else card_prices(router.pool)
     if cards is not None:
         prices |= card_prices(pool_of(read_pool(cards)))
-    with _progress() as tell:
-        tell("reading", 0.0)
-        table = _read(log, router, prices)
-        later = None if holdout is None else _read(holdout, router, prices)
-        return diagnose(table, router=router, holdout=later, options=counts, seed=seed, progress=tell)
+    left_out: list[str] = []
+    with progress_bar() as tell:
+        table = _read(log, router, prices, left_out)
+        _check_tasks(counts, table)
+        later = None if holdout is None else _read(holdout, router, prices, left_out)
+        for note in left_out:
+            Console(stderr=True).print(note, soft_wrap=True, highlight=False, markup=False)
+        found = diagnose(table, router=router, holdout=later, options=counts, seed=seed, progress=tell)
+    # Whoever is handed the page did not see that.
+    return replace(found, evaluation=replace(found.evaluation, notes=(*left_out, *found.evaluation.notes)))
 
 
-def _read(log: Path, router: Router | None, prices: Mapping[str, Price]) -> OutcomeTable:
-    """The log; for a router the models of its pool, and what that leaves out is said."""
+def _read(log: Path, router: Router | None, prices: Mapping[str, Price], left_out: list[str]) -> OutcomeTable:
+    """The log; for a router the models of its pool, and what that leaves out is noted."""
     table = read_table(log, prices=prices or None)
     if router is None:
         return table
-    known = [model for model in table.models if model in router.pool.ids]
-    if not known:
-        raise ConfigError(f"{log} and the router have no model in common: the router knows {', '.join(router.pool.ids)}")
-    unknown = [model for model in table.models if model not in known]
-    absent = [model for model in router.pool.ids if model not in known]
-    if unknown:
-        _note(f"left out: {_some(unknown)}, which {log.name} holds and the router does not know")
-    if absent:
-        _note(f"left out: {_some(absent)}, which the router knows and {log.name} does not hold")
-    return table.select(known)
+    common, notes = in_common(table, router.pool, log.name)
+    left_out += notes
+    return common
 
 
-def _note(text: str) -> None:
-    Console(stderr=True).print(plain(text), soft_wrap=True, highlight=False, markup=False)
-
-
-def _some(models: Sequence[str]) -> str:
-    named = ", ".join(models[:_NAMED])
-    return named if len(models) <= _NAMED else f"{named} and {len(models) - _NAMED} more"
+def _check_tasks(options: Collection[str] | int | None, table: OutcomeTable) -> None:
+    """A name that is misspelt would leave its task without options, and nobody would know."""
+    if options is None or isinstance(options, int):
+        return
+    tasks = sorted({query.task for query in table.queries if query.task is not None})
+    strange = [task for task in options if task not in tasks]
+    if strange:
+        there = f"the log has {', '.join(map(repr, tasks[:20]))}" if tasks else "the log names no task"
+        raise ConfigError(f"--options names {', '.join(map(repr, strange))}, which is no task of the log: {there}")
 
 
 def _options(given: Sequence[str]) -> int | dict[str, int] | None:
@@ -150,38 +146,7 @@ def _options(given: Sequence[str]) -> int | dict[str, int] | None:
             if len(given) > 1:
                 raise ConfigError(f"--options {text!r}: give one number for all queries, or task=number for each task")
             return int(count)
+        if task in by_task:
+            raise ConfigError(f"--options names {task!r} twice: give one number for each task")
         by_task[task] = int(count)
     return by_task
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Progress]:
-    """Tells people how far it is, on a terminal; elsewhere it is silent."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-
-        def tell(what: str, share: float) -> None:
-            bar.update(task, description=plain(what), completed=share)
-
-        yield tell
-
-
-def _check(place: Path, *read: Path | None) -> None:
-    if place.is_dir():
-        raise ConfigError(f"{place} is a folder: name a file in it")
-    if not place.parent.is_dir():
-        raise ConfigError(f"{place.parent} does not exist: make that folder first")
-    if any(one is not None and one.resolve() == place.resolve() for one in read):
-        raise ConfigError(f"{place} is what is read: write elsewhere")
-
-
-def _write(place: Path, content: bytes) -> None:
-    """Writes all or nothing: who looks at the file sees the old report or the new one."""
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(place)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,12 +1,16 @@
 """`agentroute diagnose` and `agentroute report`: what they print and write, and what they refuse."""
 
 import json
+import os
+import threading
 
 import numpy as np
 import pytest
 
 from agentroute.cli import _report as commands
 from agentroute.cli import main
+from agentroute.cli._data import _some, progress_bar
+from agentroute.cli._output import check, write
 from agentroute.errors import ConfigError
 
 
@@ -25,7 +29,7 @@ def rows(count, *, shifted=False, priced=True):
                 yield {"query_id": f"{task}{n}", "prompt": prompt, "task": task, "model": model, "score": score, **money}
 
 
-def write(file, made):
+def stored(file, made):
     file.write_text("".join(json.dumps(row) + "\n" for row in made))
     return file
 
@@ -33,8 +37,8 @@ def write(file, made):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write(folder / "log.jsonl", rows(60))
-    write(folder / "later.jsonl", rows(60, shifted=True))
+    stored(folder / "log.jsonl", rows(60))
+    stored(folder / "later.jsonl", rows(60, shifted=True))
     assert main(["fit", str(folder / "log.jsonl"), "-o", str(folder / "router"), "--willingness-to-pay", "0.001"]) == 0
     return folder
 
@@ -122,7 +126,7 @@ def priced_cards(folder):
             for model, price in (("small", 1.0), ("large", 10.0))
         )
     )
-    log = write(folder / "tokens.jsonl", ({**row, "input_tokens": 100, "output_tokens": 0} for row in rows(60, priced=False)))
+    log = stored(folder / "tokens.jsonl", ({**row, "input_tokens": 100, "output_tokens": 0} for row in rows(60, priced=False)))
     return log, cards
 
 
@@ -142,9 +146,14 @@ def test_prices_fill_in_costs(tmp_path, capsys):
 
 def test_what_is_left_out_is_said(folder, tmp_path, capsys):
     more = ({**row, "model": "tiny"} for row in rows(60) if row["model"] == "small")
-    log = write(tmp_path / "more.jsonl", [*rows(60), *more])
-    assert runs("report", log, folder / "router", "-o", tmp_path / "r.html") == 0
-    assert capsys.readouterr().err == "left out: tiny, which more.jsonl holds and the router does not know\n"
+    log = stored(tmp_path / "more.jsonl", [*rows(60), *more])
+    assert runs("report", log, folder / "router", "-o", tmp_path / "r.html", "--holdout", log) == 0
+    assert capsys.readouterr().err == 2 * "left out: tiny, which more.jsonl holds and the router does not know\n"
+    # Whoever is handed the page is told, too.
+    limits = (tmp_path / "r.html").read_text(encoding="utf-8").partition("What this does not show")[2]
+    assert "<li>Left out: tiny, which more.jsonl holds and the router does not know.</li>" in limits
+    assert runs("evaluate", folder / "router", log) == 0
+    assert "left out: tiny, which more.jsonl holds and the router does not know\n" in capsys.readouterr().out
     assert runs("fit", log, "-o", tmp_path / "router") == 0
     capsys.readouterr()
     assert runs("report", folder / "log.jsonl", tmp_path / "router", "-o", tmp_path / "r.html") == 0
@@ -152,8 +161,8 @@ def test_what_is_left_out_is_said(folder, tmp_path, capsys):
 
 
 def test_many_that_are_left_out_are_counted():
-    assert commands._some([f"m{n}" for n in range(5)]) == "m0, m1, m2, m3, m4"
-    assert commands._some([f"m{n}" for n in range(9)]) == "m0, m1, m2, m3, m4 and 4 more"
+    assert _some([f"m{n}" for n in range(5)]) == "m0, m1, m2, m3, m4"
+    assert _some([f"m{n}" for n in range(9)]) == "m0, m1, m2, m3, m4 and 4 more"
 
 
 @pytest.mark.parametrize("name", ["plane.jpg", "plane", "plane.svg"])
@@ -173,7 +182,7 @@ def test_the_prices_of_a_router_fill_in_costs(folder, tmp_path, capsys):
 
 
 def test_a_router_for_other_models_is_refused(folder, capsys, tmp_path):
-    log = write(tmp_path / "other.jsonl", ({**row, "model": f"other-{row['model']}"} for row in rows(20)))
+    log = stored(tmp_path / "other.jsonl", ({**row, "model": f"other-{row['model']}"} for row in rows(20)))
     assert "no model in common" in fails(capsys, "report", log, folder / "router", "-o", tmp_path / "r.html")
 
 
@@ -199,16 +208,66 @@ def test_page_and_picture_need_two_files(folder, capsys, tmp_path):
     assert "name two files" in said
 
 
+def test_where_nothing_can_be_written_is_said_first(folder, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "diagnose", lambda *_, **__: pytest.fail("too late"))
+    name = f"{'r' * 250}.html"  # of more than 255 bytes with what is put before it while it is written
+    assert "cannot be written: File name too long" in fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / name)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if not os.access(closed, os.W_OK):  # root may write anywhere
+        said = fails(capsys, "report", folder / "log.jsonl", "-o", closed / "r.html")
+        assert "cannot be written: Permission denied" in said
+    assert list(closed.iterdir()) == []
+    check(closed.parent / "r.html")
+    assert list(tmp_path.iterdir()) == [closed]
+
+
+def test_a_link_stays_a_link(folder, capsys, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for name in ("old.html", "new.html"):
+        link = tmp_path / name
+        link.symlink_to(shared / name)
+    (shared / "old.html").write_text("old")
+    for name in ("old.html", "new.html"):
+        check(tmp_path / name)
+        write(tmp_path / name, b"page")
+        assert (tmp_path / name).is_symlink()
+        assert (shared / name).read_bytes() == b"page"
+    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(shared.iterdir())) == 2
+    (tmp_path / "log.html").symlink_to(folder / "log.jsonl")
+    assert "is what is read" in fails(capsys, "report", folder / "log.jsonl", "-o", tmp_path / "log.html")
+
+
+def test_a_pipe_is_written_through(folder, capsys, tmp_path):
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert runs("report", folder / "log.jsonl", "-o", pipe) == 0
+    reader.join(timeout=60)
+    assert not reader.is_alive()
+    assert got[0].startswith(b"<!DOCTYPE html>")
+    assert pipe.is_fifo()
+    # What is said is not mixed with a page that goes to where it would be said.
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"written: {pipe}" in said.err
+
+
 def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     page = tmp_path / "report.html"
     page.write_text("old")
 
-    def full(self, content):
+    def half(self, content):
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device", str(self))
 
-    monkeypatch.setattr(type(page), "write_bytes", full)
+    monkeypatch.setattr(type(page), "write_bytes", half)
     with pytest.raises(OSError, match="No space"):
-        commands._write(page, b"new")
+        write(page, b"new and longer")
     assert page.read_text() == "old"
     assert list(tmp_path.iterdir()) == [page]
 
@@ -221,15 +280,24 @@ def test_options_are_one_number_or_by_task(given, found):
     assert commands._options(given) == found
 
 
-@pytest.mark.parametrize("given", [("one",), ("1",), ("mmlu=",), ("mmlu=x",), ("-4",), ("4", "mmlu=4"), ("4", "5")])
+@pytest.mark.parametrize(
+    "given", [("one",), ("1",), ("mmlu=",), ("mmlu=x",), ("-4",), ("4", "mmlu=4"), ("4", "5"), ("a=4", "b=2", "a=4")]
+)
 def test_other_options_are_refused(given):
     with pytest.raises(ConfigError, match="--options"):
         commands._options(given)
 
 
+def test_options_of_no_task_are_refused(folder, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "diagnose", lambda *_, **__: pytest.fail("too late"))
+    said = fails(capsys, "diagnose", folder / "log.jsonl", "--options", "sum=4", "--options", "captial=2")
+    assert "--options names 'captial', which is no task of the log: the log has 'capital', 'sum'" in said
+    assert "twice" in fails(capsys, "diagnose", folder / "log.jsonl", "--options", "sum=4", "--options", "sum=5")
+
+
 def test_progress_is_told_to_a_terminal(monkeypatch, capsys):
     def told():
-        with commands._progress() as tell:
+        with progress_bar() as tell:
             tell("[bold]part 1\x1b[2J", 0.5)
         return capsys.readouterr()
 
