@@ -1,0 +1,338 @@
+"""Cascade routing: of all sets of models that may still be called, the one that is worth most, one call at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.cascades._course import Course, StateEstimates
+from agentroute.cascades._rules import Plans, Rules
+from agentroute.cascades._supermodels import Columns, Floats, SuperModels, is_whole, normal_draws
+from agentroute.cascades._tuning import Rates, tuned
+from agentroute.errors import ConfigError, DataError, NotFittedError
+from agentroute.types import Matrix
+
+__all__ = ["CascadeRouting", "draw_of"]
+
+_OPTIONS = (
+    "budget", "willingness_to_pay", "climb", "ordered", "latency_weight", "max_models", "samples", "seed", "mix", "refine"
+)  # fmt: skip
+
+
+def draw_of(key: str) -> float:
+    """A number in [0, 1) that a query's key always gives, for `CascadeRouting.decide(draw=...)`.
+
+    >>> 0.0 <= draw_of("a query") < 1.0
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest()) / 2**48
+
+
+class CascadeRouting:
+    """Calls a model, looks at the answer, and decides anew: stop, or call one more, whichever.
+
+    Before each call it weighs every set of models that holds those that have answered: the expected quality of the best answer
+    in it, less lambda x the cost of the calls still to be made. It calls the cheapest missing member of the best set, or stops
+    when nobody is missing. Routing and cascading are the same with less freedom: one model alone (`climb=False`), or the models
+    in their order only (`ordered=True`).
+
+    Lambda, quality per USD, comes either from `willingness_to_pay`, or is tuned by `fit` so that the log's mean spend keeps to
+    `budget`: a bound on the average over queries like those of the log, not on any single one.
+
+    Args:
+        budget: USD a query on average, all its calls and scoring included; `None` = `willingness_to_pay` decides.
+        willingness_to_pay: USD that one unit of quality is worth; infinity = the best answer whatever it costs.
+        climb: Whether more than one model may answer.
+        ordered: Whether models are called in the order of the columns only, the cheapest first.
+        latency_weight: Quality that a second of waiting is worth; a query waits for the sum of its calls.
+        max_models: Most models called for one query, failed ones included; `None` = no limit.
+        samples: Draws for the expected maxima.
+        seed: Of the draws.
+        mix: Whether two adjacent lambdas are mixed at random so that the log's mean spend is the budget to the cent. It is
+            for estimates that take few values; the same query is always decided alike, by its key.
+        refine: Whether lambda is tuned for each step; otherwise it is the same for all.
+
+    Attributes:
+        rates_: The lambdas.
+        expected_cost_: Mean USD a query on the log, as billed.
+        expected_quality_: Mean quality on the log.
+
+    Raises:
+        ConfigError: An option is out of range.
+
+    Source: Dekoninck, Baader and Vechev 2024, A Unified Approach to Routing and Cascading for LLMs, arXiv:2410.10347. Theirs are
+    the theory and Lemma 1; common draws for all sets, doubling, and tuning on envelopes are not.
+    """
+
+    kind = "cascade-routing"
+    how = "optimisation"
+
+    def __init__(
+        self,
+        *,
+        budget: float | None = None,
+        willingness_to_pay: float = math.inf,
+        climb: bool = True,
+        ordered: bool = False,
+        latency_weight: float = 0.0,
+        max_models: int | None = None,
+        samples: int = 512,
+        seed: int = 0,
+        mix: bool = False,
+        refine: bool = True,
+    ) -> None:
+        if budget is not None and not 0.0 < budget < math.inf:
+            raise ConfigError(f"budget={budget!r} must be a positive number of USD a query")
+        if not willingness_to_pay > 0.0:
+            raise ConfigError(
+                f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD per unit of quality (infinity = quality alone)"
+            )
+        if budget is not None and willingness_to_pay != math.inf:
+            raise ConfigError("give budget or willingness_to_pay: the budget says what money is worth")
+        if not is_whole(samples, 16):
+            raise ConfigError(f"samples={samples!r} must be a whole number, 16 or more")
+        if not is_whole(seed, 0):
+            raise ConfigError(f"seed={seed!r} must be a whole number, 0 or more")
+        self.budget = budget
+        self.willingness_to_pay = willingness_to_pay
+        self.climb = climb
+        self.ordered = ordered
+        self.latency_weight = latency_weight
+        self.max_models = max_models
+        self.samples = samples
+        self.seed = seed
+        self.mix = mix
+        self.refine = refine
+        self._rules = Rules(climb=climb, ordered=ordered, latency_weight=latency_weight, max_models=max_models)
+        self._sets: SuperModels | None = None
+
+    rates_: Rates
+    expected_cost_: float
+    expected_quality_: float
+
+    @property
+    def calls(self) -> int | None:
+        """Most models that it calls for one query, when none fails; `None` = no limit."""
+        return self.max_models if self.climb else 1
+
+    def fit(self, states: StateEstimates, quality: Matrix, cost: Matrix, /) -> Self:
+        """Tunes lambda on a log, in seconds for thousands of queries.
+
+        Args:
+            states: Out-of-fold estimates of n logged queries, the cheapest model first.
+            quality: float64 [n, m], as observed; where a cell is NaN the estimate stands in.
+            cost: float64 [n, m], as billed; the same.
+
+        Raises:
+            ConfigError: Even calling the cheapest model alone costs more than the budget; the message gives its cost.
+            DataError: The log and the states do not belong together, or the latency that is weighed is unknown.
+        """
+        self._sets = None
+        course = self._course(states, quality, cost)
+        self.rates_ = self._rates(course, self.budget)
+        points = course.points(self.rates_.table)
+        self.expected_cost_, self.expected_quality_ = (float(part) for part in self.rates_.shares @ points)
+        return self
+
+    def frontier(
+        self,
+        states: StateEstimates,
+        quality: Matrix,
+        cost: Matrix,
+        /,
+        *,
+        budgets: Floats | None = None,
+        lambdas: Floats | None = None,
+    ) -> Matrix:
+        """Mean cost and quality at many exchange rates, all worked out together.
+
+        Args:
+            states: Estimates of n queries.
+            quality: float64 [n, m], as observed.
+            cost: float64 [n, m], as billed.
+            budgets: float64 [k], USD a query; lambda is tuned for each on these very queries. On other queries, tune there
+                (`lambdas_for`) and give the lambdas.
+            lambdas: float64 [k], one for all steps, or [k, s], one for each step, the last for all later ones.
+
+        Returns:
+            float64 [k, 2], mean USD a query and mean quality.
+
+        Raises:
+            ConfigError: Neither budgets nor lambdas are given, or both; a budget cannot be kept.
+        """
+        if (budgets is None) == (lambdas is None):
+            raise ConfigError("give budgets or lambdas: either says where on the frontier the points are")
+        course = self._course(states, quality, cost)
+        if lambdas is None:
+            assert budgets is not None  # noqa: S101  # one of both is given
+            found = [self._rates(course, float(budget)) for budget in np.asarray(budgets, np.float64)]
+            return np.stack([rates.shares @ course.points(rates.table) for rates in found])
+        table = np.asarray(lambdas, np.float64)
+        return course.points(table[:, None] if table.ndim == 1 else table)
+
+    def lambdas_for(
+        self, states: StateEstimates, quality: Matrix, cost: Matrix, /, *, budgets: npt.ArrayLike
+    ) -> npt.NDArray[np.float64]:
+        """The lambdas that keep to several budgets on a log, float64 [k, s], for `frontier` on other queries.
+
+        Args:
+            states: As for `fit`.
+            quality: As for `fit`.
+            cost: As for `fit`.
+            budgets: float64 [k], USD a query.
+
+        Raises:
+            ConfigError: A budget cannot be kept.
+        """
+        course = self._course(states, quality, cost)
+        return np.stack([self._rates(course, budget).table[0] for budget in np.asarray(budgets, np.float64).tolist()])
+
+    def run(self, states: StateEstimates, /, *, draws: Floats | None = None) -> tuple[npt.NDArray[np.bool_], Columns]:
+        """Who is called for each of n queries, bool [n, m], and whose answer is taken, int64 [n].
+
+        Args:
+            states: Estimates of n queries.
+            draws: float64 [n] in [0, 1), for `mix`; `None` = drawn from the seed.
+        """
+        nothing = np.full(states.cost.shape, np.nan)
+        course = self._course(states, nothing, nothing)
+        rates = self._decided_rates()
+        called, answer = course.outcome(rates.table[0])
+        if len(rates.table) > 1:
+            given = np.random.default_rng(self.seed).random(len(answer)) if draws is None else np.asarray(draws)
+            other = course.outcome(rates.table[1])
+            dear = given < rates.shares[1]
+            called, answer = np.where(dear[:, None], other[0], called), np.where(dear, other[1], answer)
+        return called, answer
+
+    def decide(
+        self,
+        quality: Floats,
+        cost: Floats,
+        /,
+        *,
+        answered: int = 0,
+        failed: int = 0,
+        allowed: int | None = None,
+        factor: Floats | None = None,
+        latency: Floats | None = None,
+        step: int | None = None,
+        last: int | None = None,  # noqa: ARG002  # the contract of policies; the best answer counts, not the last
+        draw: float | None = None,
+    ) -> int | None:
+        """The column to call next; `None` = stop, and the answer of the best estimate is taken.
+
+        While nobody has answered somebody is called, whatever it costs, as long as somebody may be.
+
+        Args:
+            quality: float64 [m], expected qualities after the answers so far; NaN = no idea.
+            cost: float64 [m], expected USD of a call, the cheapest model first.
+            answered: Bit j set = model j has answered.
+            failed: Bit j set = model j was called and gave no answer: it takes no part any more.
+            allowed: Bit j set = model j may be called; `None` = all may.
+            factor: float64 [m, m], of how much the estimates will still move; `None` = not at all.
+            latency: float64 [m], expected seconds.
+            step: How many models were called; `None` = those that answered or failed.
+            last: Not used.
+            draw: In [0, 1), the query's own (`draw_of`), for `mix`; `None` = the greater lambda, within the budget.
+
+        Raises:
+            NotFittedError: It has a budget and was not fitted.
+            DataError: Cost is weighed and a model of known quality has none, or latency is and there is none.
+        """
+        count = len(quality)
+        called = (answered | failed).bit_count()
+        columns = self._rules.columns(count, answered, failed, allowed)
+        if not columns:
+            return None
+        rate = self._decided_rates().at(called if step is None else step, draw)
+        # Plain numbers are quicker to look at than array cells.
+        if any(c != c and q == q for q, c in zip(quality.tolist(), cost.tolist(), strict=True)):  # noqa: PLR0124  # NaN
+            if rate:
+                raise DataError("a model of known quality has no known cost, and cost is weighed: give its price")
+            cost = np.where(np.isnan(cost), 0.0, cost)
+        options = self._rules.options(
+            self._supermodels(count),
+            quality[None],
+            cost[None],
+            columns,
+            answered=answered,
+            failed=failed,
+            factor=factor,
+            toll=self._rules.toll(latency),
+            rate=rate,
+        )
+        best = (options.worth - rate * options.cost).argmax(axis=1)
+        first = int(options.first(best, may_stop=answered > 0)[0])
+        return None if first < 0 else first
+
+    def _course(self, states: StateEstimates, quality: Matrix, cost: Matrix) -> Course:
+        """All ways through these states under this policy's rules."""
+        shape = states.cost.shape
+        if quality.shape != shape or cost.shape != shape:
+            raise DataError(
+                f"the states are {shape}, quality {quality.shape} and cost {cost.shape}: give the same queries and models"
+            )
+        if not len(states.cost):
+            raise DataError("there are no queries: give states of one or more")
+        if np.isnan(states.cost).any():
+            raise DataError("a model has no known cost: give its price")
+        return Course(Plans(self._rules, self._supermodels(shape[1]), states), states, quality, cost)
+
+    def _supermodels(self, models: int) -> SuperModels:
+        if self._sets is None:
+            self._sets = SuperModels(normal_draws(models, self.samples, self.seed))
+        if len(self._sets.draws) != models:
+            raise DataError(f"{models} models are given, it was made for {len(self._sets.draws)}: fit it again")
+        return self._sets
+
+    def _rates(self, course: Course, budget: float | None) -> Rates:
+        if budget is None:
+            return Rates.constant(1.0 / self.willingness_to_pay)
+        return tuned(course, budget, mix=self.mix, refine=self.refine and self.climb)
+
+    def _decided_rates(self) -> Rates:
+        if self.budget is None:
+            return Rates.constant(1.0 / self.willingness_to_pay)
+        try:
+            return self.rates_
+        except AttributeError:
+            msg = f"this {type(self).__name__} has a budget and is not fitted: call fit(states, quality, cost) first"
+            raise NotFittedError(msg) from None
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _OPTIONS}
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """The options and what was learned, with the draws: another NumPy would make others."""
+        config = self._options()
+        config["willingness_to_pay"] = str(self.willingness_to_pay)  # JSON knows no infinity
+        arrays: dict[str, npt.NDArray[Any]] = {} if self._sets is None else {"draws": self._sets.draws}
+        if hasattr(self, "rates_"):
+            config |= {"expected_cost": self.expected_cost_, "expected_quality": self.expected_quality_}
+            arrays |= {"rates": self.rates_.table, "shares": self.rates_.shares}
+        return config, arrays
+
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], /) -> Self:
+        """The policy that `state` described; it decides the same."""
+        learned = {"kind", "willingness_to_pay", "expected_cost", "expected_quality"}
+        given = {name: value for name, value in config.items() if name not in learned}
+        made = cls(**given, willingness_to_pay=float(config["willingness_to_pay"]))
+        if "draws" in arrays:
+            made._sets = SuperModels(np.asarray(arrays["draws"], np.float32))
+        if "rates" in arrays:
+            made.rates_ = Rates(table=np.asarray(arrays["rates"]), shares=np.asarray(arrays["shares"]))
+            made.expected_cost_, made.expected_quality_ = float(config["expected_cost"]), float(config["expected_quality"])
+        return made
+
+    def __repr__(self) -> str:
+        """As constructed, without what was left at its default."""
+        default = type(self)()
+        told = ", ".join(f"{name}={value!r}" for name, value in self._options().items() if value != getattr(default, name))
+        return f"{type(self).__name__}({told})"

@@ -1,0 +1,85 @@
+"""What a policy would have done on a log in which every model answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.cascades._course import StateEstimates
+from agentroute.errors import DataError
+from agentroute.types import Matrix
+
+__all__ = ["CascadeReplay", "Replayable", "replay"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Replayable(Protocol):
+    """A fitted policy, such as `CascadeRouting` or `ThresholdCascade`."""
+
+    def run(self, states: StateEstimates, /) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Who is called for each of n queries, bool [n, m], and whose answer is taken, int64 [n]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CascadeReplay:
+    """What became of n queries.
+
+    Attributes:
+        called: bool [n, m].
+        answer: int64 [n], the column whose answer was taken.
+        quality: float64 [n], of that answer; NaN = not observed.
+        cost: float64 [n], USD of all calls; NaN = one was not observed.
+        latency: float64 [n], seconds of all calls, one after the other; `None` = not given.
+    """
+
+    called: npt.NDArray[np.bool_]
+    answer: npt.NDArray[np.int64]
+    quality: Floats
+    cost: Floats
+    latency: Floats | None
+
+    @property
+    def calls(self) -> npt.NDArray[np.int64]:
+        """int64 [n], models called."""
+        return self.called.sum(axis=1)
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """Mean USD a query and mean quality, over what was observed."""
+        return float(np.nanmean(self.cost)), float(np.nanmean(self.quality))
+
+
+def replay(
+    policy: Replayable, states: StateEstimates, quality: Matrix, cost: Matrix, latency: Matrix | None = None
+) -> CascadeReplay:
+    """Runs a policy over a log, all queries at once, in steps.
+
+    Args:
+        policy: A fitted policy.
+        states: Estimates for the n queries, made without their outcomes.
+        quality: float64 [n, m], as observed, the cheapest model first as in `states`; NaN = not observed.
+        cost: float64 [n, m], USD, scoring included.
+        latency: float64 [n, m], seconds.
+
+    Returns:
+        Who was called, whose answer was taken, and what came of it.
+
+    Raises:
+        DataError: Log and states do not belong together.
+    """
+    shape = states.cost.shape
+    for name, given in (("quality", quality), ("cost", cost), ("latency", latency)):
+        if given is not None and given.shape != shape:
+            raise DataError(f"{name} is {given.shape}, the states are {shape}: give the same queries and models")
+    called, answer = policy.run(states)
+    return CascadeReplay(
+        called=called,
+        answer=answer,
+        quality=np.take_along_axis(quality, answer[:, None], axis=1)[:, 0],
+        cost=np.where(called, cost, 0.0).sum(axis=1),
+        latency=None if latency is None else np.where(called, latency, 0.0).sum(axis=1),
+    )

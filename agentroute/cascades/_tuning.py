@@ -1,0 +1,137 @@
+"""Lambda for a budget: what a unit of quality may cost so that the log's mean spend is what may be spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from agentroute.cascades._course import Course
+from agentroute.cascades._supermodels import Floats
+from agentroute.errors import ConfigError
+from agentroute.types import Matrix
+
+__all__ = ["Rates", "tuned"]
+
+_GRID = 32
+_STEPS = 4  # steps with a lambda of their own; later ones are rare
+_FACTORS = (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)
+_ZOOM = np.geomspace(0.2, 5.0, 9)
+_SWEEPS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rates:
+    """Lambda, quality per USD, of each step, and of two adjacent choices where both are mixed.
+
+    Attributes:
+        table: float64 [c, s], the choices, the one with the greater lambda first; the last step's holds for all later ones.
+        shares: float64 [c], how often each is taken; adds up to 1.
+    """
+
+    table: Matrix
+    shares: Floats
+
+    @classmethod
+    def constant(cls, rate: float) -> Self:
+        """The same lambda always."""
+        return cls(table=np.array([[rate]]), shares=np.ones(1))
+
+    def at(self, step: int, draw: float | None) -> float:
+        """Lambda of a step, for a query with this number in [0, 1)."""
+        choice = 1 if draw is not None and len(self.shares) > 1 and draw < self.shares[1] else 0
+        return float(self.table[choice, min(step, self.table.shape[1] - 1)])
+
+
+def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
+    """The lambdas of the best mean quality on the log whose mean spend keeps to a budget.
+
+    First one lambda for all steps, the least that keeps to the budget; then, step by step, what another lambda there would do
+    with all of them scaled so that the budget is spent again.
+
+    Args:
+        course: The log.
+        budget: USD a query.
+        mix: Whether two adjacent choices are mixed to spend the budget exactly.
+        refine: Whether steps get lambdas of their own.
+
+    Raises:
+        ConfigError: The budget is less than the cheapest way costs.
+    """
+    cheapest = course.spend(np.array([np.inf]))
+    if cheapest > budget:
+        raise ConfigError(f"budget=${budget:.3g} cannot be kept: the cheapest choice costs ${cheapest:.3g} a query on this log")
+    shape = np.ones(min(_STEPS, course.models))
+    low, high = _scale(course, shape, budget, _grid(course))
+    if refine and high > 0.0 and len(shape) > 1:
+        shape = _refined(course, shape, budget, high)
+        if (shape != 1.0).any():
+            low, high = _scale(course, shape, budget, _grid(course))
+    table = np.stack([high * shape, low * shape])
+    if not mix or low == high:
+        return Rates(table=table[:1], shares=np.ones(1))
+    kept, over = course.points(table)[:, 0]
+    share = (budget - kept) / (over - kept)
+    return Rates(table=table, shares=np.array([1.0 - share, share]))
+
+
+def _grid(course: Course) -> Floats:
+    """Lambdas between which about equally many first decisions change, rising, from 0."""
+    changes = course.changes()
+    if not len(changes):
+        return np.zeros(1)
+    inner = np.quantile(changes, np.linspace(0.0, 1.0, _GRID))
+    return np.unique(np.concatenate([[0.0, inner[0] / 4.0, inner[0] / 2.0], inner, [2.0 * inner[-1]]]))
+
+
+def _scale(course: Course, shape: Floats, budget: float, grid: Floats) -> tuple[float, float]:
+    """Two adjacent scales of a shape: the lesser spends more than the budget, the greater does not; both 0 if 0 does not."""
+    spent = course.points(grid[:, None] * shape)[:, 0]
+    over = np.flatnonzero(spent > budget)
+    if not len(over):
+        return (0.0, 0.0)
+    # From the dear end: should spend not fall everywhere, all greater scales keep to the budget.
+    low = float(grid[over[-1]])
+    high = float(grid[over[-1] + 1]) if over[-1] + 1 < len(grid) else 2.0 * low
+    while high > low and course.spend(high * shape) > budget:
+        low, high = high, 2.0 * high if high else 1.0
+    # Spend falls in steps, one for each decision that changes; fifty halvings find the step.
+    for _ in range(50):
+        middle = (low + high) / 2.0
+        if not low < middle < high:
+            break
+        low, high = (middle, high) if course.spend(middle * shape) > budget else (low, middle)
+    return low, high
+
+
+def _refined(course: Course, shape: Floats, budget: float, scale: float) -> Floats:
+    """Coordinate ascent over the ratios of later steps' lambdas to the first one's."""
+    best = _at_budget(course.points((scale * _ZOOM)[:, None] * shape), budget)
+    for _ in range(_SWEEPS):
+        before = shape
+        for step in range(1, len(shape)):
+            tried = np.stack([_with(shape, step, shape[step] * factor) for factor in _FACTORS])
+            scales = scale * _ZOOM
+            points = course.points((scales[:, None] * tried[:, None]).reshape(-1, len(shape)))
+            found = [_at_budget(part, budget) for part in points.reshape(len(tried), len(scales), 2)]
+            at = int(np.argmax(found))
+            if found[at] > best:
+                best, shape = found[at], tried[at]
+        if shape is before:
+            break
+    return shape
+
+
+def _with(shape: Floats, step: int, value: float) -> Floats:
+    made = shape.copy()
+    made[step] = value
+    return made
+
+
+def _at_budget(points: Matrix, budget: float) -> float:
+    """Quality at the budget, between points of falling cost; -inf where the budget lies outside."""
+    cost, quality = points[::-1, 0], points[::-1, 1]
+    if not cost[0] <= budget <= cost[-1]:
+        return -np.inf
+    return float(np.interp(budget, np.maximum.accumulate(cost), quality))
