@@ -1,12 +1,14 @@
-"""agentroute for LangChain: a chat model, and a middleware for agents, that pick the right model for each call."""
+"""agentroute for LangChain: chat models, and middlewares for agents, that pick the right model for each call."""
 
 from __future__ import annotations
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from langchain_agentroute._cascading import SupportsPlan
 from langchain_agentroute._deciding import SupportsRoute
 from langchain_agentroute._record import routing_decision
+from langchain_agentroute.cascades import CascadeChatModel
 from langchain_agentroute.chat_models import RoutedChatModel
 from langchain_agentroute.embeddings import LangChainEmbedder
 
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
     from langchain_agentroute.middleware import RoutingMiddleware
 
 __all__ = [
+    "CascadeChatModel",
     "LangChainEmbedder",
     "RoutedChatModel",
     "RoutingMiddleware",
+    "SupportsPlan",
     "SupportsRoute",
     "__version__",
     "routing_decision",

@@ -76,6 +76,8 @@ class SchemaBinding(Binding):
         super().__init__()
         self.schema = schema
         self.kwargs = kwargs
+        # The same with the message kept beside the object: a cascade has to see why there is none.
+        self.raw: SchemaBinding = self if kwargs.get("include_raw") else SchemaBinding(schema, {**kwargs, "include_raw": True})
 
     def __repr__(self) -> str:
         """The schema's name, where it has one."""

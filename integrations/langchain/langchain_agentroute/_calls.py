@@ -189,10 +189,14 @@ class RoutedCall:
             answer = await ready.target.runnable.ainvoke(ready.messages, ready.config, **ready.kwargs)
         return watch.answered(answer)
 
-    def open(self, step: Call, door: Door) -> Attempt[Opened]:
+    def open(self, step: Call, door: Door) -> Attempt[Any]:
         """Opens the candidate's stream and waits for the first item that shows anything."""
         with mistakes():
             ready = self.ready(step)
+        return self.opened(step, door, ready)
+
+    def opened(self, step: Call, door: Door, ready: Ready) -> Attempt[Opened]:
+        """Opens a stream that is ready."""
         with Watch(self, step, ready.capture) as watch:
             items: Iterator[Any]
             if door is EVENTS:
@@ -206,10 +210,14 @@ class RoutedCall:
                     break
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
 
-    async def aopen(self, step: Call, door: Door) -> Attempt[Opened]:
+    async def aopen(self, step: Call, door: Door) -> Attempt[Any]:
         """As `open`."""
         with mistakes():
             ready = self.ready(step)
+        return await self.aopened(step, door, ready)
+
+    async def aopened(self, step: Call, door: Door, ready: Ready) -> Attempt[Opened]:
+        """As `opened`."""
         with Watch(self, step, ready.capture) as watch:
             items: AsyncIterator[Any]
             if door is EVENTS:
@@ -230,6 +238,10 @@ class RoutedCall:
             self.log.append(outcome)
         except Exception as problem:  # declared fallback point: logging never fails the user's call
             warnings.warn(f"an outcome was not logged: {problem}", OutcomeDroppedWarning, stacklevel=2)
+
+    def totals(self, answered: CascadeResult[Any], usage_metadata: Any) -> dict[str, Any]:  # noqa: ARG002  # for subclasses
+        """What the record of a stream gains when the answer's usage is known."""
+        return {}
 
     def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
         """The routing record of the answer; `replaced` = somebody else gave it in the model's place."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import chain
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -231,7 +232,7 @@ class DelegatingChatModel(BaseChatModel):
             call = request.routing.decide(request, run)
             answered = call.drive(lambda step: call.open(step, door))
             opened: Opened = answered.answer
-            passing = Passing(door, call.record(answered), opened, run)
+            passing = Passing(door, call.record(answered), opened, run, partial(call.totals, answered))
             with opened.watch as watch:
                 try:
                     for item in chain(opened.head, opened.items):
@@ -251,7 +252,7 @@ class DelegatingChatModel(BaseChatModel):
 
             answered = await call.adrive(open_stream)
             opened: Opened = answered.answer
-            passing = Passing(door, call.record(answered), opened, run)
+            passing = Passing(door, call.record(answered), opened, run, partial(call.totals, answered))
             with opened.watch as watch:
                 try:
                     async with aclosing(achained(opened.head, opened.items)) as items:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_agentroute._messages import RECORD
 from langchain_agentroute._record import stamped
+from langchain_agentroute._replies import as_chunk
 
 if TYPE_CHECKING:
     from langchain_agentroute._runs import Run
@@ -28,6 +29,8 @@ class Door:
         on: Whether an item is the one to carry the record.
         usage: `usage_metadata` of an item, if it has any.
         ends: Whether the answer is whole with an item, though one with the usage may follow.
+        last: Whether an item is the last one, with which the usage is known.
+        whole: The items of an answer that has come whole.
     """
 
     speaks: Callable[[Any], bool]
@@ -35,6 +38,8 @@ class Door:
     on: Callable[[Any], bool]
     usage: Callable[[Any], Any]
     ends: Callable[[Any], bool]
+    last: Callable[[Any], bool]
+    whole: Callable[[Any], Iterable[Any]]
 
 
 def _chunk_speaks(chunk: Any) -> bool:
@@ -56,6 +61,13 @@ def _stamp_event(event: dict[str, Any], record: dict[str, Any]) -> dict[str, Any
     return {**event, "metadata": {**metadata, RECORD: record if inner is None else {**record, "via": inner}}}
 
 
+def _events(answer: Any) -> Iterable[Any]:
+    # LangGraph takes it from the same place; LangChain has no public one.
+    from langchain_core.language_models._compat_bridge import message_to_events
+
+    return message_to_events(answer, message_id=answer.id)
+
+
 # The first chunk takes the record, because it is the only one that is sure to come.
 CHUNKS = Door(
     speaks=_chunk_speaks,
@@ -63,6 +75,8 @@ CHUNKS = Door(
     on=lambda _: True,
     usage=lambda chunk: chunk.usage_metadata if isinstance(chunk, AIMessage) else None,
     ends=_chunk_ends,
+    last=lambda chunk: isinstance(chunk, AIMessageChunk) and chunk.chunk_position == "last",
+    whole=lambda answer: [as_chunk(answer) if isinstance(answer, AIMessage) else answer],
 )
 # Of the events only the last one has a place that reaches the assembled message's response_metadata.
 EVENTS = Door(
@@ -71,6 +85,8 @@ EVENTS = Door(
     on=lambda event: event.get("event") == "message-finish",
     usage=lambda event: event.get("usage"),
     ends=lambda event: event.get("event") == "message-finish",
+    last=lambda event: event.get("event") == "message-finish",
+    whole=_events,
 )
 
 
@@ -90,24 +106,43 @@ class Opened:
 
 
 class Passing:
-    """Passes the items of a stream through: one gets the record, all are looked at for usage and kept for the trace."""
+    """Passes the items of a stream through: one gets the record, all are looked at for usage and kept for the trace.
 
-    __slots__ = ("_door", "_opened", "_record", "_run", "_seen", "_waiting")
+    Args:
+        door: What the items are.
+        record: The routing record.
+        opened: The stream.
+        run: The run around it.
+        totals: What the record gains when the usage is known, from the `usage_metadata`.
+    """
 
-    def __init__(self, door: Door, record: dict[str, Any], opened: Opened, run: Run) -> None:
+    __slots__ = ("_door", "_opened", "_record", "_run", "_seen", "_totals", "_waiting")
+
+    def __init__(
+        self, door: Door, record: dict[str, Any], opened: Opened, run: Run, totals: Callable[[Any], dict[str, Any]]
+    ) -> None:
         self._door = door
         self._record = record
         self._opened = opened
         self._run = run
+        self._totals = totals
         self._waiting = True
         self._seen: list[Any] = []
 
     def through(self, item: Any) -> Any:
         """The item, with the record if it is the one to carry it."""
-        self._opened.watch.saw(item, self._door)
-        if self._waiting and self._door.on(item):
+        door, watch = self._door, self._opened.watch
+        watch.saw(item, door)
+        totals = self._totals(watch.usage) if door.last(item) else {}
+        if totals:
+            # A new dict: the old one is on its way already, and may be anybody's by now.
+            self._record = {**self._record, **totals}
+        if self._waiting and door.on(item):
             self._waiting = False
-            item = self._door.stamps(item, self._record)
+            item = door.stamps(item, self._record)
+        elif totals:
+            # Keys that were None: LangChain's sum of the chunks takes them from here.
+            item = door.stamps(item, totals)
         if self._run.manager is not None:
             self._seen.append(item)
         return item

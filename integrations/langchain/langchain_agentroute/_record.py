@@ -8,11 +8,11 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from agentroute.cascades import Attempt
+from agentroute.cascades import Attempt, CascadeResult
 from agentroute.types import Decision, Price, Usage
 from langchain_agentroute._messages import RECORD
 
-__all__ = ["billed", "record_of", "routing_decision", "stamped", "usage_of"]
+__all__ = ["billed", "cascade_record", "check_record", "record_of", "routing_decision", "stamped", "totals_of", "usage_of"]
 
 
 def routing_decision(message: BaseMessage) -> dict[str, Any] | None:
@@ -33,6 +33,10 @@ def routing_decision(message: BaseMessage) -> dict[str, Any] | None:
         * `attempts`: `model`, `error`, `usage`, `cost` (USD), `latency` (s) of each call made
         * `routing_latency`: seconds that the decision took
         * `via`: the record of a routed model that was itself the candidate, where there is one
+
+        A cascade adds `accepted` (`False` = no answer was good enough, and this is the best there is), `total_cost` (USD of all
+        calls and checks; `None` = of one it is unknown) and `total_usage` (tokens of all calls), and to each attempt `score`,
+        `reason`, `accepted`, `check_error`, `check_cost` (USD) and `check_latency` (s).
     """
     record = message.response_metadata.get(RECORD)
     return record if isinstance(record, dict) else None
@@ -73,6 +77,46 @@ def record_of(
         ],
         "routing_latency": routing_latency,
     }
+
+
+def cascade_record(record: dict[str, Any], result: CascadeResult[Any]) -> dict[str, Any]:
+    """The record of a cascade: the record of its calls, with what was thought of each answer, and the totals."""
+    chosen = result.chosen % len(result.attempts)
+    attempts = []
+    rejected = []
+    for index, (told, attempt) in enumerate(zip(record["attempts"], result.attempts, strict=True)):
+        accepted = result.accepted and index == chosen
+        attempts.append({**told, **check_record(attempt), "accepted": accepted})
+        if attempt.error is None and not accepted:
+            rejected.append(f"{attempt.model} was not accepted ({_why(attempt)})")
+    reason = "; ".join([record["reason"], *rejected])
+    if not result.accepted:
+        reason += f"; nothing better came than the answer of {result.model}"
+    return {**record, "reason": reason, "attempts": attempts, "accepted": result.accepted, **totals_of(result)}
+
+
+def _why(attempt: Attempt[Any]) -> str:
+    if attempt.check_error is not None:
+        return f"its check failed: {type(attempt.check_error).__name__}"
+    return "unchecked" if attempt.score is None else f"score {attempt.score.value:.2g}"
+
+
+def check_record(attempt: Attempt[Any]) -> dict[str, Any]:
+    """What was thought of an answer."""
+    score = attempt.score
+    return {
+        "score": None if score is None else _number(score.value),
+        "reason": None if score is None else score.reason or None,
+        "check_error": None if attempt.check_error is None else type(attempt.check_error).__name__,
+        "check_cost": None if score is None else _number(score.cost),
+        "check_latency": _number(attempt.check_latency),
+    }
+
+
+def totals_of(result: CascadeResult[Any]) -> dict[str, Any]:
+    """What all calls and checks have taken together."""
+    usage = result.usage
+    return {"total_cost": _number(result.cost), "total_usage": None if usage is None else _usage_record(usage)}
 
 
 def _told(reason: str, attempts: Sequence[Attempt[Any]], answered_by: str | None) -> str:

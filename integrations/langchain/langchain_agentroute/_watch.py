@@ -90,6 +90,15 @@ class Watch:
         """Whether the deadline is over, so that nobody waits any more."""
         return self._step.deadline is not None and time.monotonic() >= self._step.deadline - _EARLY
 
+    @property
+    def usage(self) -> Any:
+        """The `usage_metadata` so far."""
+        return self._usage
+
+    def left(self) -> None:
+        """A stream that came too late to be read: what it has cost is what is known of it."""
+        self._append(self._seen(), latency=self._elapsed(), error="DeadlineExceededError", metadata={"late": True})
+
     def _seen(self) -> Any:
         if self._usage is None and self._capture is not None and self._capture.message is not None:
             return self._capture.message.usage_metadata

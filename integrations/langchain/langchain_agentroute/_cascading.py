@@ -1,0 +1,252 @@
+"""What every call of a cascade needs and no call changes, and how it decides where to begin."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+from langchain_core.messages import BaseMessage
+
+from agentroute.cascades import Limits, Ordered, Plan
+from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning
+from agentroute.pool import ModelPool
+from agentroute.scorers import Scorer
+from agentroute.types import Candidate, DecidedBy, Decision, Paradigm, Query
+from langchain_agentroute._calls import Request
+from langchain_agentroute._candidates import Target
+from langchain_agentroute._climbing import CascadeCall
+from langchain_agentroute._deciding import Decided, Decider, Sticky
+from langchain_agentroute._retry import is_control_flow
+from langchain_agentroute._routing import Routing
+from langchain_agentroute._runs import AsyncChainRun, ChainRun, Run
+
+__all__ = ["CascadeDecider", "CascadeRouting", "Climb", "SupportsPlan", "quieted"]
+
+_BUILT_IN = frozenset({"length"})
+
+
+@runtime_checkable
+class SupportsPlan(Protocol):
+    """Anything that plans cascades, such as `agentroute.cascades.CascadeRouter`.
+
+    It may also have `embed(query) -> Query` (then that embedding is planned with and logged), `pool` (then the candidates must be
+    exactly its models), `signals` (names of what it reads in the judge's `Score.signals`) and `paradigm`. Its plans may have
+    `reason` and `candidates`, which then stand in the record.
+    """
+
+    def plan(self, query: Query, /) -> Plan:
+        """The plan for one query."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Climb(Decided):
+    """A decision where to begin, and the plan by which it goes on.
+
+    Attributes:
+        plan: Says who is called next.
+        models: Who may be called, cheapest first.
+    """
+
+    plan: Plan
+    models: tuple[str, ...]
+
+
+class CascadeDecider(Decider):
+    """Where a cascade begins: forced, sticky, planned, or with the cheapest model.
+
+    Args:
+        pool: The candidates' cards, cheapest first.
+        planner: Who plans; `None` = one model after the other.
+        judge: Who scores; `None` = nobody.
+        threshold: The least score that is good enough, where there is no planner.
+        check_last: Whether the last model's answer is checked too.
+        sticky: Where a conversation does not fall below the model that it has.
+        role: The agent role of every query.
+        task: The task of every query.
+        logged: Whether outcomes are logged.
+
+    Raises:
+        ConfigError: The planner cannot plan, or needs a judge; a threshold is outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        *,
+        planner: SupportsPlan | None,
+        judge: Scorer | None,
+        threshold: float | Mapping[str, float],
+        check_last: bool,
+        sticky: Sticky,
+        role: str | None,
+        task: str | None,
+        logged: bool,
+    ) -> None:
+        super().__init__(pool, router=None, default=None, sticky=sticky, role=role, task=task, logged=logged)
+        self.planner = planner
+        self.threshold = threshold
+        self.check_last = check_last
+        self._ordered(pool.ids)
+        if check_last and judge is None and planner is None:
+            raise ConfigError("check_last=True asks for a judge: pass judge=, which scores the last model's answer too")
+        if planner is not None:
+            if not callable(getattr(planner, "plan", None)):
+                raise ConfigError(f"router={planner!r} has no plan(query): pass a CascadeRouter, or leave router= out")
+            needed = sorted(set(getattr(planner, "signals", ())) - _BUILT_IN)
+            if needed and judge is None:
+                raise ConfigError(
+                    f"the router reads {', '.join(map(repr, needed))} of each answer: pass the judge= that measures it"
+                )
+            self._embed = getattr(planner, "embed", None)
+
+    def _ordered(self, models: Sequence[str], *, check_last: bool | None = None) -> Ordered:
+        last = self.check_last if check_last is None else check_last
+        return Ordered(models, threshold=self.threshold, check_last=last)
+
+    def waits(self, fixed: Decision | None) -> bool:
+        """Whether there is work for a worker thread: a planner to ask, or an embedding to make."""
+        return (fixed is None and self.planner is not None) or self._logged
+
+    def climb(self, query: Query, messages: Sequence[BaseMessage], forced: str | None) -> Climb:
+        """Where to begin, and how to go on. What fails here costs no answer.
+
+        Raises:
+            NoEligibleModelError: No candidate may answer; that is a result and no failure.
+        """
+        started = time.perf_counter()
+        if forced is not None:
+            query = self._embedded(query)
+            decision = self.without_router(query, messages, forced)
+            assert decision is not None  # noqa: S101  # it is forced
+            alone = self._ordered((forced,), check_last=False)
+            return Climb(query=query, decision=decision, plan=alone, models=(forced,), latency=time.perf_counter() - started)
+        kept = self.kept(messages)
+        models = tuple(model for model in self.pool.ids if self._may(model, query))
+        by: DecidedBy = "policy"
+        if kept in models:
+            # Those below may not know what the conversation is about by now.
+            models = models[models.index(kept) :]
+            by = "sticky"
+        plan, query, error = self._planned(query, models)
+        ahead = plan.next((), models)
+        if ahead is None:
+            raise ConfigError(f"{plan!r} calls no model at all: a plan must name one while there is no answer")
+        reason = getattr(plan, "reason", None) or f"one model after the other, from {models[0]} on"
+        if by == "sticky":
+            reason = f"not below {kept}, which keeps what it has begun; {reason}"
+        decision = Decision(
+            model=ahead.model,
+            candidates=_candidates(plan, models),
+            reason=reason if error is None else f"the router failed ({type(error).__name__}); {reason}",
+            by=by if error is None else "default",
+            paradigm=self._paradigm(error),
+        )
+        latency = time.perf_counter() - started
+        return Climb(query=query, decision=decision, plan=plan, models=models, error=error, latency=latency)
+
+    def _planned(self, query: Query, models: tuple[str, ...]) -> tuple[Plan, Query, Exception | None]:
+        if self.planner is None:
+            return self._ordered(models), self._embedded(query), None
+        try:
+            if self._embed is not None:
+                query = self._embed(query)
+            plan = self.planner.plan(replace(query, allow=frozenset(models)) if len(models) < len(self.pool) else query)
+        except NoEligibleModelError:
+            raise
+        except Exception as error:  # declared fallback point: a failing router never fails the call
+            if is_control_flow(error):
+                raise
+            warnings.warn(
+                f"the router failed, so that one model after the other is asked: {type(error).__name__}: {error}",
+                RouterFailedWarning,
+                stacklevel=2,
+            )
+            return self._ordered(models), self._embedded(query), error
+        return plan, query if self._embed is not None else self._embedded(query), None
+
+    def _paradigm(self, error: Exception | None) -> Paradigm:
+        told = getattr(self.planner, "paradigm", None)
+        if isinstance(told, Paradigm) and error is None:
+            return told
+        return Paradigm(when="multi-stage", what=("answer",), how="threshold")
+
+
+def _candidates(plan: Plan, models: tuple[str, ...]) -> tuple[Candidate, ...]:
+    told = {one.model: one for one in getattr(plan, "candidates", ())}
+    return tuple(told.get(model) or Candidate(model=model) for model in models)
+
+
+def quieted(targets: Mapping[str, Target], judge: Scorer | None) -> dict[str, Target]:
+    """The candidates as they are called where their answer is judged: whole, and with what the judge reads.
+
+    A model that was told to stream always would show its tokens to callbacks before anybody has accepted them.
+    """
+    return {name: _quiet(target, frozenset() if judge is None else frozenset(judge.needs)) for name, target in targets.items()}
+
+
+def _quiet(target: Target, needs: frozenset[str]) -> Target:
+    chat = target.chat
+    fields = type(chat).model_fields
+    update: dict[str, Any] = {}
+    if "streaming" in fields and getattr(chat, "streaming", False):
+        update = {"streaming": False, "disable_streaming": True}
+    if needs & {"logprobs", "top_logprobs"} and "logprobs" in fields and not getattr(chat, "logprobs", None):
+        update["logprobs"] = True
+    if "top_logprobs" in needs and "top_logprobs" in fields and getattr(chat, "top_logprobs", None) is None:
+        update["top_logprobs"] = 5
+    if not update:
+        return target
+    quiet = chat.model_copy(update=update)
+    return replace(target, chat=quiet, runnable=quiet)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CascadeRouting(Routing):
+    """The candidates of a cascade, who plans, who judges, and what a query may take."""
+
+    decider: CascadeDecider
+    judge: Scorer | None
+    limits: Limits
+    quiet: Mapping[str, Target]
+
+    def decide(self, request: Request, run: ChainRun) -> CascadeCall:
+        """Decides where to begin."""
+        decider, query = self.decider, self.query(request)
+        if not decider.waits(None):
+            return self.call(decider.climb(query, request.messages, request.forced), request, run)
+        climb = run.ask_router(query, lambda: decider.climb(query, request.messages, request.forced))
+        return self.call(climb, request, run)
+
+    async def adecide(self, request: Request, run: AsyncChainRun) -> CascadeCall:
+        """As `decide`, with the planner on a worker thread."""
+        decider, query = self.decider, self.query(request)
+        if not decider.waits(None):
+            return self.call(decider.climb(query, request.messages, request.forced), request, run)
+        climb = await run.ask_router(query, lambda: decider.climb(query, request.messages, request.forced))
+        return self.call(climb, request, run)
+
+    def query(self, request: Request) -> Query:
+        """The query that a request asks.
+
+        Raises:
+            NoEligibleModelError: No candidate can do what the query needs.
+        """
+        return self.decider.query(request.messages, needs=request.needs, max_output_tokens=request.max_output_tokens)
+
+    def call(self, decided: Decided, request: Request, run: Run) -> CascadeCall:
+        """The calls that a decision leads to."""
+        return CascadeCall(
+            decided=decided,
+            request=request,
+            run=run,
+            targets=self.targets,
+            pool=self.pool,
+            log=self.log,
+            prepare_messages=self.prepare_messages,
+            failover=self.failover,
+            routing=self,
+        )

@@ -1,0 +1,361 @@
+"""The calls and checks of one cascade on its way, and what is booked of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from agentroute.cascades import Attempt, Call, CascadeResult, Flow, Step, cascade
+from agentroute.errors import DeadlineExceededError
+from agentroute.types import Outcome, Score
+from langchain_agentroute._bindings import SchemaBinding
+from langchain_agentroute._calls import Ready, RoutedCall
+from langchain_agentroute._ceilings import ceilings
+from langchain_agentroute._doors import CHUNKS, Door, Opened, close
+from langchain_agentroute._holding import Held, arelease, hold, release
+from langchain_agentroute._judging import ajudged, judged
+from langchain_agentroute._record import billed, cascade_record, check_record, totals_of, usage_of
+from langchain_agentroute._replies import reply_of
+from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retryable
+
+if TYPE_CHECKING:
+    from langchain_agentroute._cascading import CascadeRouting, Climb
+
+__all__ = ["CascadeCall", "Kept"]
+
+A = TypeVar("A")
+
+_USABLE = Score(value=1.0, reason="it can be used, and nobody judges")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Kept:
+    """An answer that is not accepted yet.
+
+    Attributes:
+        answer: The answer.
+        held: What those who stream to a user will be told if it is.
+        door: How the caller wants to have it; `None` = whole.
+    """
+
+    answer: Any
+    held: tuple[Held, ...] = ()
+    door: Door | None = None
+
+
+class _Ended:
+    """The watch of a call that has been booked already."""
+
+    usage: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def saw(self, item: Any, door: Door) -> None:
+        """Nothing is left to see."""
+
+    def ended(self) -> None:
+        """Nothing is left to log."""
+
+
+@contextmanager
+def _bubbling() -> Iterator[None]:
+    """Lets a graph's way to stop pass the flow, which might take an earlier answer instead."""
+    try:
+        yield
+    except Exception as error:
+        if is_control_flow(error):
+            raise Mistake(error) from error
+        raise
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class CascadeCall(RoutedCall):
+    """The calls that one request of a cascade leads to.
+
+    What is booked: an outcome for each call, once its fate is known. A call that a deadline has cut off is booked when it ends;
+    it may have cost something.
+    """
+
+    routing: CascadeRouting
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pending: dict[int, Outcome] = field(default_factory=dict)
+    _opened: dict[int, Opened] = field(default_factory=dict)
+    _fates: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _left: set[int] = field(default_factory=set)
+    _over: bool = False
+
+    # --- who is called ---
+
+    def flow(self) -> Flow[Any]:
+        """Whom to call and what to judge, and then the bookkeeping."""
+        climb, routing = self._climb, self.routing
+        limited = routing.limits.max_cost is not None
+        return self._booked(
+            cascade(
+                climb.plan,
+                climb.models,
+                retryable=retryable,
+                limits=routing.limits,
+                ceilings=ceilings(self.request, climb, self.targets, self.pool) if limited else None,
+                check_ceiling=0.0 if routing.judge is None else routing.judge.ceiling,
+                suitable=self._suitable,
+            )
+        )
+
+    @property
+    def _climb(self) -> Climb:
+        return cast("Climb", self.decided)
+
+    def _booked(self, flow: Flow[Any]) -> Generator[Step[Any], Attempt[Any], CascadeResult[Any]]:
+        """The flow; at its end, however it comes, each attempt is booked with what became of it."""
+        seen: list[Attempt[Any]] = []
+        result: CascadeResult[Any] | None = None
+        try:
+            step = next(flow)
+            while True:
+                attempt = yield step
+                if isinstance(step, Call):
+                    seen.append(attempt)
+                    if isinstance(attempt.error, DeadlineExceededError):
+                        self._leave(step.attempt)
+                else:
+                    seen[-1] = attempt
+                step = flow.send(attempt)
+        except StopIteration as stop:
+            result = stop.value
+            return stop.value  # type: ignore[no-any-return]  # StopIteration knows no types
+        finally:
+            flow.close()
+            self._settle(seen if result is None else result.attempts, result)
+
+    # --- what is booked ---
+
+    def book(self, outcome: Outcome) -> None:
+        """Keeps an answer's outcome until it is known what became of the answer; everything else is logged at once."""
+        with self._lock:
+            whole = outcome.error is None and not outcome.metadata.get("interrupted")
+            if whole and not self._over:
+                self._pending[outcome.attempt] = outcome
+                return
+            fate = self._fates.get(outcome.attempt, {}) if whole else {}
+        RoutedCall.book(self, replace(outcome, metadata={**outcome.metadata, **fate}))
+
+    def _settle(self, attempts: Sequence[Attempt[Any]], result: CascadeResult[Any] | None) -> None:
+        fates = {}
+        for index, attempt in enumerate(attempts):
+            accepted = result is not None and result.accepted and index == result.chosen % len(attempts)
+            fates[index] = self._fate(attempt, accepted=accepted)
+        with self._lock:
+            self._over, self._fates = True, fates
+            pending, self._pending = self._pending, {}
+        for index, outcome in pending.items():
+            RoutedCall.book(self, replace(outcome, metadata={**outcome.metadata, **fates.get(index, {})}))
+
+    def _fate(self, attempt: Attempt[Any], *, accepted: bool) -> dict[str, Any]:
+        """What the log says of an answer beside its cost: never its quality, which a judge's score is not."""
+        if isinstance(attempt.error, DeadlineExceededError):
+            return {"late": True}
+        told = {"accepted": accepted, **check_record(_unjudged(attempt))}
+        told.pop("reason", None)  # it may quote the answer
+        if attempt.check_error is not None:
+            judge = self.routing.judge
+            # Nobody knows what it has cost by now, but at most this.
+            told["check_cost_at_most"] = None if judge is None else judge.ceiling
+        signals = attempt.score.signals if attempt.score is not None else {}
+        if signals:
+            told["signals"] = {name: float(value) for name, value in signals.items()}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def _leave(self, index: int) -> None:
+        """Nobody waits for this call any more: what it has opened is closed, by whoever comes second."""
+        with self._lock:
+            self._left.add(index)
+            opened = self._opened.pop(index, None)
+        if opened is not None:
+            _shut(opened)
+
+    # --- calls ---
+
+    def ready(self, step: Call) -> Ready:
+        """Binds tools or schema and prepares the messages; what is judged is asked for whole, with the raw message."""
+        binding = self.request.binding
+        if isinstance(binding, SchemaBinding):
+            binding = binding.raw
+        return self.prepared(step, self.targets[step.model] if step.final else self.routing.quiet[step.model], binding)
+
+    def _ready(self, step: Call) -> tuple[Ready, tuple[Held, ...]]:
+        with mistakes():
+            ready = self.ready(step)
+            held: tuple[Held, ...] = ()
+            if not step.final:
+                ready.config, held = hold(ready.config)
+            return ready, held
+
+    def invoke(self, step: Call) -> Attempt[Any]:
+        """Calls a candidate and waits for the whole answer."""
+        ready, held = self._ready(step)
+        with _bubbling():
+            return self.replied(step, self.called(step, ready), held)
+
+    async def ainvoke(self, step: Call) -> Attempt[Any]:
+        """As `invoke`."""
+        ready, held = self._ready(step)
+        with _bubbling():
+            return self.replied(step, await self.acalled(step, ready), held)
+
+    def open(self, step: Call, door: Door) -> Attempt[Any]:
+        """A final answer as a stream; one that is judged whole, to be passed on when it is accepted."""
+        if not step.final:
+            return _at(self.invoke(step), door)
+        ready = self._streaming(step)
+        with _bubbling():
+            attempt = self.opened(step, door, ready)
+        with self._lock:
+            left = step.attempt in self._left
+            if not left:
+                self._opened[step.attempt] = cast("Opened", attempt.answer)
+        if left:
+            _shut(cast("Opened", attempt.answer))
+        return attempt
+
+    async def aopen(self, step: Call, door: Door) -> Attempt[Any]:
+        """As `open`. Here a deadline cancels the opening itself."""
+        if not step.final:
+            return _at(await self.ainvoke(step), door)
+        ready = self._streaming(step)
+        with _bubbling():
+            return await self.aopened(step, door, ready)
+
+    def _streaming(self, step: Call) -> Ready:
+        with mistakes():
+            return self.prepared(step, self.targets[step.model], self.request.binding)
+
+    def replied(self, step: Call, attempt: Attempt[Any], held: tuple[Held, ...] = ()) -> Attempt[Any]:
+        """The attempt as scorers read it; an answer that is not final is kept until it is accepted."""
+        schema = isinstance(self.request.binding, SchemaBinding)
+        reply = reply_of(attempt.answer, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency, schema=schema)
+        answer = attempt.answer if step.final else Kept(answer=attempt.answer, held=held)
+        return replace(attempt, answer=answer, reply=reply)
+
+    # --- checks ---
+
+    def checker(self) -> Callable[[Attempt[Any]], Score]:
+        """What judges answers."""
+        return self._check
+
+    def achecker(self) -> Callable[[Attempt[Any]], Awaitable[Score]]:
+        """As `checker`."""
+        return self._acheck
+
+    def _check(self, attempt: Attempt[Any]) -> Score:
+        judge, query, reply = self.routing.judge, self.decided.query, attempt.reply
+        if judge is None or reply is None:
+            return _USABLE
+        with _bubbling():
+            return judged(self._judges_config(attempt), reply, lambda: judge.score(query, reply))
+
+    async def _acheck(self, attempt: Attempt[Any]) -> Score:
+        judge, query, reply = self.routing.judge, self.decided.query, attempt.reply
+        if judge is None or reply is None:
+            return _USABLE
+        with _bubbling():
+            return await ajudged(self._judges_config(attempt), reply, lambda: judge.ascore(query, reply))
+
+    def _judges_config(self, attempt: Attempt[Any]) -> RunnableConfig:
+        return self.run.child({"agentroute_judged": attempt.model, "agentroute_decision_id": self.decided.decision.id})
+
+    # --- what comes of it ---
+
+    def drive(self, call: Callable[[Call], Attempt[A]]) -> CascadeResult[A]:
+        """Calls and judges until an answer is taken, and passes it on to those who stream to a user."""
+        answered = RoutedCall.drive(self, call)
+        if isinstance(answered.answer, Kept):
+            release(answered.answer.held)
+        return self._delivered(answered, iter(()))
+
+    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
+        """As `drive`."""
+        answered = await RoutedCall.adrive(self, call)
+        if isinstance(answered.answer, Kept):
+            await arelease(answered.answer.held)
+        return self._delivered(answered, _nothing())
+
+    def _delivered(self, answered: CascadeResult[Any], rest: Any) -> CascadeResult[Any]:
+        answer = answered.answer
+        if isinstance(answer, Opened):
+            return answered
+        door = None
+        if isinstance(answer, Kept):
+            answer, door = answer.answer, answer.door
+        asked = self.request.binding
+        if isinstance(asked, SchemaBinding) and asked is not asked.raw:
+            answer = _parsed(answer)
+        if door is not None:
+            watch = cast("Any", _Ended())
+            answer = Opened(head=list(door.whole(answer)), items=rest, watch=watch)
+        return replace(answered, answer=answer)
+
+    def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
+        """The routing record, with what was thought of each answer, and the totals."""
+        record = RoutedCall.record(self, answered, replaced=replaced)
+        told = replace(answered, attempts=tuple(_unjudged(attempt) for attempt in answered.attempts))
+        return cascade_record(record, told)
+
+    def totals(self, answered: CascadeResult[Any], usage_metadata: Any) -> dict[str, Any]:
+        """The totals of a stream, which are known when the last answer's usage is."""
+        index = answered.chosen % len(answered.attempts)
+        last = answered.attempts[index]
+        if not last.final or last.usage is not None:
+            return {}
+        usage = usage_of(usage_metadata)
+        cost = billed(usage_metadata, usage, self.pool.card(last.model).price)
+        attempts = list(answered.attempts)
+        attempts[index] = replace(last, usage=usage, cost=cost)
+        return totals_of(replace(answered, attempts=tuple(attempts)))
+
+
+def _unjudged(attempt: Attempt[Any]) -> Attempt[Any]:
+    """The attempt, without the score that nobody gave."""
+    return replace(attempt, score=None) if attempt.score is _USABLE else attempt
+
+
+def _at(attempt: Attempt[Any], door: Door) -> Attempt[Any]:
+    cast("Kept", attempt.answer).door = door
+    return attempt
+
+
+def _shut(opened: Opened) -> None:
+    """Ends a stream that nobody will read: what of it has come has cost something."""
+    for item in opened.head:
+        opened.watch.saw(item, CHUNKS)
+    with suppress(Exception):  # whatever a stream says at its end, nobody is there to hear it
+        close(opened.items)
+    opened.watch.left()
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    """The rest of a stream that has come whole."""
+    for item in ():
+        yield item
+
+
+def _parsed(answer: Any) -> Any:
+    """What the caller asked for, of an answer that was asked for with the raw message.
+
+    Raises:
+        Exception: The parser's own, when there was no better answer.
+    """
+    if not (isinstance(answer, Mapping) and "parsing_error" in answer):
+        return answer
+    if answer["parsing_error"] is not None:
+        raise answer["parsing_error"]
+    return answer.get("parsed")
