@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from agentroute.local import LocalServer, ModelUnavailableError, resolve
-from agentroute.scorers import LogprobScorer, SelfVerification
+from agentroute.scorers import CANARIES, LLMJudge, LogprobScorer, SelfVerification, check_canaries
 from agentroute.types import Query, Reply, TokenLogprob
 
 pytest.importorskip("xllamacpp")
@@ -23,21 +23,23 @@ class Endpoint:
         self.asked = 0
 
     def ask(self, prompt, /, *, samples=1, max_tokens=256, temperature=0.0, logprobs=False, schema=None):
-        return [self._once(prompt, max_tokens, temperature, logprobs) for _ in range(samples)]
+        return [self._once(prompt, max_tokens, temperature, logprobs, schema) for _ in range(samples)]
 
     async def aask(self, prompt, /, **options):
         return self.ask(prompt, **options)
 
-    def _once(self, prompt, max_tokens, temperature, logprobs):
+    def _once(self, prompt, max_tokens, temperature, logprobs, schema):
         self.asked += 1
         body = {
             "model": self.server.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": temperature,
             "max_tokens": max_tokens,
-            "logprobs": logprobs,
-            "top_logprobs": 10,
         }
+        if logprobs:
+            body |= {"logprobs": True, "top_logprobs": 10}
+        if schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.server.api_key}"}
         request = urllib.request.Request(f"{self.server.base_url}/chat/completions", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=120) as response:
@@ -91,3 +93,10 @@ def test_a_real_model_verifies_by_the_first_token_of_one_reply(endpoint):
     # of 0.5 and 1.5 billion parameters it is .98 and .99.
     assert 0 < score.signals["self_verification.readable"] <= 1
     assert score.cost == 0.0
+
+
+def test_a_real_model_grades_within_the_schema_and_canaries_find_out_that_it_cannot_judge(endpoint):
+    report = check_canaries(LLMJudge(endpoint, seed=0, unreadable=None), [CANARIES[3]])
+    [(canary, score)] = report.failed  # it likes trains
+    assert canary.answer == "I like trains."
+    assert score.signals["judge.readable"] == 1.0
