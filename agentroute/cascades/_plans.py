@@ -1,0 +1,216 @@
+"""Plans for one query: one that knows what answers have taught, and one for queries of which nothing is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.cascades._answers import Same
+from agentroute.cascades._climb import Next, Pick, problem_of
+from agentroute.cascades._flow import Attempt
+from agentroute.cascades._posthoc import PostHocEstimator
+from agentroute.cascades._threshold import ChainPolicy
+from agentroute.types import Candidate
+
+__all__ = ["Decider", "Planned", "Straight"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Decider(Protocol):
+    """What a plan asks of a policy such as `CascadeRouting` or `ThresholdCascade`."""
+
+    @property
+    def calls(self) -> int | None:
+        """Most models that it calls for one query; `None` = no limit."""
+
+    def decide(
+        self,
+        quality: Floats,
+        cost: Floats,
+        /,
+        *,
+        answered: int = 0,
+        failed: int = 0,
+        allowed: int | None = None,
+        factor: Floats | None = None,
+        latency: Floats | None = None,
+        step: int = 0,
+    ) -> int | None:
+        """The column to call next; `None` = stop."""
+
+
+class Straight:
+    """The plan of a router that knows nothing of a query: the default answers, and the others only when it fails.
+
+    Args:
+        models: The default first, then the others in the order in which they are tried.
+        reason: Why nothing is planned.
+    """
+
+    def __init__(self, models: Sequence[str], reason: str) -> None:
+        self.models = tuple(models)
+        self.reason = reason
+        self.candidates = tuple(Candidate(model=model) for model in self.models)
+
+    def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
+        """The first that has not failed; nobody once there is an answer that can be used."""
+        if any(attempt.error is None and problem_of(attempt.reply) is None for attempt in attempts):
+            return None
+        left = [model for model in self.models if model in allowed] or list(allowed)
+        return Next(model=left[0], final=True)
+
+    def pick(self, attempts: Sequence[Attempt[Any]], /) -> Pick:
+        """The last answer that can be used, else the last one."""
+        answered = [index for index, attempt in enumerate(attempts) if attempt.error is None]
+        usable = [index for index in answered if problem_of(attempts[index].reply) is None]
+        return Pick(index=(usable or answered)[-1], accepted=bool(usable))
+
+
+class Planned:
+    """The plan of a fitted cascade for one query: after each answer everything is estimated and decided anew.
+
+    Args:
+        posthoc: Estimates every model's quality from the answers so far.
+        policy: Decides by them.
+        quality: float64 [m], ex-ante estimates, in the order of `posthoc.models_`; NaN = no idea.
+        cost: float64 [m], expected USD of a call and of scoring its answer.
+        latency: float64 [m], expected seconds; `None` = unknown.
+        eligible: Models that may answer the query.
+        same: Whether two answers say the same; `None` = they are not compared.
+        check_last: Whether the last possible model's answer is checked too, and may lose to an earlier one. Then nothing can
+            be streamed before.
+    """
+
+    def __init__(
+        self,
+        *,
+        posthoc: PostHocEstimator,
+        policy: Decider,
+        quality: Floats,
+        cost: Floats,
+        latency: Floats | None,
+        eligible: frozenset[str],
+        same: Same | None,
+        check_last: bool = False,
+    ) -> None:
+        self.models = posthoc.models_
+        self.reason = "planned by the expected gain of each further call"
+        self._column = {model: j for j, model in enumerate(self.models)}
+        self._posthoc, self._policy = posthoc, policy
+        self._quality, self._cost, self._latency = quality, cost, latency
+        self._eligible = eligible
+        self._same = same
+        self._check_last = check_last
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """What is expected of every eligible model before anybody has answered, cheapest first."""
+        return tuple(
+            Candidate(
+                model=model,
+                quality=_known(self._quality[j]),
+                cost=_known(self._cost[j]),
+                latency=None if self._latency is None else _known(self._latency[j]),
+            )
+            for j, model in enumerate(self.models)
+            if model in self._eligible
+        )
+
+    def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
+        """The cheapest member of the best set of models, unless that is the set of those that have answered."""
+        open_ = [model for model in allowed if model in self._column and model in self._eligible]
+        answered, failed = self._sets(attempts)
+        if not open_:
+            return None if answered else Next(model=allowed[0], final=True)
+        quality = self.estimates(attempts)
+        chosen = self._policy.decide(
+            quality,
+            self._cost,
+            answered=answered,
+            failed=failed,
+            allowed=sum(1 << self._column[model] for model in open_),
+            factor=self._posthoc.factor(answered),
+            latency=self._latency,
+            step=len(attempts),
+        )
+        if chosen is None:
+            return None
+        calls = self._policy.calls
+        only = len(open_) == 1 or (calls is not None and len(attempts) + 1 >= calls)
+        return Next(model=self.models[chosen], final=only and not self._check_last)
+
+    def pick(self, attempts: Sequence[Attempt[Any]], /) -> Pick:
+        """A final answer as it is; else the one of the best estimate, the stronger model's of equals."""
+        answered = [index for index, attempt in enumerate(attempts) if attempt.error is None]
+        usable = [index for index in answered if problem_of(attempts[index].reply) is None]
+        if not usable:
+            return Pick(index=answered[-1], accepted=False)
+        # A chain with thresholds has looked at the last answer alone.
+        if attempts[usable[-1]].final or isinstance(self._policy, ChainPolicy):
+            return Pick(index=usable[-1], accepted=True)
+        quality = self.estimates(attempts)
+
+        def rank(index: int) -> tuple[float, int]:
+            j = self._column.get(attempts[index].model, -1)
+            value = quality[j] if j >= 0 else math.nan
+            return (-1.0 if math.isnan(value) else float(value)), j
+
+        return Pick(index=max(usable, key=rank), accepted=True)
+
+    def estimates(self, attempts: Sequence[Attempt[Any]], /) -> Floats:
+        """Expected quality of every model after these attempts, float64 [m], in the order of `models`."""
+        answered, _ = self._sets(attempts)
+        m, names = len(self.models), self._posthoc.signals_
+        signals = np.full((m, len(names)), np.nan)
+        replies: list[tuple[int, str]] = []
+        for attempt in attempts:
+            j = self._column.get(attempt.model)
+            if j is None or not answered >> j & 1:
+                continue
+            for k, name in enumerate(names):
+                signals[j, k] = _signal(attempt, name)
+            if attempt.reply is not None:
+                replies.append((j, attempt.reply.text))
+        agreement = None
+        if self._same is not None:
+            agreement = np.full((m, m), np.nan)
+            for place, (i, one) in enumerate(replies):
+                agreement[i, i] = 1.0
+                for j, other in replies[:place]:
+                    agreement[i, j] = agreement[j, i] = float(self._same(one, other))
+        return self._posthoc.predict(self._quality, signals, agreement, answered)
+
+    def _sets(self, attempts: Sequence[Attempt[Any]]) -> tuple[int, int]:
+        """Who has given an answer that can be used, and who has not; bit j = `models[j]`."""
+        answered = failed = 0
+        for attempt in attempts:
+            j = self._column.get(attempt.model)
+            if j is None:
+                continue
+            if attempt.error is None and problem_of(attempt.reply) is None:
+                answered |= 1 << j
+            else:
+                failed |= 1 << j
+        return answered, failed
+
+
+def _signal(attempt: Attempt[Any], name: str) -> float:
+    """A signal of an answer; NaN = missing."""
+    score = attempt.score
+    if score is not None:
+        if name in score.signals:
+            return float(score.signals[name])
+        if name == "score":
+            return score.value
+    if name == "length" and attempt.reply is not None:
+        return math.log1p(len(attempt.reply.text))
+    return math.nan
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,255 @@
+"""The router of a cascade: what is expected before an answer, what an answer teaches, and whom to call next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.cascades._answers import AnswerTable, Same, same_answer
+from agentroute.cascades._planner import CascadeRouting
+from agentroute.cascades._plans import Planned, Straight
+from agentroute.cascades._posthoc import PostHocEstimator
+from agentroute.cascades._rational import RationalThresholds
+from agentroute.cascades._threshold import ThresholdCascade
+from agentroute.embedders import Embedder
+from agentroute.errors import ArtefactError, ConfigError, EmbedderMismatchError, NotFittedError
+from agentroute.pool import ModelPool
+from agentroute.router import Router, read_artefact, write_artefact
+from agentroute.types import Estimate, ModelCard, Paradigm, Query
+
+__all__ = ["CascadePolicy", "CascadeRouter"]
+
+CascadePolicy: TypeAlias = CascadeRouting | ThresholdCascade | RationalThresholds
+
+_POLICIES: dict[str, type[CascadePolicy]] = {
+    policy.kind: policy for policy in (CascadeRouting, ThresholdCascade, RationalThresholds)
+}
+
+
+class CascadeRouter:
+    """Plans, for each query, which models to call, in which order, and when an answer is good enough.
+
+    It joins three parts: a `Router`, whose estimator says what to expect before anybody has answered; a `PostHocEstimator`, which
+    says it anew after each answer; and a policy, which weighs what a further call would gain against what it costs. With
+    no log, or for a query unlike all that was logged, the router's default answers.
+
+    Args:
+        router: A router, or what one is made of: a pool, cards or ids. Its policy is not asked.
+        policy: Decides on further calls; `None` = `CascadeRouting()`, the best expected quality whatever it costs.
+        posthoc: Estimates qualities from answers; `None` = `PostHocEstimator()`.
+        same: Whether two answers say the same, as the log was compared; `None` = `same_answer`.
+        check_last: Whether the last possible model's answer is checked too, and may lose to an earlier one; then nothing can
+            be streamed before it is judged.
+
+    ```python
+    answers = AnswerTable.from_jsonl("answers.jsonl", signals=["logprob"])
+    cascade = CascadeRouter(["small", "large"], policy=CascadeRouting(budget=0.002)).fit(answers)
+    cascade.save("cascade/")
+    ```
+    """
+
+    def __init__(
+        self,
+        router: Router | ModelPool | Iterable[ModelCard | str],
+        *,
+        policy: CascadePolicy | None = None,
+        posthoc: PostHocEstimator | None = None,
+        same: Same | None = None,
+        check_last: bool = False,
+    ) -> None:
+        self.router = router if isinstance(router, Router) else Router(router)
+        self.policy: CascadePolicy = CascadeRouting() if policy is None else policy
+        self.posthoc = PostHocEstimator() if posthoc is None else posthoc
+        self.same: Same = same_answer if same is None else same
+        self.check_last = check_last
+        self._compares = False
+        self._fitted = False
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything learned to plan by."""
+        return self._fitted
+
+    @property
+    def pool(self) -> ModelPool:
+        """The models."""
+        return self.router.pool
+
+    @property
+    def default(self) -> str:
+        """Who answers when nothing is known."""
+        return self.router.default
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """The signals that it was fitted on: the judge's `Score.signals` must have them, or they count as missing."""
+        return self.posthoc.signals_ if self._fitted else ()
+
+    @property
+    def paradigm(self) -> Paradigm:
+        """When the cascade decides, by what and how."""
+        what = (*self.router.estimator.what, "answer", *self.signals, *(("agreement",) if self._compares else ()), "cost")
+        return Paradigm(when="multi-stage", what=what, how=self.policy.how)
+
+    def fit(self, answers: AnswerTable, /) -> Self:
+        """Learns from a log in which every model has answered the same queries, or many of them.
+
+        The estimates from which the policy is tuned are made without the rows that they are for.
+
+        Args:
+            answers: The logged answers.
+
+        Raises:
+            UnknownModelError: The log holds a model that the pool does not.
+            ConfigError: The pool has a model of which the log holds no answer, or the budget cannot be kept.
+            PriceUnknownError: A model has no known cost.
+        """
+        if not isinstance(answers, AnswerTable):
+            raise ConfigError("a cascade is fitted on answers, not on outcomes alone: read the log with AnswerTable.from_jsonl")
+        missing = [model for model in self.pool.ids if model not in answers.models]
+        if missing:
+            raise ConfigError(
+                f"the log holds no answer of {', '.join(map(repr, missing))}: leave it out of the pool, or log some"
+            )
+        answers = self._aligned(answers)
+        if isinstance(self.policy, CascadeRouting) and self.policy.calls == 1:
+            # Nobody looks at the only answer there is.
+            answers = replace(answers, score_cost=np.zeros_like(answers.score_cost))
+        self.router.fit(answers.table)
+        rows = np.arange(len(answers))
+        estimate = self.router.estimator.cross_predict(answers.table, rows)
+        self.posthoc.fit(answers, estimate)
+        billed = answers.select(self.posthoc.models_)
+        self.policy.fit(self.posthoc.fitted_states(), billed.table.quality, billed.table.cost + billed.score_cost)
+        self._compares = answers.agreement is not None
+        self._fitted = True
+        return self
+
+    def _aligned(self, answers: AnswerTable) -> AnswerTable:
+        """The answers in the pool's columns, with vectors; without queries that have neither a text nor a vector."""
+        selected = answers.select(self.pool.ids)
+        # Rows are numbered in place of their times, so that those that are left out can be told.
+        numbered = replace(selected.table, at=np.arange(len(selected), dtype=np.float64))
+        table = self.router.table(numbered)
+        rows = table.at.astype(np.int64)
+        return replace(selected.take(rows), table=replace(table, at=selected.table.at[rows]))
+
+    def expected(self, answers: AnswerTable, /) -> tuple[AnswerTable, Estimate]:
+        """Other answers, such as held-out ones, in the pool's columns, and what is expected before anybody has answered.
+
+        `posthoc.states` of both is what a policy is replayed on.
+
+        Raises:
+            NotFittedError: There is nothing to expect by.
+            UnknownModelError: The answers lack a model of the pool.
+        """
+        self._check_fitted()
+        aligned = self._aligned(answers)
+        table = aligned.table
+        queries: list[Query] = list(table.queries)
+        if table.embeddings is not None:
+            pairs = zip(queries, table.embeddings, strict=True)
+            queries = [replace(query, embedding=vector, fingerprint=table.fingerprint) for query, vector in pairs]
+        return aligned, self.router.estimator.predict(queries)
+
+    def plan(self, query: Query | str, /) -> Planned | Straight:
+        """The plan for one query.
+
+        Args:
+            query: What is asked.
+
+        Raises:
+            NoEligibleModelError: The query's needs rule out every model.
+        """
+        asked = query if isinstance(query, Query) else Query(text=query)
+        eligible = [self.pool.ids[j] for j in self.pool.eligible(asked)]
+        if not self._fitted:
+            return self._straight(eligible, "nothing is learned yet")
+        estimate = self.router.estimator.predict([self.router.embed(asked)])
+        if not estimate.supported[0]:
+            return self._straight(eligible, "nothing like it is in the log")
+        columns = [self.pool.index(model) for model in self.posthoc.models_]
+        cost = self.posthoc.cost(estimate)[0]
+        latency = estimate.latency[0, columns]
+        return Planned(
+            posthoc=self.posthoc,
+            policy=self.policy,
+            quality=estimate.quality[0, columns],
+            cost=cost,
+            latency=None if np.isnan(latency).any() else latency,
+            eligible=frozenset(eligible),
+            same=self.same if self._compares else None,
+            check_last=self.check_last,
+        )
+
+    def _straight(self, eligible: list[str], why: str) -> Straight:
+        order = sorted(eligible, key=lambda model: model != self.default)
+        return Straight(order, f"{why}: the default {self.default} answers")
+
+    def _check_fitted(self) -> None:
+        if not self._fitted:
+            raise NotFittedError("this CascadeRouter is not fitted: call fit(answers) first")
+
+    def save(self, folder: str | Path, /) -> None:
+        """Writes all parts into one folder, which `load` reads; no prompt text, unless the estimator keeps prompts.
+
+        Raises:
+            NotFittedError: There is nothing to save.
+            ConfigError: `same` is a function of the caller's, which cannot be saved, or a part is of a kind that `load` does
+                not know.
+        """
+        self._check_fitted()
+        if self._compares and self.same is not same_answer:
+            raise ConfigError("same= is a function of your own, which cannot be saved: pickle-free files hold no code")
+        config: dict[str, Any] = {"check_last": self.check_last, "compares": self._compares}
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        states = {"router": self.router.state(), "posthoc": self.posthoc.state(), "policy": self.policy.state()}
+        for part, (state, parts) in states.items():
+            config[part] = state
+            # The router's graph keeps its name: it goes into a file of its own.
+            arrays |= {name if name == "graph" else f"{part}.{name}": array for name, array in parts.items()}
+        config["policy"] = {"kind": self.policy.kind, **config["policy"]}
+        write_artefact(folder, config, arrays, kind="cascade")
+
+    @classmethod
+    def load(cls, folder: str | Path, /, *, embedder: Embedder | None = None, same: Same | None = None) -> Self:
+        """The cascade that was saved; it plans the same.
+
+        Args:
+            folder: What `save` wrote.
+            embedder: The embedder of the fit; `None` = the one that ships with agentroute.
+            same: Whether two answers say the same; `None` = `same_answer`.
+
+        Raises:
+            ArtefactError: The folder is damaged, foreign, or from a later version.
+            EmbedderMismatchError: It was fitted with another embedder.
+        """
+        config, arrays = read_artefact(folder, kind="cascade")
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"router": {}, "posthoc": {}, "policy": {}}
+        try:
+            for name, array in arrays.items():
+                part, _, rest = name.partition(".")
+                parts["router" if name == "graph" else part][rest or name] = array
+            made = cls(
+                Router.from_state(config["router"], parts["router"], embedder=embedder),
+                posthoc=PostHocEstimator.from_state(config["posthoc"], parts["posthoc"]),
+                policy=_POLICIES[config["policy"]["kind"]].from_state(config["policy"], parts["policy"]),
+                same=same,
+                check_last=bool(config["check_last"]),
+            )
+            made._compares, made._fitted = bool(config["compares"]), True
+        except EmbedderMismatchError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtefactError(folder, f"holds something that this release cannot use ({error}); fit and save again") from error
+        return made
+
+    def __repr__(self) -> str:
+        """Pool, policy and whether it is fitted; never vectors or prompts."""
+        state = "fitted" if self._fitted else "not fitted"
+        return f"CascadeRouter({list(self.pool.ids)!r}, policy={self.policy!r}, default={self.default!r}, {state})"
