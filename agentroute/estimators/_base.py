@@ -80,6 +80,29 @@ ESTIMATORS: dict[str, type[Estimator]] = {}
 """The built-in estimators by kind: what `Router.load` can make without being told more."""
 
 
+def check_whole(estimator: object, name: str, least: int, most: float = np.inf) -> None:
+    """Sees to it that an option is a whole number.
+
+    Args:
+        estimator: Whose.
+        name: Of the option.
+        least: The least that it may be.
+        most: The most.
+
+    Raises:
+        ConfigError: It is another kind of value, or out of range.
+    """
+    value = getattr(estimator, name)
+    if not (isinstance(value, int | np.integer) and least <= value <= most):
+        raise ConfigError(f"{type(estimator).__name__}({name}={value!r}) is out of range: give a whole number, {least} or more")
+
+
+def options(estimator: object, names: Sequence[str]) -> dict[str, Any]:
+    """The options as JSON can hold them: numbers of numpy as plain ones."""
+    found = {name: getattr(estimator, name) for name in names}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in found.items()}
+
+
 def folds(rows: int, count: int, seed: int) -> npt.NDArray[np.int64]:
     """int64 [rows]: a random fold for every row, sizes as equal as can be."""
     return np.random.default_rng(seed).permutation(rows) % min(count, max(rows, 1))

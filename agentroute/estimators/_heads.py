@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, MissingExtraError, NotFittedError
-from agentroute.estimators._base import Arrays, State, embeddings_of, folds, vectors_of
+from agentroute.estimators._base import Arrays, State, check_whole, embeddings_of, folds, options, vectors_of
 from agentroute.estimators._mean import MeanEstimator
 from agentroute.estimators._scaling import Scaling
 from agentroute.outcomes import OutcomeTable
@@ -60,13 +60,8 @@ class _Head(ABC):
 
     def _check(self) -> None:
         """Raises `ConfigError` when an option is out of range; those that each head has besides, it checks itself."""
-        self._check_whole("min_rows", 0)
-        self._check_whole("seed", 0, 2**32 - 1)  # that of scikit-learn
-
-    def _check_whole(self, name: str, least: int, most: float = np.inf) -> None:
-        value = getattr(self, name)
-        if not (isinstance(value, int | np.integer) and least <= value <= most):
-            raise ConfigError(f"{type(self).__name__}({name}={value!r}) is out of range: give a whole number, {least} or more")
+        check_whole(self, "min_rows", 0)
+        check_whole(self, "seed", 0, 2**32 - 1)  # that of scikit-learn
 
     def _choose(self, x: Floats, quality: Floats) -> Arrays:  # noqa: ARG002  # for those that have something to choose
         """The constants that the data have to say, by column."""
@@ -151,9 +146,7 @@ class _Head(ABC):
         """Options, means and heads; no query, no outcome."""
         learned = self._fitted()
         config, arrays = learned.means.state()
-        options = {name: getattr(self, name) for name in self._options}
-        plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}  # for JSON
-        return config | plain, arrays | learned.arrays
+        return config | options(self, self._options), arrays | learned.arrays
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], /) -> Self:
@@ -272,7 +265,7 @@ class MLPEstimator(_Head):
 
     def _check(self) -> None:
         super()._check()
-        self._check_whole("hidden", 1)
+        check_whole(self, "hidden", 1)
         if not (_number(self.alpha) and 0 <= self.alpha < np.inf):
             raise ConfigError(f"MLPEstimator(alpha={self.alpha!r}) is out of range: give 0 or a positive number")
 

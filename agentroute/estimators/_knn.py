@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, NotFittedError
-from agentroute.estimators._base import Arrays, State, embeddings_of, folds, joined, vectors_of
+from agentroute.estimators._base import Arrays, State, check_whole, embeddings_of, folds, joined, options, vectors_of
 from agentroute.estimators._kernel import (
     FOLDS,
     HeldOut,
@@ -35,6 +35,12 @@ __all__ = ["KNNEstimator"]
 Floats = npt.NDArray[np.float64]
 _TUNABLE = 50  # rows below which cross-validation says nothing
 _OPTIONS = ("k", "width", "min_rows", "support_quantile", "approximate_from", "keep_prompts", "seed")
+_LIMITS = (
+    ("width", math.ulp(0.0), math.inf),  # above 0
+    ("prior_weight", 0.0, math.inf),
+    ("label_counts", 0.0, math.inf),
+    ("support_quantile", 0.0, math.nextafter(1.0, 0.0)),  # below 1
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -177,11 +183,11 @@ class KNNEstimator:
 
     def _tuned(self, table: OutcomeTable, index: VectorIndex, unit: float) -> tuple[Kernel, Kernel, Tuning | None]:
         """The kernels for queries with and without a known label, and what the tuning of the former saw."""
-        fixed = (self.k, self.width, self.prior_weight)
+        k, width, weight = options(self, ("k", "width", "prior_weight")).values()
+        fixed = (k, width, weight)
         scored = np.flatnonzero(np.isfinite(table.quality).any(axis=1))
         if len(scored) < _TUNABLE:
-            weight = 10.0 if self.prior_weight is None else self.prior_weight
-            kernel = Kernel(k=self.k or 100, width=self.width or unit, prior_weight=weight)
+            kernel = Kernel(k=k or 100, width=width or unit, prior_weight=10.0 if weight is None else weight)
             return kernel, kernel, None
         # Where labels explain everything the neighbours may be told to add nothing; a query without them needs them. So the
         # two kinds of query have constants of their own.
@@ -329,22 +335,20 @@ class KNNEstimator:
         )
 
     def _check(self) -> None:
-        for name, value, valid in (
-            ("k", self.k, self.k is None or self.k >= 1),
-            ("width", self.width, self.width is None or self.width > 0),
-            ("prior_weight", self.prior_weight, self.prior_weight is None or self.prior_weight >= 0),
-            ("label_counts", self.label_counts, self.label_counts >= 0),
-            ("support_quantile", self.support_quantile, 0 <= self.support_quantile < 1),
-        ):
-            if not valid:
-                msg = f"KNNEstimator({name}={value!r}) is out of range"
-                raise ConfigError(msg)
+        for name in ("k", "min_rows", "approximate_from", "seed"):
+            if name != "k" or self.k is not None:
+                check_whole(self, name, 1 if name == "k" else 0)
+        for name, least, most in _LIMITS:
+            value = getattr(self, name)
+            tuned = value is None and name in {"width", "prior_weight"}
+            if not (tuned or (isinstance(value, float | int | np.floating | np.integer) and least <= value <= most)):
+                raise ConfigError(f"KNNEstimator({name}={value!r}) is out of range")
 
     def state(self) -> State:
         """Options, learned constants, the rows' ids and labels, and the arrays; text only with `keep_prompts`."""
         learned = self._fitted()
         rows = learned.rows
-        config: dict[str, Any] = {name: getattr(self, name) for name in _OPTIONS}
+        config = options(self, _OPTIONS)
         config |= {name: str(getattr(self, name)) for name in ("prior_weight", "label_counts")}  # JSON has no infinity
         config["models"] = list(rows.models)
         config["kernels"] = [

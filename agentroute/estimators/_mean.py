@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import NotFittedError
-from agentroute.estimators._base import State
+from agentroute.estimators._base import State, check_whole, options
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Estimate, Query
 
@@ -43,7 +43,12 @@ class MeanEstimator:
     counts_: npt.NDArray[np.float64]
 
     def fit(self, table: OutcomeTable, /) -> Self:
-        """Learns the means; needs no embeddings."""
+        """Learns the means; needs no embeddings.
+
+        Raises:
+            ConfigError: `min_rows` is no whole number, or negative.
+        """
+        check_whole(self, "min_rows", 0)
         stacked = np.stack([table.quality, table.cost, table.latency])
         counts = np.isfinite(stacked).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -90,7 +95,7 @@ class MeanEstimator:
 
     def state(self) -> State:
         """Means, counts and options."""
-        config = {"min_rows": self.min_rows, "models": list(self.models_)}
+        config = {**options(self, ["min_rows"]), "models": list(self.models_)}
         return config, {"mean": self.mean_, "std": self.std_, "counts": self.counts_}
 
     @classmethod

@@ -1,3 +1,5 @@
+import json
+import re
 import threading
 from dataclasses import replace
 
@@ -325,6 +327,62 @@ def test_a_refit_and_a_save_beside_readers_and_writers():
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         KNNEstimator(**options).fit(planted_table(60))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 2.5},
+        {"k": "5"},
+        {"width": "wide"},
+        {"width": np.nan},
+        {"prior_weight": "1"},
+        {"label_counts": None},
+        {"support_quantile": "0"},
+        {"support_quantile": np.nan},
+        {"min_rows": 2.5},
+        {"min_rows": "30"},
+        {"min_rows": -1},
+        {"approximate_from": None},
+        {"seed": None},
+        {"seed": -1},
+    ],
+)
+def test_options_of_another_kind_are_named(options):
+    [(name, value)] = options.items()
+    with pytest.raises(ConfigError, match=rf"KNNEstimator\({name}={re.escape(repr(value))}\) is out of range"):
+        KNNEstimator(**options).fit(planted_table(40))
+
+
+@pytest.mark.parametrize("rows", [40, 60])
+def test_options_of_numpy_are_saved_as_plain_numbers(rows):
+    given = {
+        "k": np.int64(5),
+        "width": np.float32(0.5),
+        "prior_weight": np.float64(2.0),
+        "label_counts": np.float32(5.0),
+        "min_rows": np.int64(3),
+        "support_quantile": np.float32(0.25),
+        "approximate_from": np.int32(1000),
+        "seed": np.uint8(1),
+        "keep_prompts": np.True_,
+    }
+    table = planted_table(rows)
+    config, arrays = KNNEstimator(**given).fit(table).state()
+    again = KNNEstimator.from_state(json.loads(json.dumps(config)), arrays)
+    assert {name: getattr(again, name) for name in given} == given
+    assert again.kernel_.k == 5
+
+
+@pytest.mark.parametrize("value", [2.5, "3", -1, None])
+def test_the_means_check_their_option(value):
+    with pytest.raises(ConfigError, match=r"MeanEstimator\(min_rows=.*\) is out of range: give a whole number, 0 or more"):
+        MeanEstimator(min_rows=value).fit(planted_table(40))
+
+
+def test_the_means_save_an_option_of_numpy():
+    config, arrays = MeanEstimator(min_rows=np.int64(3)).fit(planted_table(40)).state()
+    assert MeanEstimator.from_state(json.loads(json.dumps(config)), arrays).min_rows == 3
 
 
 def test_vectors_are_needed_and_must_fit():
