@@ -15,6 +15,7 @@ __all__ = ["GROUP", "Seen", "Standard", "bits_of", "design", "groups", "penaltie
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+_NAMES = ("centre", "scale", "bend", "prior", "agreement")
 GROUP = 5
 """Features of how far the answers agree: at least two; the largest group; both again where the target has answered; its own."""
 _LOGITS = 10.0  # least inverse variance of the weight of a logit
@@ -28,12 +29,14 @@ class Standard:
     Attributes:
         centre: float64 [m, k], mean of each signal of each model.
         scale: float64 [m, k], its standard deviation.
+        bend: float64 [m, k], the mean of the part above its mean.
         prior: float64 [m], the quality of a model of which nothing is expected.
         agreement: float64 [m, m], how often two models agree.
     """
 
     centre: Floats
     scale: Floats
+    bend: Floats
     prior: Floats
     agreement: Floats
 
@@ -52,7 +55,10 @@ class Standard:
         else:
             both = np.isfinite(agreement)
             mean = (np.where(both, agreement, 0.0).sum(axis=0) + 0.5) / (both.sum(axis=0) + 1.0)
-        return cls(centre=centre, scale=np.where(scale > 1e-12, scale, 1.0), prior=prior, agreement=mean)
+        scale = np.where(scale > 1e-12, scale, 1.0)
+        value = np.clip(np.where(known, (signals - centre) / scale, 0.0), -_FAR, _FAR)
+        bend = np.maximum(value, 0.0).sum(axis=0) / count
+        return cls(centre=centre, scale=scale, bend=bend, prior=prior, agreement=mean)
 
     def logits(self, exante: Floats) -> Floats:
         """Ex-ante logits [..., m] of expected qualities [..., m]."""
@@ -62,11 +68,12 @@ class Standard:
         """What is seen of each answer: [..., m, d] of signals [..., m, k], d = 1 + 3 k.
 
         A one; then for each signal its standardised value, the same where it is above its mean (so that the effect may bend
-        there), and whether it is missing.
+        there, less what that is on average), and whether it is missing. What is missing is as on average.
         """
         missing = np.isnan(signals)
         value = np.clip(np.where(missing, 0.0, (signals - self.centre) / self.scale), -_FAR, _FAR)
-        parts = np.stack([value, np.maximum(value, 0.0), missing.astype(np.float64)], axis=-1)
+        above = np.where(missing, 0.0, np.maximum(value, 0.0) - self.bend)
+        parts = np.stack([value, above, missing.astype(np.float64)], axis=-1)
         flat = parts.reshape(*signals.shape[:-1], -1)
         return np.concatenate([np.ones((*signals.shape[:-1], 1)), flat], axis=-1)
 
@@ -76,12 +83,12 @@ class Standard:
 
     def arrays(self) -> dict[str, Floats]:
         """For saving."""
-        return {name: getattr(self, name) for name in ("centre", "scale", "prior", "agreement")}
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float64]]) -> Standard:
         """What `arrays` gave."""
-        return cls(**{name: arrays[name] for name in ("centre", "scale", "prior", "agreement")})
+        return cls(**{name: arrays[name] for name in _NAMES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from agentroute.cascades._answers import AnswerTable
 from agentroute.cascades._design import Seen, Standard
-from agentroute.cascades._learn import Log, regressions, sampled, strength_of
+from agentroute.cascades._learn import Log, factors_of, regressions, sampled, strength_of
+from agentroute.cascades._planner import CascadeRouting
 from agentroute.cascades._regressions import PostHocStates, Regressions, nearest
 from agentroute.errors import ConfigError, NotFittedError, PriceUnknownError, UnknownModelError
 from agentroute.types import Estimate
@@ -21,6 +22,9 @@ __all__ = ["PostHocEstimator"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+_JUDGED = 1000  # logged queries, and
+_DEPTH = 4  # calls for each, by which it is judged whether covariances pay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -151,7 +155,13 @@ class PostHocEstimator:
             strength=strength,
             factors=None,
         )
-        self._fitted = self._states(answers, estimate, seen, parts, fold)
+        states = self._states(answers, estimate, seen, parts, fold)
+        factors = None if self.covariance == "none" else factors_of(states, log.answered)
+        moving = replace(states, factors=factors)
+        if factors and self.covariance == "auto" and not _pays(states, moving, answers):
+            factors = None
+        self._learned = replace(self._learned, factors=factors)
+        self._fitted = moving if factors else states
         return self
 
     def fitted_states(self) -> PostHocStates:
@@ -299,6 +309,26 @@ class PostHocEstimator:
     def __repr__(self) -> str:
         """As constructed."""
         return f"PostHocEstimator(l2={self.l2}, folds={self.folds}, covariance={self.covariance!r}, seed={self.seed})"
+
+
+def _pays(plain: PostHocStates, moving: PostHocStates, answers: AnswerTable) -> bool:
+    """Whether cascades on the log are better when plans know how much estimates will still move.
+
+    Judged by the mean height of the frontier of quality over cost, between the cheapest and the dearest model.
+    """
+    rows = np.sort(np.random.default_rng(0).permutation(len(answers))[:_JUDGED])
+    table = answers.table.take(rows)
+    low, *_, high = np.sort(plain.cost.mean(axis=0))
+    if not 0.0 < low < high:
+        return False
+    costs = np.linspace(low, high, 50)
+    worth = []
+    for states in (plain.take(rows), moving.take(rows)):
+        policy = CascadeRouting(max_models=min(len(states.models), _DEPTH), samples=128, refine=False)
+        spent, gained = policy.frontier(states, table.quality, table.cost, lambdas=np.geomspace(0.02 / high, 1.0 / low, 20)).T
+        order = np.argsort(spent)
+        worth.append(float(np.interp(costs, spent[order], np.maximum.accumulate(gained[order])).mean()))
+    return worth[1] > worth[0]
 
 
 def _mean(values: Floats) -> Floats:

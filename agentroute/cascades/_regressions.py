@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -181,7 +181,17 @@ class PostHocStates:
         """Number of queries."""
         return len(self.cost)
 
-    def quality(self, answered: int, rows: Ints) -> Matrix:
+    def take(self, rows: Ints) -> PostHocStates:
+        """The estimates of some rows."""
+        return replace(
+            self,
+            cost=self.cost[rows],
+            latency=None if self.latency is None else self.latency[rows],
+            seen=self.seen.take(rows),
+            fold=self.fold[rows],
+        )
+
+    def quality(self, answered: int, rows: Ints, /) -> Matrix:
         """float64 [r, m], expected qualities in [0, 1] of some rows where a set of models has answered.
 
         Args:
@@ -202,7 +212,7 @@ class PostHocStates:
         seen = self.seen.take(rows)
         return one.at(answered).quality(seen.logits, seen.details, seen.agreement, self.usual)
 
-    def factor(self, answered: int) -> Matrix | None:
+    def factor(self, answered: int, /) -> Matrix | None:
         """float64 [m, m], L with L Lᵀ the covariance of how much the estimates will still move; `None` = not taken into account.
 
         A run set of which too little was logged has that of the nearest one.

@@ -29,7 +29,7 @@ class States(Protocol):
     def cost(self) -> Matrix:
         """float64 [n, m], expected USD of a call, its scoring included."""
 
-    def quality(self, answered: int, rows: Ints) -> Matrix:
+    def quality(self, answered: int, rows: Ints, /) -> Matrix:
         """float64 [r, m]; bit j of `answered` set = model j has answered."""
 
 

@@ -1,0 +1,171 @@
+import gzip
+import json
+import math
+
+import numpy as np
+import pytest
+
+from agentroute.cascades._answers import AnswerTable, agreements, same_answer
+from agentroute.collection import load_ladder
+from agentroute.errors import ConfigError, DataError, StorageError, UnknownModelError
+from agentroute.outcomes import OutcomeTable
+from agentroute.types import Query
+
+ROWS = [
+    {"query_id": "a", "prompt": "2 + 2?", "model": "s", "score": 1, "cost_usd": 0.1, "logprob": -0.2, "answer": "4"},
+    {"query_id": "a", "prompt": "2 + 2?", "model": "l", "score": 1, "cost_usd": 0.9, "answer": "It is 4."},
+    {"query_id": "b", "prompt": "Capital?", "model": "l", "score": 1, "cost_usd": 0.9, "logprob": -0.1, "answer": "Paris."},
+    {
+        "query_id": "b",
+        "prompt": "Capital?",
+        "model": "s",
+        "score": 0,
+        "cost_usd": 0.1,
+        "signals": {"logprob": -3},
+        "answer": "Rome",
+    },
+    {"query_id": "c", "prompt": "Who?", "model": "s", "score": 0, "cost_usd": 0.1, "logprob": -1, "answer": "me", "judge": 0.5},
+]
+
+
+def written(folder, rows=ROWS, name="log.jsonl"):
+    file = folder / name
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    if name.endswith(".gz"):
+        file.write_bytes(gzip.compress(text.encode()))
+    else:
+        file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
+def test_reads_signals_answers_and_outcomes(tmp_path, name):
+    answers = AnswerTable.from_jsonl(written(tmp_path, name=name), signals=["logprob", "judge", "length"])
+    assert answers.models == ("s", "l")
+    assert len(answers) == 3
+    np.testing.assert_array_equal(answers.signals["logprob"], [[-0.2, np.nan], [-3, -0.1], [-1, np.nan]])
+    np.testing.assert_array_equal(answers.signals["judge"], [[np.nan] * 2, [np.nan] * 2, [0.5, np.nan]])
+    np.testing.assert_allclose(answers.signals["length"][0], [math.log(2), math.log(9)])
+    np.testing.assert_array_equal(answers.agreement[:2, 0, 1], [1, 0])
+    assert np.isnan(answers.agreement[2, 0, 1])  # the large model did not answer
+    assert answers.agreement[2, 0, 0] == 1
+    np.testing.assert_array_equal(answers.answered, [[True, True], [True, True], [True, False]])
+    np.testing.assert_array_equal(answers.score_cost, np.zeros((3, 2)))
+
+
+def test_reads_a_parquet_file(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    names = ("query_id", "prompt", "model", "score", "cost_usd", "logprob", "answer")
+    table = pa.table({name: [row.get(name) for row in ROWS] for name in names})
+    pq.write_table(table, tmp_path / "log.parquet")
+    found = AnswerTable.from_parquet(tmp_path / "log.parquet")
+    expected = AnswerTable.from_jsonl(written(tmp_path))
+    np.testing.assert_array_equal(found.agreement, expected.agreement)
+    np.testing.assert_array_equal(found.table.quality, expected.table.quality)
+    assert np.isnan(found.signals["logprob"][1, 0])  # nested in an object, which this file does not have
+
+
+def test_rows_without_ids_belong_to_the_query_of_their_text_and_labels(tmp_path):
+    rows = [{"prompt": "x", "task": task, "model": "s", "score": 1, "logprob": value} for task, value in (("p", -1), ("q", -2))]
+    rows += [{"prompt": "x", "task": "q", "model": "l", "score": 1, "logprob": -3}]
+    answers = AnswerTable.from_jsonl(written(tmp_path, rows))
+    np.testing.assert_array_equal(answers.signals["logprob"], [[-1, np.nan], [-2, -3]])
+    assert answers.agreement is None
+
+
+def test_repeated_answers_are_averaged_and_columns_may_have_other_names(tmp_path):
+    rows = [
+        {"text": "x", "who": "s", "score": 1, "logprob": -1, "said": "one", "score_cost_usd": 0.2},
+        {"text": "x", "who": "s", "score": 0, "logprob": -3, "said": "two", "score_cost_usd": 0.4},
+        {"text": "x", "who": "l", "score": 0, "logprob": None, "said": "One!", "score_cost_usd": None},
+    ]
+    answers = AnswerTable.from_jsonl(written(tmp_path, rows), columns={"model": "who"}, answer="said")
+    np.testing.assert_array_equal(answers.signals["logprob"], [[-2, np.nan]])
+    assert answers.agreement[0, 0, 1] == 1  # the first answer counts
+    np.testing.assert_allclose(answers.score_cost, [[0.3, 0]])
+
+
+def test_the_log_that_ships_is_read_as_the_ladder_is(tmp_path):
+    from importlib import resources
+
+    ladder = load_ladder()
+    with resources.as_file(resources.files("agentroute") / "data" / "ladder.jsonl.gz") as path:
+        answers = AnswerTable.from_jsonl(path)
+    i, model = 700, ladder.table.models[1]
+    query = ladder.table.queries[i].id
+    assert answers.signals["logprob"][i, 1] == pytest.approx(ladder.answers[model][query].logprob)
+    texts = [ladder.answers[name][query].text for name in ladder.table.models]
+    assert answers.agreement[i, 0, 2] == same_answer(texts[0], texts[2])
+    np.testing.assert_array_equal(answers.table.quality, ladder.table.quality)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("67 + 73 equals 140.", "140", True),
+        ("140", "141", False),
+        ("1,400 apples", "1400.0", True),
+        ("-3", "3", False),
+        ("The answer is 3", "three", False),
+        ("A\n", " a ", True),
+        ("Straße", "STRASSE", True),
+        ("x = 1\n" + "y" * 300, "x = 2\n" + "y" * 300, False),
+        ("x = 1\n" + "y" * 300, "x=1 " + "Y" * 300, True),  # long texts are no numbers
+        ("12 " + "a" * 300, "12", False),
+    ],
+)
+def test_same_answer(one, other, same):
+    assert same_answer(one, other) is same
+    assert same_answer(other, one) is same
+
+
+def test_agreement_by_a_function_of_the_callers():
+    texts = np.array([["a", "b", None]], dtype=object)
+    np.testing.assert_array_equal(
+        agreements(texts, lambda one, other: 0.25), [[[1, 0.25, np.nan], [0.25, 1, np.nan], [np.nan] * 3]]
+    )
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        agreements(texts, lambda one, other: 2)
+
+
+def test_take_split_and_select_keep_everything_together(tmp_path):
+    answers = AnswerTable.from_jsonl(written(tmp_path), signals=["logprob"])
+    some = answers.take([1, 0])
+    assert [query.id for query in some.table.queries] == ["b", "a"]
+    np.testing.assert_array_equal(some.signals["logprob"], answers.signals["logprob"][[1, 0]])
+    turned = answers.select(["l", "s"])
+    np.testing.assert_array_equal(turned.signals["logprob"], answers.signals["logprob"][:, ::-1])
+    np.testing.assert_array_equal(turned.agreement, answers.agreement[:, ::-1, ::-1])
+    np.testing.assert_array_equal(turned.table.quality, answers.table.quality[:, ::-1])
+    fit, held = answers.split(0.4, seed=3)
+    for part, table in zip((fit, held), answers.table.split(0.4, seed=3), strict=True):
+        assert [query.id for query in part.table.queries] == [query.id for query in table.queries]
+        rows = ["abc".index(query.id) for query in table.queries]
+        np.testing.assert_array_equal(part.signals["logprob"], answers.signals["logprob"][rows])
+        np.testing.assert_array_equal(part.table.at, table.at)
+    with pytest.raises(UnknownModelError):
+        answers.select(["m"])
+
+
+def test_arrays_that_cannot_be_right_are_refused():
+    table = OutcomeTable(queries=(Query(text="x"),), models=("s", "l"), quality=np.ones((1, 2)))
+    for wrong, message in [
+        ({"signals": {"p": np.ones((2, 2))}}, r"signal 'p' has the shape \(2, 2\), not \(1, 2\)"),
+        ({"signals": {"p": [[np.inf, 0]]}}, "infinite"),
+        ({"agreement": np.ones((1, 2))}, r"not \(1, 2, 2\)"),
+        ({"agreement": np.full((1, 2, 2), 2.0)}, r"outside \[0, 1\]"),
+        ({"agreement": np.array([[[1.0, 0.0], [1.0, 1.0]]])}, "not symmetric"),
+        ({"score_cost": np.ones(2)}, "score_cost has the shape"),
+        ({"score_cost": [[-1.0, 0.0]]}, "below 0"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            AnswerTable(table=table, **wrong)
+
+
+def test_files_that_cannot_be_right_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"row 0: logprob 'high' is not a number"):
+        AnswerTable.from_jsonl(written(tmp_path, [ROWS[0] | {"logprob": "high"}]))
+    with pytest.raises(StorageError, match="does not exist"):
+        AnswerTable.from_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="no column"):
+        AnswerTable.from_jsonl(written(tmp_path, [{"prompt": "x"}]))
