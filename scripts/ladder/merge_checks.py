@@ -1,6 +1,6 @@
 """Adds what `self_check.py` has collected to the log that ships: the self-check of each answer, and what it cost.
 
-Run `python scripts/ladder/merge_checks.py checks.jsonl`. The same files give the same bytes; running it again changes nothing.
+Run `python scripts/ladder/merge_checks.py checks.jsonl ...`. The same files give the same bytes; a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -10,28 +10,19 @@ import json
 import sys
 from pathlib import Path
 
-from agentroute.collection import load_ladder
-from agentroute.types import Usage
-
 DATA = Path(__file__).resolve().parents[2] / "agentroute" / "data" / "ladder.jsonl.gz"
 
 
-def main(path: str) -> None:
+def main(*paths: str) -> None:
     """Writes the log anew, with `self_check` and `self_check_usd` in the rows that were checked."""
-    prices = {entry.card.id: entry.card.price for entry in load_ladder().entries}
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    lines = [line for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
     checks = {(row["query_id"], row["model"]): row for row in map(json.loads, lines)}
     with gzip.open(DATA, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     for row in rows:
         check = checks.get((row["query_id"], row["model"]))
-        if check is None:
-            continue
-        price = prices[row["model"]]
-        assert price is not None
-        usage = Usage(input_tokens=check["input_tokens"], output_tokens=check["output_tokens"])
-        row["self_check"] = None if check["self_check"] is None else round(check["self_check"], 6)
-        row["self_check_usd"] = round(price.cost(usage), 9)
+        if check is not None:
+            row |= {"self_check": check["self_check"], "self_check_usd": round(check["self_check_usd"], 9)}
     packed = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     DATA.write_bytes(gzip.compress(packed, compresslevel=9, mtime=0))
     found = sum("self_check" in row for row in rows)

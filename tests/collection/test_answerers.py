@@ -8,6 +8,8 @@ import pytest
 
 from agentroute.collection import Answerer, ChatEndpoint, EndpointError
 from agentroute.errors import ConfigError
+from agentroute.scorers import Asker
+from agentroute.types import Price, TokenLogprob
 
 REPLY = {
     "choices": [
@@ -102,3 +104,31 @@ def test_a_refusal_carries_status_and_words(endpoint):
 def test_only_http_addresses():
     with pytest.raises(ConfigError, match="not an http"):
         ChatEndpoint("file:///etc", "m")
+
+
+async def test_a_scorer_asks_for_samples_with_their_tokens_and_books_what_they_cost(endpoint):
+    tops = [{"token": "L", "logprob": -0.2}, {"token": "Q", "logprob": -2.0}]
+    told = {**REPLY["choices"][0], "logprobs": {"content": [{"token": "L", "logprob": -0.2, "top_logprobs": tops}]}}
+    endpoint.reply = 200, {**REPLY, "choices": [told]}
+    model = ChatEndpoint(endpoint.url, "m", price=Price(input=1.0, output=10.0))
+    assert isinstance(model, Asker)
+    replies = model.ask("Sure?", samples=2, max_tokens=8, temperature=0.7, logprobs=True, schema={"type": "object"})
+    assert [reply.text for reply in replies] == ["Lima", "Lima"]
+    assert replies[0].tokens == (TokenLogprob(token="L", logprob=-0.2, top={"L": -0.2, "Q": -2.0}),)
+    # Five of the twelve tokens were read from the provider's cache, which has no price of its own here.
+    assert replies[0].cost == pytest.approx((12 * 1.0 + 2 * 10.0) / 1e6)
+    body = endpoint.sent[0][2]
+    assert (body["temperature"], body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (0.7, 8, True, 20)
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert len(endpoint.sent) == 2
+    assert [reply.text for reply in await model.aask("Sure?")] == ["Lima"]
+    assert "logprobs" not in endpoint.sent[2][2]
+
+
+def test_without_a_price_a_reply_costs_nobody_knows_what(endpoint):
+    assert ChatEndpoint(endpoint.url, "m").ask("?")[0].cost is None
+    endpoint.reply = 200, {"choices": REPLY["choices"]}
+    assert ChatEndpoint(endpoint.url, "m", price=Price(input=1.0, output=1.0)).ask("?")[0].cost is None
+    endpoint.reply = 200, {"choices": []}
+    with pytest.raises(EndpointError, match="something else"):
+        ChatEndpoint(endpoint.url, "m").ask("?")
