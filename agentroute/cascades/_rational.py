@@ -110,10 +110,14 @@ class Confidence:
         edges = np.linspace(left, right, _CELLS + 1)
         middles = (edges[1:] + edges[:-1]) / 2.0
         smooth = _mixture((inner - left) / (right - left)) if len(inner) else np.zeros(_CELLS)
-        values = np.concatenate([[low], middles, [high]])
-        chances = np.concatenate([[ends[0]], (1.0 - sum(ends)) * smooth, [ends[1]]])
-        # The second cut is just above the lump at the low end.
-        cuts = np.concatenate([[left, np.nextafter(left, 1.0)], edges[1:-1], [high]])
+        values, cuts, chances = middles, edges[:-1], (1.0 - sum(ends)) * smooth
+        if ends[0]:
+            # The second cut is just above the lump.
+            cuts = np.concatenate([[left, np.nextafter(left, 1.0)], edges[1:-1]])
+            values, chances = np.concatenate([[low], values]), np.concatenate([[ends[0]], chances])
+        if ends[1]:
+            cuts, values = np.append(cuts, high), np.append(values, high)
+            chances = np.append(chances, ends[1])
         total = chances.sum()
         below = np.concatenate([[0.0], chances.cumsum()[:-1]]) / total
         return cls(values=values, chances=chances / total, cuts=cuts, below=below)
@@ -127,23 +131,26 @@ def _mixture(x: Floats) -> Floats:
     """Chances of equal cells of [0, 1] under a mixture of up to two betas, fitted by expectation and moments."""
     grid = (np.arange(_CELLS) + 0.5) / _CELLS
     inside = np.clip(x, 0.5 / _CELLS, 1.0 - 0.5 / _CELLS)
+    alone = _beta_of(inside, np.ones(len(inside)))
+    single = _cells(grid, *alone)
     if len(inside) < _MIXED:
-        return _cells(grid, *_beta_of(inside, np.ones(len(inside))))
+        return single
     share = (inside > np.median(inside)).astype(np.float64)
-    parts, weights = ((1.0, 1.0), (1.0, 1.0)), np.array([0.5, 0.5])
+    parts, weights = (alone, alone), np.array([0.5, 0.5])
     for _ in range(_STEPS):
-        before = weights
-        given = np.stack([1.0 - share, share])
+        before, given = weights, np.stack([1.0 - share, share])
         weights = given.mean(axis=1)
         if weights.min() * len(inside) < _FEWEST:
-            return _cells(grid, *_beta_of(inside, np.ones(len(inside))))
+            return single
         parts = (_beta_of(inside, given[0]), _beta_of(inside, given[1]))
         likely = np.stack([np.log(w) + _log_beta(inside, a, b) for w, (a, b) in zip(weights, parts, strict=True)])
         share = 1.0 / (1.0 + np.exp(np.clip(likely[0] - likely[1], -700.0, 700.0)))
         if np.abs(weights - before).max() < 1e-6:
             break
     found: Floats = sum((w * _cells(grid, a, b) for w, (a, b) in zip(weights, parts, strict=True)), np.zeros(_CELLS))
-    return found
+    # The second component has to be worth its three parameters (the Bayesian information criterion).
+    gained = np.logaddexp(*likely).sum() - _log_beta(inside, *alone).sum()
+    return found if gained > 1.5 * math.log(len(inside)) else single
 
 
 def _beta_of(x: Floats, weight: Floats) -> tuple[float, float]:

@@ -63,8 +63,8 @@ class ChainPolicy(ABC):
             raise ConfigError(
                 f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD per unit of quality (infinity = quality alone)"
             )
-        if longest < 1:
-            raise ConfigError(f"longest={longest!r}: a chain has at least one model")
+        if not 1 <= longest <= 3:
+            raise ConfigError(f"longest={longest!r}: a chain has 1, 2 or 3 models; thresholds are searched for up to 3")
         self.budget = budget
         self.willingness_to_pay = willingness_to_pay
         self.longest = longest
@@ -262,8 +262,6 @@ class ThresholdCascade(ChainPolicy):
         super().__init__(budget=budget, willingness_to_pay=willingness_to_pay, longest=longest)
         if levels < 1:
             raise ConfigError(f"levels={levels!r}: give 1 or more")
-        if longest > 3:
-            raise ConfigError(f"longest={longest!r}: a grid of thresholds is searched for up to 3 models")
         self.levels = levels
 
     def _options(self) -> dict[str, Any]:
