@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, Step, cascade
 from agentroute.errors import DeadlineExceededError
-from agentroute.types import Outcome, Score
+from agentroute.types import Outcome, Reply, Score
 from langchain_agentroute._bindings import SchemaBinding
 from langchain_agentroute._calls import Ready, RoutedCall
 from langchain_agentroute._ceilings import ceilings
@@ -26,7 +26,7 @@ from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retr
 if TYPE_CHECKING:
     from langchain_agentroute._cascading import CascadeRouting, Climb
 
-__all__ = ["CascadeCall", "Kept"]
+__all__ = ["CascadeCall", "Kept", "bubbling"]
 
 A = TypeVar("A")
 
@@ -67,7 +67,7 @@ class _Ended:
 
 
 @contextmanager
-def _bubbling() -> Iterator[None]:
+def bubbling() -> Iterator[None]:
     """Lets a graph's way to stop pass the flow, which might take an earlier answer instead."""
     try:
         yield
@@ -203,13 +203,13 @@ class CascadeCall(RoutedCall):
     def invoke(self, step: Call) -> Attempt[Any]:
         """Calls a candidate and waits for the whole answer."""
         ready, held = self._ready(step)
-        with _bubbling():
+        with bubbling():
             return self.replied(step, self.called(step, ready), held)
 
     async def ainvoke(self, step: Call) -> Attempt[Any]:
         """As `invoke`."""
         ready, held = self._ready(step)
-        with _bubbling():
+        with bubbling():
             return self.replied(step, await self.acalled(step, ready), held)
 
     def open(self, step: Call, door: Door) -> Attempt[Any]:
@@ -217,7 +217,7 @@ class CascadeCall(RoutedCall):
         if not step.final:
             return _at(self.invoke(step), door)
         ready = self._streaming(step)
-        with _bubbling():
+        with bubbling():
             attempt = self.opened(step, door, ready)
         with self._lock:
             left = step.attempt in self._left
@@ -232,17 +232,18 @@ class CascadeCall(RoutedCall):
         if not step.final:
             return _at(await self.ainvoke(step), door)
         ready = self._streaming(step)
-        with _bubbling():
+        with bubbling():
             return await self.aopened(step, door, ready)
 
     def _streaming(self, step: Call) -> Ready:
         with mistakes():
             return self.prepared(step, self.targets[step.model], self.request.binding)
 
-    def replied(self, step: Call, attempt: Attempt[Any], held: tuple[Held, ...] = ()) -> Attempt[Any]:
+    def replied(self, step: Call, attempt: Attempt[Any], held: tuple[Held, ...] = (), reply: Reply | None = None) -> Attempt[Any]:
         """The attempt as scorers read it; an answer that is not final is kept until it is accepted."""
-        schema = isinstance(self.request.binding, SchemaBinding)
-        reply = reply_of(attempt.answer, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency, schema=schema)
+        if reply is None:
+            schema = isinstance(self.request.binding, SchemaBinding)
+            reply = reply_of(attempt.answer, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency, schema=schema)
         answer = attempt.answer if step.final else Kept(answer=attempt.answer, held=held)
         return replace(attempt, answer=answer, reply=reply)
 
@@ -260,14 +261,14 @@ class CascadeCall(RoutedCall):
         judge, query, reply = self.routing.judge, self.decided.query, attempt.reply
         if judge is None or reply is None:
             return _USABLE
-        with _bubbling():
+        with bubbling():
             return judged(self._judges_config(attempt), reply, lambda: judge.score(query, reply))
 
     async def _acheck(self, attempt: Attempt[Any]) -> Score:
         judge, query, reply = self.routing.judge, self.decided.query, attempt.reply
         if judge is None or reply is None:
             return _USABLE
-        with _bubbling():
+        with bubbling():
             return await ajudged(self._judges_config(attempt), reply, lambda: judge.ascore(query, reply))
 
     def _judges_config(self, attempt: Attempt[Any]) -> RunnableConfig:

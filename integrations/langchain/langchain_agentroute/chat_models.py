@@ -13,12 +13,12 @@ from agentroute.cascades import Call
 from agentroute.pool import ModelPool
 from langchain_agentroute._calls import Ready
 from langchain_agentroute._candidates import Target, pool_of
-from langchain_agentroute._choosing import ChoosingChatModel, routing_of
+from langchain_agentroute._choosing import ChoosingChatModel
 from langchain_agentroute._deciding import Decider, Rule, SupportsRoute, forced_model
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Run
 
-__all__ = ["RoutedChatModel", "routing_of"]
+__all__ = ["RoutedChatModel"]
 
 
 class RoutedChatModel(ChoosingChatModel):

@@ -1,4 +1,4 @@
-"""`RoutingMiddleware`: picks the model inside LangChain's `create_agent`."""
+"""`RoutingMiddleware` and `CascadeMiddleware`: pick the model inside LangChain's `create_agent`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables.config import ensure_config, run_in_executor
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+from langchain_core.runnables.config import ensure_config, run_in_executor, set_config_context
+from langchain_core.runnables.utils import coro_with_context
 
 try:
     from langchain.agents.middleware import (
@@ -20,9 +21,10 @@ try:
         ModelResponse,
     )
     from langchain.agents.middleware.types import OmitFromInput, PrivateStateAttr
+    from langchain.agents.structured_output import StructuredOutputError
     from langgraph.types import Command
 except ImportError as error:
-    msg = "RoutingMiddleware needs LangChain's agents: pip install 'langchain-agentroute[agents]'"
+    msg = "the middlewares need LangChain's agents: pip install 'langchain-agentroute[agents]'"
     raise ImportError(msg, name="langchain.agents") from error
 
 from agentroute.cascades import Attempt, Call, CascadeResult
@@ -30,30 +32,42 @@ from agentroute.errors import ConfigError
 from agentroute.types import Decision, Query
 from langchain_agentroute._calls import Request, RoutedCall, with_handler
 from langchain_agentroute._candidates import Target
+from langchain_agentroute._cascading import CascadeRouting, Climb
+from langchain_agentroute._choosing import routing_of
+from langchain_agentroute._climbing import CascadeCall, bubbling
 from langchain_agentroute._deciding import Decided
+from langchain_agentroute._holding import Held, hold
 from langchain_agentroute._record import stamped
+from langchain_agentroute._replies import reply_of
 from langchain_agentroute._retry import mistakes
+from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute._watch import Watch
-from langchain_agentroute.chat_models import RoutedChatModel, routing_of
+from langchain_agentroute.cascades import CascadeChatModel
+from langchain_agentroute.chat_models import RoutedChatModel
 
-__all__ = ["RoutingMiddleware", "RoutingState"]
+__all__ = ["CascadeMiddleware", "CascadeState", "RoutingMiddleware", "RoutingState"]
 
 
-class RoutingState(AgentState[Any]):
-    """What the middleware adds to an agent's state."""
+class CascadeState(AgentState[Any]):
+    """What `CascadeMiddleware` adds to an agent's state."""
 
-    agentroute_model: NotRequired[Annotated[str | None, PrivateStateAttr]]
-    """The model of this run; not seen from outside."""
     agentroute_log: NotRequired[Annotated[list[dict[str, Any]], OmitFromInput, operator.add]]
     """The routing record of every model call, in order, over all runs of the thread."""
 
 
+class RoutingState(CascadeState):
+    """What `RoutingMiddleware` adds to an agent's state."""
+
+    agentroute_model: NotRequired[Annotated[str | None, PrivateStateAttr]]
+    """The model of this run; not seen from outside."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Seen:
-    """What a routed request got, and from whom."""
+    """What a routed request got, and from whom; no response = an answer that fits no schema."""
 
-    response: ModelResponse[Any]
+    response: ModelResponse[Any] | None
     # The routed model was not the one to answer: a middleware further in has replaced it.
     replaced: bool
     error: BaseException | None
@@ -114,13 +128,12 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
 
         def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            with mistakes():
-                prepared = self._prepared(request, call, step, capture)
+            prepared = _prepared(request, call, call.targets[step.model], step, capture)
             with Watch(call, step, capture) as watch:
                 response = handler(prepared)
             return _attempt(step, watch, capture, response)
 
-        return _response(call, call.drive(attempt))
+        return _routed(call, call.drive(attempt))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -136,32 +149,37 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
 
         async def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            with mistakes():
-                prepared = self._prepared(request, call, step, capture)
+            prepared = _prepared(request, call, call.targets[step.model], step, capture)
             with Watch(call, step, capture) as watch:
                 response = await handler(prepared)
             return _attempt(step, watch, capture, response)
 
-        return _response(call, await call.adrive(attempt))
+        return _routed(call, await call.adrive(attempt))
 
     def _asked(self, request: ModelRequest[Any]) -> tuple[Request, Query, Decision | None]:
-        messages: list[BaseMessage] = list(request.messages)
-        if request.system_message is not None:
-            messages.insert(0, request.system_message)
-        # A setting called `model` is for the provider, not a candidate's name.
-        settings = {name: value for name, value in request.model_settings.items() if name != "model"}
-        wanted = (("tools", request.tools), ("structured_output", request.response_format))
-        routing = routing_of(self.model)
-        asked = routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
+        asked = _requested(routing_of(self.model), request)
         kept = request.state.get("agentroute_model") if self.route_once else None
-        query, fixed = routing.before_router(asked, kept if isinstance(kept, str) else None)
+        query, fixed = asked.routing.before_router(asked, kept if isinstance(kept, str) else None)
         return asked, query, fixed
 
     def _call(self, decided: Decided, asked: Request) -> RoutedCall:
         return asked.routing.call(decided, asked, Run(self.model, asked.config, asked.messages))
 
-    def _prepared(self, request: ModelRequest[Any], call: RoutedCall, step: Call, capture: Capture) -> ModelRequest[Any]:
-        target = call.targets[step.model]
+
+def _requested(routing: Routing, request: ModelRequest[Any]) -> Request:
+    """What the agent asks of its model."""
+    messages: list[BaseMessage] = list(request.messages)
+    if request.system_message is not None:
+        messages.insert(0, request.system_message)
+    # A setting called `model` is for the provider, not a candidate's name.
+    settings = {name: value for name, value in request.model_settings.items() if name != "model"}
+    wanted = (("tools", request.tools), ("structured_output", request.response_format))
+    return routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
+
+
+def _prepared(request: ModelRequest[Any], call: RoutedCall, target: Target, step: Call, capture: Capture) -> ModelRequest[Any]:
+    """The request with the model that is to answer it."""
+    with mistakes():
         changes: dict[str, Any] = {"model": _watched(target, call, step, capture)}
         if target.kwargs:
             changes["model_settings"] = {**target.kwargs, **request.model_settings}
@@ -187,8 +205,10 @@ def _watched(target: Target, call: RoutedCall, step: Call, capture: Capture) -> 
     )
 
 
-def _attempt(step: Call, watch: Watch, capture: Capture, response: ModelResponse[Any]) -> Attempt[_Seen]:
-    seen = _Seen(response=response, replaced=capture.message is None, error=capture.error)
+def _attempt(
+    step: Call, watch: Watch, capture: Capture, response: ModelResponse[Any] | None, broken: Exception | None = None
+) -> Attempt[_Seen]:
+    seen = _Seen(response=response, replaced=capture.message is None, error=broken or capture.error)
     if capture.message is not None:
         return watch.ended(seen)
     if capture.error is not None:
@@ -196,18 +216,141 @@ def _attempt(step: Call, watch: Watch, capture: Capture, response: ModelResponse
     return Attempt(model=step.model, answer=seen)
 
 
-def _response(call: RoutedCall, answered: CascadeResult[_Seen]) -> ExtendedModelResponse[Any]:
+def _routed(call: RoutedCall, answered: CascadeResult[_Seen]) -> ExtendedModelResponse[Any]:
+    return _recorded(call, answered, agentroute_model=answered.model)
+
+
+def _recorded(call: RoutedCall, answered: CascadeResult[_Seen], **update: Any) -> ExtendedModelResponse[Any]:
     """The response with the record on its answer, and the state's update."""
     seen = answered.answer
+    if seen.response is None:
+        assert seen.error is not None  # noqa: S101  # it came in place of the response
+        raise seen.error
     if seen.replaced:
+        attempts = list(answered.attempts)
         error = seen.error if isinstance(seen.error, Exception) else None
-        last = replace(answered.attempts[-1], error=error)
-        answered = replace(answered, attempts=(*answered.attempts[:-1], last))
+        attempts[answered.chosen] = replace(attempts[answered.chosen], error=error)
+        answered = replace(answered, attempts=tuple(attempts))
     record = call.record(answered, replaced=seen.replaced)
     result = list(seen.response.result)
     for position in reversed(range(len(result))):
         if isinstance(result[position], AIMessage):
             result[position] = stamped(result[position], record)
             break
-    update = {"agentroute_model": answered.model, "agentroute_log": [record]}
-    return ExtendedModelResponse(model_response=replace(seen.response, result=result), command=Command(update=update))
+    command: Command[Any] = Command(update={**update, "agentroute_log": [record]})
+    return ExtendedModelResponse(model_response=replace(seen.response, result=result), command=command)
+
+
+class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
+    """Looks at each answer of an agent's model, and asks the next model when it is not good enough.
+
+    Answers that are not taken never reach the user's stream or the agent's state, and none of their tools is called. In a tool
+    loop the cascade does not fall below the model that answered last. Middleware further in sees each model that is asked,
+    so that what depends on the provider works; put such middleware after this one. The record of each call is on its message
+    (`routing_decision`) and in the state's `agentroute_log`.
+
+    ```python
+    cascade = CascadeMiddleware({"small": small, "large": large}, judge=judge)
+    agent = create_agent(model=large, tools=tools, middleware=[cascade])
+    ```
+
+    Args:
+        models: A `CascadeChatModel`, or the candidates of one, cheapest first.
+        **kwargs: With candidates, everything else that `CascadeChatModel` takes, such as `judge`.
+
+    Raises:
+        ConfigError: Arguments beside a `CascadeChatModel`, which has them already.
+    """
+
+    state_schema = CascadeState
+
+    def __init__(self, models: CascadeChatModel | Mapping[str, Any] | Sequence[Any], **kwargs: Any) -> None:
+        super().__init__()
+        if isinstance(models, CascadeChatModel):
+            if kwargs:
+                raise ConfigError(f"give {', '.join(kwargs)} to the CascadeChatModel, or pass its candidates here instead of it")
+            self.model = models
+        else:
+            self.model = CascadeChatModel(models=models, **kwargs)
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ExtendedModelResponse[Any]:
+        """Asks one model after the other, by the plan of the cascade."""
+        routing, asked, query = self._asked(request)
+        call = self._call(routing.decider.climb(query, asked.messages, asked.forced), asked)
+
+        def attempt(step: Call) -> Attempt[Any]:
+            capture = Capture()
+            prepared = _prepared(request, call, _target(call, step), step, capture)
+            config, held = (call.run.config, ()) if step.final else hold(call.run.config)
+            broken: Exception | None = None
+            response = None
+            with bubbling(), Watch(call, step, capture) as watch, set_config_context(config) as context:
+                try:
+                    response = context.run(handler, prepared)
+                except StructuredOutputError as error:
+                    broken = error
+            return _replied(call, step, _attempt(step, watch, capture, response, broken), held)
+
+        return _recorded(call, call.drive(attempt))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ExtendedModelResponse[Any]:
+        """As `wrap_model_call`. The planner works on a worker thread."""
+        routing, asked, query = self._asked(request)
+        decider = routing.decider
+        if decider.waits(None):
+            climb = await run_in_executor(None, decider.climb, query, asked.messages, asked.forced)
+        else:
+            climb = decider.climb(query, asked.messages, asked.forced)
+        call = self._call(climb, asked)
+
+        async def attempt(step: Call) -> Attempt[Any]:
+            capture = Capture()
+            prepared = _prepared(request, call, _target(call, step), step, capture)
+            config, held = (call.run.config, ()) if step.final else hold(call.run.config)
+            broken: Exception | None = None
+            response = None
+            with bubbling(), Watch(call, step, capture) as watch, set_config_context(config) as context:
+                try:
+                    response = await coro_with_context(handler(prepared), context, create_task=True)
+                except StructuredOutputError as error:
+                    broken = error
+            return _replied(call, step, _attempt(step, watch, capture, response, broken), held)
+
+        return _recorded(call, await call.adrive(attempt))
+
+    def _asked(self, request: ModelRequest[Any]) -> tuple[CascadeRouting, Request, Query]:
+        routing = routing_of(self.model)
+        assert isinstance(routing, CascadeRouting)  # noqa: S101  # a cascade's is
+        asked = _requested(routing, request)
+        return routing, asked, routing.query(asked)
+
+    def _call(self, climb: Climb, asked: Request) -> CascadeCall:
+        call = asked.routing.call(climb, asked, Run(self.model, asked.config, asked.messages))
+        assert isinstance(call, CascadeCall)  # noqa: S101  # a cascade's is
+        return call
+
+
+def _target(call: CascadeCall, step: Call) -> Target:
+    return call.targets[step.model] if step.final else call.routing.quiet[step.model]
+
+
+def _replied(call: CascadeCall, step: Call, attempt: Attempt[_Seen], held: tuple[Held, ...]) -> Attempt[Any]:
+    """The attempt as scorers read it: the message, and what the agent has made of it."""
+    seen = attempt.answer
+    assert seen is not None  # noqa: S101  # a failed call has raised
+    problem = None if seen.response is not None else str(seen.error)
+    result: Sequence[BaseMessage] = () if seen.response is None else seen.response.result
+    message: Any = next((one for one in reversed(result) if isinstance(one, AIMessage)), None)
+    if message is None:
+        message = getattr(seen.error, "ai_message", None)
+    parsed = None if seen.response is None else seen.response.structured_response
+    if parsed is None and problem is None:
+        # The agent's own answer to a call of the schema's tool that does not fit the schema.
+        problem = next((str(one.text) for one in result if isinstance(one, ToolMessage)), None)
+    reply = reply_of(message, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency)
+    reply = replace(reply, problem=problem, parsed=reply.parsed if parsed is None else parsed)
+    return call.replied(step, attempt, held, reply)

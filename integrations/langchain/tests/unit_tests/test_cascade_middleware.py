@@ -1,0 +1,174 @@
+"""`CascadeMiddleware`, inside real agents."""
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.structured_output import ProviderStrategy, StructuredOutputValidationError, ToolStrategy
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import GraphInterrupt
+from pydantic import BaseModel
+
+from agentroute.errors import AllModelsFailedError, ConfigError
+from agentroute.outcomes import MemoryOutcomeLog
+from agentroute.scorers import LLMJudge
+from langchain_agentroute import CascadeChatModel, CascadeMiddleware, asker, routing_decision
+from langchain_agentroute.testing import ScriptedChatModel
+
+pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+
+BOTH = pytest.mark.parametrize("way", ["sync", "async"])
+
+
+def rejects_small(reply):
+    return "[small]" not in reply.text
+
+
+async def run(agent, way, text="x", config=None):
+    asked = {"messages": [("user", text)]}
+    return await agent.ainvoke(asked, config) if way == "async" else agent.invoke(asked, config)
+
+
+def who(state):
+    return [routing_decision(message)["answered_by"] for message in state["messages"] if isinstance(message, AIMessage)]
+
+
+@BOTH
+async def test_rejected_answers_stay_out_of_the_state(way, small, large, recorder):
+    counter = UsageMetadataCallbackHandler()
+    agent = create_agent(small, middleware=[CascadeMiddleware([small, large], judge=rejects_small)])
+    state = await run(agent, way, config={"callbacks": [recorder, counter]})
+    assert [message.text for message in state["messages"]] == ["x", "[large] answer to: x"]
+    assert who(state) == ["large"]
+    (record,) = state["agentroute_log"]
+    assert [(one["model"], one["score"], one["accepted"]) for one in record["attempts"]] == [
+        ("small", 0.0, False),
+        ("large", None, True),
+    ]
+    assert record["total_usage"]["input_tokens"] == 20
+    assert [run["name"] for run in recorder.of("llm")] == ["small", "large"]
+    assert {name: usage["total_tokens"] for name, usage in counter.usage_metadata.items()} == {"small": 15, "large": 15}
+    (llm, _) = recorder.of("llm")
+    assert llm["metadata"]["agentroute_decision_id"] == record["decision_id"]
+
+
+@BOTH
+async def test_outcomes_are_logged(way, small, large):
+    log = MemoryOutcomeLog()
+    middleware = CascadeMiddleware([small, large], judge=rejects_small, outcome_log=log)
+    await run(create_agent(small, middleware=[middleware]), way)
+    middleware.model.outcome_log.flush(1.0)
+    assert [(one.model, one.attempt, one.metadata["accepted"]) for one in log] == [("small", 0, False), ("large", 1, True)]
+
+
+@BOTH
+async def test_failures_are_passed_over(way, small, large):
+    small.replies = [TimeoutError()]
+    state = await run(create_agent(small, middleware=[CascadeMiddleware([small, large], judge=rejects_small)]), way)
+    assert who(state) == ["large"]
+    small.replies, large.replies = [None, TimeoutError()], [None, TimeoutError()]
+    with pytest.raises(AllModelsFailedError):
+        await run(create_agent(small, middleware=[CascadeMiddleware([small, large])]), way)
+
+
+class Answer(BaseModel):
+    """An answer."""
+
+    number: int
+
+
+def tool_call(**args):
+    return AIMessage("", tool_calls=[{"name": "Answer", "args": args, "id": "1", "type": "tool_call"}])
+
+
+@BOTH
+@pytest.mark.parametrize("handled", [True, False])
+async def test_objects_that_do_not_fit_are_rejected(way, handled, small, large):
+    small.replies, large.replies = [tool_call(number="many")], [tool_call(number=2)]
+    strategy = ToolStrategy(Answer, handle_errors=handled)
+    agent = create_agent(small, response_format=strategy, middleware=[CascadeMiddleware([small, large])])
+    state = await run(agent, way)
+    assert state["structured_response"] == Answer(number=2)
+    assert who(state) == ["large"]
+    assert "Failed to parse" in state["agentroute_log"][0]["attempts"][0]["reason"]
+
+
+@BOTH
+async def test_objects_in_the_provider_s_own_way(way, small, large):
+    small.replies, large.replies = ["no json", "no json"], ['{"number": 2}', "no json either"]
+    agent = create_agent(small, response_format=ProviderStrategy(Answer), middleware=[CascadeMiddleware([small, large])])
+    state = await run(agent, way)
+    assert state["structured_response"] == Answer(number=2)
+    with pytest.raises(StructuredOutputValidationError):
+        await run(agent, way)
+
+
+@BOTH
+async def test_the_judge_sees_the_object(way, small, large):
+    small.replies, large.replies = [tool_call(number=1)], [tool_call(number=2)]
+    middleware = CascadeMiddleware([small, large], judge=lambda reply: reply.parsed.number > 1)
+    state = await run(create_agent(small, response_format=ToolStrategy(Answer), middleware=[middleware]), way)
+    assert state["structured_response"] == Answer(number=2)
+
+
+def test_interrupts_pass_even_after_an_answer(small, large):
+    class Interrupts(AgentMiddleware):
+        def wrap_model_call(self, request, handler):
+            if request.model.model_name == "large":
+                raise GraphInterrupt
+            return handler(request)
+
+    agent = create_agent(
+        small,
+        middleware=[CascadeMiddleware([small, large], judge=rejects_small), Interrupts()],
+        checkpointer=InMemorySaver(),
+    )
+    state = agent.invoke({"messages": [("user", "x")]}, {"configurable": {"thread_id": "1"}})
+    assert not who(state)
+
+
+@BOTH
+async def test_a_middleware_further_in_may_answer_itself(way, small, large):
+    class Answers(AgentMiddleware):
+        def wrap_model_call(self, request, handler):
+            return AIMessage("mine")
+
+        async def awrap_model_call(self, request, handler):
+            return AIMessage("mine")
+
+    state = await run(create_agent(small, middleware=[CascadeMiddleware([small, large]), Answers()]), way)
+    assert state["messages"][-1].text == "mine"
+    assert who(state) == [None]
+
+
+def test_system_prompt_settings_and_prepared_messages(small, large):
+    middleware = CascadeMiddleware(
+        {"small": small, "large": large.bind(seed=1)},
+        judge=rejects_small,
+        prepare_messages=lambda messages, _: [*messages, HumanMessage("briefly")],
+    )
+    create_agent(small, system_prompt="be kind", middleware=[middleware]).invoke({"messages": [("user", "x")]})
+    assert [message.content for message in large.asked[0][0]] == ["be kind", "x", "briefly"]
+    assert large.asked[0][1]["seed"] == 1
+
+
+def test_the_judge_s_run_is_traced_below_the_agent(small, large, recorder):
+    judge = LLMJudge(asker(ScriptedChatModel(model_name="judge", replies=['{"score": 0}'])))
+    agent = create_agent(small, middleware=[CascadeMiddleware([small, large], judge=judge)])
+    agent.invoke({"messages": [("user", "x")]}, {"callbacks": [recorder]})
+    assert ("llm", "judge", "agentroute.judge") in recorder.tree()
+    (run,) = [run for run in recorder.of("chain") if run["name"] == "agentroute.judge"]
+    assert run["parent"] is not None
+
+
+def test_deadlines(small, large):
+    agent = create_agent(small, middleware=[CascadeMiddleware([small, large], judge=rejects_small, deadline=30.0)])
+    assert who(agent.invoke({"messages": [("user", "x")]})) == ["large"]
+
+
+def test_a_cascade_has_its_arguments_already(small):
+    model = CascadeChatModel(models=[small])
+    assert CascadeMiddleware(model).model is model
+    with pytest.raises(ConfigError, match="judge"):
+        CascadeMiddleware(model, judge=rejects_small)
