@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeAlias, cast
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,11 @@ from agentroute.evaluation._contenders import Chooser, Contender, Played, asked,
 from agentroute.evaluation._intervals import bootstrap, means, once
 from agentroute.evaluation._results import Evaluation, FoldResult, Replay, Row
 from agentroute.evaluation._splits import ByModel, Fold, Split
+from agentroute.evaluation._stack import joined, stacked
 from agentroute.evaluation.metrics import realised
 from agentroute.outcomes import OutcomeTable
 from agentroute.policies import Policy
 from agentroute.router import Router
-from agentroute.types import Estimate
 
 __all__ = ["ALL_BASELINES", "Progress", "evaluate"]
 
@@ -239,7 +239,7 @@ def _evaluation(
     seed: int,
     resamples: int,
 ) -> Evaluation:
-    table = _stacked([trial.test for trial in trials])
+    table = stacked([trial.test for trial in trials])
     sizes = [len(trial.test) for trial in trials]
     fold = np.repeat(np.arange(len(trials)), sizes)
     best = np.repeat([trial.best for trial in trials], sizes)
@@ -267,7 +267,7 @@ def _evaluation(
         cheapest=np.repeat([trial.cheapest for trial in trials], sizes),
         groups=groups,
         fold=fold,
-        estimate=_joined([trial.played.estimate for trial in trials]),
+        estimate=joined([trial.played.estimate for trial in trials]),
         fallback=np.repeat([trial.played.fallback for trial in trials], sizes),
     )
     known = {name: values for name, values in bounds.items() if np.isfinite(values).any()}
@@ -384,28 +384,3 @@ def _numbered(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _most(names: Sequence[str]) -> str:
     return Counter(names).most_common(1)[0][0]
-
-
-def _stacked(tables: Sequence[OutcomeTable]) -> OutcomeTable:
-    first = tables[0]
-    if len(tables) == 1:
-        return first
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name in ("quality", "cost", "latency", "samples", "at", "withheld")
-    }
-    vectors = None if first.embeddings is None else np.concatenate([cast("Floats", table.embeddings) for table in tables])
-    queries = tuple(query for table in tables for query in table.queries)
-    return replace(first, queries=queries, embeddings=vectors, **joined)
-
-
-def _joined(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    found = [one for one in estimates if one is not None]
-    if len(found) < len(estimates):
-        return None
-    arrays: dict[str, Any] = {
-        field.name: np.concatenate([getattr(one, field.name) for one in found])
-        for field in fields(Estimate)
-        if field.name not in {"models", "neighbours"}
-    }
-    return Estimate(models=found[0].models, neighbours=None, **arrays)

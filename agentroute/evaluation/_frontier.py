@@ -84,7 +84,7 @@ def _on_hull(cost: Sequence[float], quality: Sequence[float]) -> set[int]:
     return {j for j, point in enumerate(zip(cost, quality, strict=True)) if point in corners}
 
 
-def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int = 2000) -> Frontier:
+def frontier(evaluation: Evaluation | Replay, *more: object, seed: int = 0, resamples: int = 2000) -> Frontier:
     """The router's curve over exchange rates, on the queries of an evaluation, with the single models and the oracle beside it.
 
     At each rate the router picks argmax of expected quality less expected cost / rate, as `UtilityPolicy` does; where it knows
@@ -100,16 +100,19 @@ def frontier(evaluation: Evaluation | Replay, *, seed: int = 0, resamples: int =
 
     Args:
         evaluation: Of a router; only queries whose costs are known for every model are used.
+        more: Nothing: what was evaluated is in the evaluation.
         seed: Of the bootstrap.
         resamples: Of the bootstrap.
 
     Raises:
-        ConfigError: What was evaluated expects nothing: a function of a user's own, or an unfitted router.
+        ConfigError: It is no evaluation; or what was evaluated expects nothing: a function of a user's own, an unfitted router.
         DataError: No query has the costs of all models.
 
     Source: Hu et al. 2024, RouterBench (arXiv:2403.12031), section 3; the curve as it is: Dekoninck et al. 2024
     (arXiv:2410.10347), see `metrics.area`.
     """
+    if more or not isinstance(evaluation, Evaluation | Replay):
+        raise ConfigError("a frontier is that of one evaluation: frontier(evaluate(router, table))")
     found = evaluation.replay if isinstance(evaluation, Evaluation) else evaluation
     if found is None or found.estimate is None:
         raise ConfigError("a frontier needs what a router expected: evaluate a fitted router, not a function")

@@ -31,8 +31,10 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        """`0.812 [0.790, 0.834]`."""
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        """`0.812 (0.79 to 0.834)`; of a figure without an interval the figure alone."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return f"{self.value:.3g}"
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 def means(values: npt.ArrayLike) -> Statistic:
@@ -100,7 +102,7 @@ def bootstrap(
 
     >>> [interval] = bootstrap(means([0.0, 1.0] * 50), 100)
     >>> print(interval)
-    0.5 [0.4, 0.6]
+    0.5 (0.4 to 0.6)
     """
     if queries < 1:
         raise DataError("there is no query to resample: give at least one")

@@ -538,7 +538,7 @@ def test_an_evaluation_prints_as_one_line_for_each_row():
     found = evaluate(always("a"), hand([[1, 0], [1, 0]], [0.5, 0.25]), baselines=LIGHT)
     assert str(found).splitlines() == [
         "2 queries, gains over always a",
-        "best single: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
-        "routed: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
-        "oracle: quality 1 [1, 1], USD 0.5 [0.5, 0.5], gain 0 [0, 0]",
+        "best single: quality 1 (1 to 1), USD 0.5 (0.5 to 0.5), gain 0 (0 to 0)",
+        "routed: quality 1 (1 to 1), USD 0.5 (0.5 to 0.5), gain 0 (0 to 0)",
+        "oracle: quality 1 (1 to 1), USD 0.5 (0.5 to 0.5), gain 0 (0 to 0)",
     ]

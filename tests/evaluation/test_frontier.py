@@ -312,3 +312,11 @@ def test_the_cost_of_a_quality_is_where_the_hull_reaches_it():
     assert metrics.cost_at([[2.0, 0.7]], 0.7) == 2.0
     with pytest.raises(DataError, match="does not rise"):
         metrics.cost_at([[1.0, 0.5], [2.0, 0.5]], 0.5)
+
+
+def test_what_is_no_evaluation_is_told_what_to_give():
+    table = planted_table(60)
+    router = Router(table.models, embedder=HashEmbedder()).fit(table)
+    for given in ((router, table), (router,), (evaluate(router, table), table)):
+        with pytest.raises(ConfigError, match=r"frontier\(evaluate\(router, table\)\)"):
+            frontier(*given)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ConfigError, DataError
-from agentroute.evaluation import bootstrap, means, metrics
+from agentroute.evaluation import Interval, bootstrap, means, metrics
 
 
 def coverage(draw, statistic, truth, queries, logs=1000):
@@ -116,3 +116,8 @@ def test_bad_input_is_refused():
     for options in ({"resamples": 0}, {"level": 1.0}, {"level": 0.0}):
         with pytest.raises(ConfigError, match="resamples"):
             bootstrap(means(np.ones(3)), 3, **options)
+
+
+def test_an_interval_is_printed_as_everywhere_else():
+    assert str(Interval(value=0.812, low=0.79, high=0.834)) == "0.812 (0.79 to 0.834)"
+    assert str(Interval(value=0.5, low=math.nan, high=math.nan)) == "0.5"
