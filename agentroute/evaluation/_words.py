@@ -133,7 +133,8 @@ def _routing(told: Told) -> str:
     e, best = told.evidence, told.best
     row, single = told.evaluation["routed"], told.evaluation["best single"]
     if row.shares.get(best, 0.0) >= ALWAYS:
-        return f"The router found no query worth taking from the best single model, {best} ({quality(single.quality)})."
+        alone = f"{best}, which scores {quality(single.quality)}"
+        return f"The router found no query worth taking from the best single model: {alone}."
     sure = "beyond noise" if e.gain.low > 0 else "a loss" if e.gain.high < 0 else "within noise"
     cost = ""
     if told.plane is not None and single.cost.value > 0:
