@@ -208,6 +208,7 @@ class RoutedCall:
                 head.append(item)
                 if door.speaks(item):
                     break
+        watch.opened()
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
 
     async def aopen(self, step: Call, door: Door) -> Attempt[Any]:
@@ -230,6 +231,7 @@ class RoutedCall:
                 head.append(item)
                 if door.speaks(item):
                     break
+        watch.opened()
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
 
     def book(self, outcome: Outcome) -> None:

@@ -10,10 +10,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from agentroute.types import Reply, TokenLogprob, ToolCall, Usage
 from langchain_agentroute._record import usage_of
 
-__all__ = ["as_chunk", "reply_of"]
+__all__ = ["as_chunk", "broke_off", "finish_of", "reply_of"]
 
 # How providers call the reason for which an answer ended; `status` is OpenAI's Responses API.
 _FINISH = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
+# Providers, by LangChain's names, whose answers always say why they ended: one that does not has been cut off on its way.
+_TELLING = frozenset({"anthropic", "deepseek", "groq", "mistralai", "openai", "xai"})
 # Content blocks that are no answer of their own.
 _BESIDE = frozenset(
     {"text", "output_text", "reasoning", "thinking", "redacted_thinking", "tool_use", "tool_call", "function_call"}
@@ -42,6 +44,9 @@ def reply_of(
         problem = _unparsed(None, parsed)
     if not isinstance(message, AIMessage):
         return Reply(text="" if message is None else str(message), parsed=parsed, problem=problem, cost=cost, latency=latency)
+    finish = finish_of(message)
+    if problem is None and broke_off(message.response_metadata.get("model_provider"), finish):
+        problem = "the answer broke off: it has no finish reason"
     # What a tool call of a schema says has been parsed already, or is the problem.
     calls = () if schema else tuple(_tool_calls(message))
     return Reply(
@@ -50,7 +55,7 @@ def reply_of(
         tool_calls=calls,
         parsed=parsed if parsed is not None else _other_content(message),
         problem=problem,
-        finish=_finish(message),
+        finish=finish,
         usage=usage or usage_of(message.usage_metadata),
         cost=cost,
         latency=latency,
@@ -78,9 +83,15 @@ def _other_content(message: AIMessage) -> Any:
     return blocks or None
 
 
-def _finish(message: AIMessage) -> str | None:
+def finish_of(message: AIMessage) -> str | None:
+    """Why an answer ended, in its provider's words; `None` = it does not say."""
     told = (message.response_metadata.get(name) for name in _FINISH)
     return next((str(one) for one in told if one), None)
+
+
+def broke_off(provider: Any, finish: str | None) -> bool:
+    """Whether an answer has no end, where its provider always gives one: its stream was cut off, and no error tells."""
+    return finish is None and provider in _TELLING
 
 
 def _tokens(message: AIMessage) -> tuple[TokenLogprob, ...] | None:

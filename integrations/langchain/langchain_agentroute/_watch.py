@@ -13,6 +13,7 @@ from langchain_core.messages.ai import add_usage
 from agentroute.cascades import Attempt, Call
 from agentroute.types import Outcome, Usage
 from langchain_agentroute._record import billed, usage_of
+from langchain_agentroute._replies import broke_off, finish_of
 from langchain_agentroute._retry import is_control_flow
 from langchain_agentroute._runs import Capture
 
@@ -32,15 +33,18 @@ class Watch:
     As a context manager it logs a failure or an interruption; `answered` and `ended` log a success.
     """
 
-    __slots__ = ("_call", "_capture", "_finished", "_started", "_step", "_usage")
+    __slots__ = ("_call", "_capture", "_deadline", "_finish", "_finished", "_provider", "_started", "_step", "_usage")
 
     def __init__(self, call: RoutedCall, step: Call, capture: Capture | None) -> None:
         self._call = call
         self._step = step
+        self._deadline = step.deadline
         self._capture = capture
         self._usage: Any = None
         self._started = time.perf_counter()
         self._finished: float | None = None
+        self._provider: Any = None
+        self._finish: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -60,10 +64,15 @@ class Watch:
             # Cancelled or closed by the caller: no failure of the model, and no whole answer either.
             self._append(self._seen(), latency=None, metadata={"interrupted": True})
 
+    def opened(self) -> None:
+        """The stream has begun in time: the deadline is kept, however long its reader takes."""
+        self._deadline = None
+
     def saw(self, item: Any, door: Door) -> None:
         """Takes note of one chunk or event: its usage, and whether the answer is whole with it."""
         if door.ends(item):
             self._finished = self._elapsed()
+        self._note(item)
         usage = door.usage(item)
         if usage:
             self._usage = usage if self._usage is None else add_usage(self._usage, usage)
@@ -72,13 +81,22 @@ class Watch:
         """The whole answer has come."""
         if isinstance(answer, AIMessage):
             self._usage = answer.usage_metadata
+            self._note(answer)
         return self.ended(answer)
+
+    def _note(self, item: Any) -> None:
+        """Why the answer ended, where a message or a chunk says so."""
+        if isinstance(item, AIMessage):
+            self._provider = self._provider or item.response_metadata.get("model_provider")
+            self._finish = self._finish or finish_of(item)
 
     def ended(self, answer: Any = None) -> Attempt[Any]:
         """The stream has come to its end."""
         metadata = self._seen()
         latency = self._elapsed() if self._finished is None else self._finished
-        usage, cost = self._append(metadata, latency=latency)
+        # Nobody else tells: to the client, a stream that is cut off between two chunks has come to its end.
+        truncated = {"truncated": True} if broke_off(self._provider, self._finish) else None
+        usage, cost = self._append(metadata, latency=latency, metadata=truncated)
         return Attempt(model=self._step.model, answer=answer, usage=usage, cost=cost, latency=latency)
 
     def failed(self, error: BaseException) -> None:
@@ -88,7 +106,7 @@ class Watch:
 
     def _late(self) -> bool:
         """Whether the deadline is over, so that nobody waits any more."""
-        return self._step.deadline is not None and time.monotonic() >= self._step.deadline - _EARLY
+        return self._deadline is not None and time.monotonic() >= self._deadline - _EARLY
 
     @property
     def usage(self) -> Any:
