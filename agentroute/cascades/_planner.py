@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agentroute.cascades._course import Course, StateEstimates
 from agentroute.cascades._rules import Plans, Rules
 from agentroute.cascades._supermodels import Columns, Floats, SuperModels, is_whole, normal_draws
-from agentroute.cascades._tuning import Rates, tuned
+from agentroute.cascades._tuning import Rates, tuned, valued
 from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.types import Matrix
 
@@ -42,7 +42,8 @@ class CascadeRouting:
     in their order only (`ordered=True`).
 
     Lambda, quality per USD, comes either from `willingness_to_pay`, or is tuned by `fit` so that the log's mean spend keeps to
-    `budget`: a bound on the average over queries like those of the log, not on any single one.
+    `budget`: a bound on the average over queries like those of the log, not on any single one. With `willingness_to_pay`, `fit`
+    looks for the lambdas under which the log's quality less its cost was greatest; before it, lambda is the price itself.
 
     Args:
         budget: USD a query on average, all its calls and scoring included; `None` = `willingness_to_pay` decides.
@@ -293,15 +294,17 @@ class CascadeRouting:
 
     def _rates(self, course: Course, budget: float | None) -> Rates:
         if budget is None:
-            return Rates.constant(1.0 / self.willingness_to_pay)
+            # One model alone costs what the plan says: the price itself is right.
+            price = 1.0 / self.willingness_to_pay
+            return valued(course, price, refine=self.refine) if self.climb else Rates.constant(price)
         return tuned(course, budget, mix=self.mix, refine=self.refine and self.climb)
 
     def _decided_rates(self) -> Rates:
-        if self.budget is None:
-            return Rates.constant(1.0 / self.willingness_to_pay)
         try:
             return self.rates_
         except AttributeError:
+            if self.budget is None:
+                return Rates.constant(1.0 / self.willingness_to_pay)
             msg = f"this {type(self).__name__} has a budget and is not fitted: call fit(states, quality, cost) first"
             raise NotFittedError(msg) from None
 

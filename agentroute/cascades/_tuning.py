@@ -12,7 +12,7 @@ from agentroute.cascades._supermodels import Floats
 from agentroute.errors import ConfigError
 from agentroute.types import Matrix
 
-__all__ = ["Rates", "tuned"]
+__all__ = ["Rates", "tuned", "valued"]
 
 _GRID = 32
 _STEPS = 4  # steps with a lambda of their own; later ones are rare
@@ -74,6 +74,44 @@ def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
     kept, over = course.points(table)[:, 0]
     share = (budget - kept) / (over - kept)
     return Rates(table=table, shares=np.array([1.0 - share, share]))
+
+
+def valued(course: Course, price: float, *, refine: bool) -> Rates:
+    """The lambdas of the most quality less price x cost on the log.
+
+    The price itself is the best lambda only where all that is planned is called. A plan prices the whole set that it has in
+    mind, though an early answer may end it: with the price for lambda it looks at too few cheap answers. So other lambdas are
+    tried, the same for all steps and then step by step, and judged by what they really gained and spent.
+
+    Args:
+        course: The log.
+        price: Quality that a USD is worth; at 0 nothing is to be tuned.
+        refine: Whether steps get lambdas of their own.
+    """
+    if not price > 0.0:
+        return Rates.constant(0.0)
+
+    def worth(table: Matrix) -> Floats:
+        points = course.points(table)
+        found: Floats = points[:, 1] - price * points[:, 0]
+        return found
+
+    steps = min(_STEPS, course.models) if refine else 1
+    tried = np.concatenate([[price], _grid(course)])[:, None] * np.ones(steps)
+    found = worth(tried)
+    # argmax takes the first of equals, the price itself.
+    chosen, best = tried[found.argmax()], found.max()
+    for _ in range(_SWEEPS if steps > 1 else 0):
+        before = chosen
+        for step in range(steps):
+            levels = np.unique([chosen[step], 0.0, *(price * factor for factor in (*_FACTORS, 1.0, 0.1))])
+            tried = np.stack([_with(chosen, step, level) for level in levels])
+            found = worth(tried)
+            if found.max() > best:
+                chosen, best = tried[found.argmax()], found.max()
+        if chosen is before:
+            break
+    return Rates(table=chosen[None], shares=np.ones(1))
 
 
 def _grid(course: Course) -> Floats:
