@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -16,9 +16,10 @@ from agentroute.types import Outcome, Reply, Score
 from langchain_agentroute._bindings import SchemaBinding
 from langchain_agentroute._calls import Ready, RoutedCall
 from langchain_agentroute._ceilings import ceilings
-from langchain_agentroute._doors import CHUNKS, Door, Opened, close
+from langchain_agentroute._doors import Door, Opened
 from langchain_agentroute._holding import Held, arelease, hold, release
 from langchain_agentroute._judging import ajudged, judged
+from langchain_agentroute._kept import Ended, Kept, at, hollow, nothing, parsed, shut
 from langchain_agentroute._record import billed, cascade_record, check_record, totals_of, usage_of
 from langchain_agentroute._replies import reply_of
 from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retryable
@@ -26,44 +27,11 @@ from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retr
 if TYPE_CHECKING:
     from langchain_agentroute._cascading import CascadeRouting, Climb
 
-__all__ = ["CascadeCall", "Kept", "bubbling"]
+__all__ = ["CascadeCall", "bubbling"]
 
 A = TypeVar("A")
 
 _USABLE = Score(value=1.0, reason="it can be used, and nobody judges")
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Kept:
-    """An answer that is not accepted yet.
-
-    Attributes:
-        answer: The answer.
-        held: What those who stream to a user will be told if it is.
-        door: How the caller wants to have it; `None` = whole.
-    """
-
-    answer: Any
-    held: tuple[Held, ...] = ()
-    door: Door | None = None
-
-
-class _Ended:
-    """The watch of a call that has been booked already."""
-
-    usage: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def saw(self, item: Any, door: Door) -> None:
-        """Nothing is left to see."""
-
-    def ended(self) -> None:
-        """Nothing is left to log."""
 
 
 @contextmanager
@@ -181,7 +149,7 @@ class CascadeCall(RoutedCall):
             self._left.add(index)
             opened = self._opened.pop(index, None)
         if opened is not None:
-            _shut(opened)
+            shut(opened)
 
     # --- calls ---
 
@@ -215,25 +183,34 @@ class CascadeCall(RoutedCall):
     def open(self, step: Call, door: Door) -> Attempt[Any]:
         """A final answer as a stream; one that is judged whole, to be passed on when it is accepted."""
         if not step.final:
-            return _at(self.invoke(step), door)
+            return at(self.invoke(step), door)
         ready = self._streaming(step)
         with bubbling():
-            attempt = self.opened(step, door, ready)
+            attempt: Attempt[Any] = self.opened(step, door, ready)
         with self._lock:
             left = step.attempt in self._left
             if not left:
-                self._opened[step.attempt] = cast("Opened", attempt.answer)
+                self._opened[step.attempt] = attempt.answer
         if left:
-            _shut(cast("Opened", attempt.answer))
+            shut(attempt.answer)
+        elif hollow(attempt.answer, door):
+            with attempt.answer.watch:
+                rest = list(attempt.answer.items)
+            return _emptied(attempt, rest, door, iter(()))
         return attempt
 
     async def aopen(self, step: Call, door: Door) -> Attempt[Any]:
         """As `open`. Here a deadline cancels the opening itself."""
         if not step.final:
-            return _at(await self.ainvoke(step), door)
+            return at(await self.ainvoke(step), door)
         ready = self._streaming(step)
         with bubbling():
-            return await self.aopened(step, door, ready)
+            attempt: Attempt[Any] = await self.aopened(step, door, ready)
+        if not hollow(attempt.answer, door):
+            return attempt
+        with attempt.answer.watch:
+            rest = [item async for item in attempt.answer.items]
+        return _emptied(attempt, rest, door, nothing())
 
     def _streaming(self, step: Call) -> Ready:
         with mistakes():
@@ -288,7 +265,7 @@ class CascadeCall(RoutedCall):
         answered = await RoutedCall.adrive(self, call)
         if isinstance(answered.answer, Kept):
             await arelease(answered.answer.held)
-        return self._delivered(answered, _nothing())
+        return self._delivered(answered, nothing())
 
     def _delivered(self, answered: CascadeResult[Any], rest: Any) -> CascadeResult[Any]:
         answer = answered.answer
@@ -299,9 +276,9 @@ class CascadeCall(RoutedCall):
             answer, door = answer.answer, answer.door
         asked = self.request.binding
         if isinstance(asked, SchemaBinding) and asked is not asked.raw:
-            answer = _parsed(answer)
+            answer = parsed(answer)
         if door is not None:
-            watch = cast("Any", _Ended())
+            watch = cast("Any", Ended())
             answer = Opened(head=list(door.whole(answer)), items=rest, watch=watch)
         return replace(answered, answer=answer)
 
@@ -329,34 +306,12 @@ def _unjudged(attempt: Attempt[Any]) -> Attempt[Any]:
     return replace(attempt, score=None) if attempt.score is _USABLE else attempt
 
 
-def _at(attempt: Attempt[Any], door: Door) -> Attempt[Any]:
-    cast("Kept", attempt.answer).door = door
-    return attempt
-
-
-def _shut(opened: Opened) -> None:
-    """Ends a stream that nobody will read: what of it has come has cost something."""
-    for item in opened.head:
-        opened.watch.saw(item, CHUNKS)
-    with suppress(Exception):  # whatever a stream says at its end, nobody is there to hear it
-        close(opened.items)
-    opened.watch.left()
-
-
-async def _nothing() -> AsyncIterator[Any]:
-    """The rest of a stream that has come whole."""
-    for item in ():
-        yield item
-
-
-def _parsed(answer: Any) -> Any:
-    """What the caller asked for, of an answer that was asked for with the raw message.
-
-    Raises:
-        Exception: The parser's own, when there was no better answer.
-    """
-    if not (isinstance(answer, Mapping) and "parsing_error" in answer):
-        return answer
-    if answer["parsing_error"] is not None:
-        raise answer["parsing_error"]
-    return answer.get("parsed")
+def _emptied(attempt: Attempt[Any], rest: list[Any], door: Door, nothing_more: Any) -> Attempt[Any]:
+    """The attempt of a stream that has shown nothing to its end: an empty answer, which an earlier one may beat."""
+    opened: Opened = attempt.answer
+    items = [*opened.head, *rest]
+    for item in items:
+        opened.watch.saw(item, door)
+    booked = opened.watch.ended()
+    answer = Opened(head=items, items=nothing_more, watch=cast("Any", Ended()))
+    return replace(booked, answer=answer, reply=Reply(text="", usage=booked.usage, cost=booked.cost, latency=booked.latency))

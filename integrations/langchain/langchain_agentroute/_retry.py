@@ -12,15 +12,17 @@ from agentroute.errors import AllModelsFailedError
 
 __all__ = ["Mistake", "is_control_flow", "is_overflow", "mistakes", "retryable"]
 
-# Transport failures of the clients that LangChain's providers use (httpx, openai, anthropic, requests, aiohttp, gRPC),
-# known by name: none of these packages is a dependency of this one.
+# Transport failures of the clients that LangChain's providers use (httpx, openai, anthropic, requests, aiohttp, gRPC), and
+# answers of which a part is missing, known by name: none of these packages is a dependency of this one.
 _TRANSPORT = frozenset(
     {
         "APIConnectionError",
+        "APIResponseValidationError",
         "APITimeoutError",
         "ClientConnectionError",
         "ConnectionError",
         "DeadlineExceeded",
+        "JSONDecodeError",
         "RemoteProtocolError",
         "ServiceUnavailable",
         "Timeout",

@@ -24,7 +24,7 @@ try:
     from langchain.agents.structured_output import StructuredOutputError
     from langgraph.types import Command
 except ImportError as error:
-    msg = "the middlewares need LangChain's agents: pip install 'langchain-agentroute[agents]'"
+    msg = "RoutingMiddleware and CascadeMiddleware need LangChain's agents: pip install 'langchain-agentroute[agents]'"
     raise ImportError(msg, name="langchain.agents") from error
 
 from agentroute.cascades import Attempt, Call, CascadeResult

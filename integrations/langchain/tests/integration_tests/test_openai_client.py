@@ -1,9 +1,5 @@
 """Agents and chains over the real OpenAI client of LangChain, against a scripted OpenAI-compatible server on loopback."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import httpx
 import openai
 import pytest
@@ -19,114 +15,6 @@ from agentroute.outcomes import MemoryOutcomeLog
 from langchain_agentroute import RoutedChatModel, RoutingMiddleware, routing_decision
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
-
-USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "prompt_tokens_details": {"cached_tokens": 4}}
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Chat completions: a tool call when there are tools and no result yet, JSON when a schema is asked for, else words."""
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked)
-        status = self.server.failures.pop(asked["model"], None)
-        if status:
-            self.reply(status, {"error": {"message": f"status {status}", "type": "server_error", "code": None}})
-            return
-        message = self.message(asked)
-        if not asked.get("stream"):
-            finish = "tool_calls" if "tool_calls" in message else "stop"
-            choice = {"index": 0, "message": message, "finish_reason": finish}
-            body = {
-                "id": "c1",
-                "object": "chat.completion",
-                "created": 1,
-                "model": asked["model"],
-                "choices": [choice],
-                "usage": USAGE,
-            }
-            self.reply(200, body)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        for delta, finish, usage in self.deltas(message):
-            choices = [] if usage else [{"index": 0, "delta": delta, "finish_reason": finish}]
-            chunk = {
-                "id": "c1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": asked["model"],
-                "choices": choices,
-                "usage": usage,
-            }
-            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    @staticmethod
-    def message(asked):
-        last = asked["messages"][-1]
-        if asked.get("tools") and last["role"] != "tool":
-            function = {"name": asked["tools"][0]["function"]["name"], "arguments": '{"a": 1, "b": 2}'}
-            calls = [{"id": f"call_{len(asked['messages'])}", "type": "function", "function": function}]
-            return {"role": "assistant", "content": None, "tool_calls": calls}
-        if asked.get("response_format", {}).get("type") == "json_schema":
-            return {"role": "assistant", "content": '{"text": "as asked"}'}
-        return {"role": "assistant", "content": f"{asked['model']} has read: {last['content']}"}
-
-    @staticmethod
-    def deltas(message):
-        yield {"role": "assistant", "content": ""}, None, None
-        for call in message.get("tool_calls", ()):
-            function = call["function"]
-            yield {"tool_calls": [{"index": 0, **call, "function": {"name": function["name"], "arguments": ""}}]}, None, None
-            for piece in (function["arguments"][:5], function["arguments"][5:]):
-                yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}, None, None
-        for word in (message["content"] or "").split():
-            yield {"content": f"{word} "}, None, None
-        yield {}, "tool_calls" if "tool_calls" in message else "stop", None
-        yield {}, None, USAGE
-
-    def reply(self, status, body):
-        written = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(written)))
-        self.end_headers()
-        self.wfile.write(written)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.asked, server.failures = [], {}
-        thread = threading.Thread(target=server.serve_forever, args=(0.005,))
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-async def models(server):
-    # Clients of our own, which do not read proxies from the environment, and which are closed.
-    with httpx.Client(trust_env=False, verify=False) as client:
-        async with httpx.AsyncClient(trust_env=False, verify=False) as aclient:
-            yield {
-                name: ChatOpenAI(
-                    model=name,
-                    base_url=f"http://127.0.0.1:{server.server_address[1]}/v1",
-                    api_key="none",
-                    max_retries=0,
-                    stream_usage=True,
-                    http_client=client,
-                    http_async_client=aclient,
-                )
-                for name in ("small", "large")
-            }
 
 
 @tool

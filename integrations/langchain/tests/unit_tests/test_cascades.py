@@ -34,7 +34,10 @@ def says(word):
     return lambda reply: word in reply.text
 
 
-def cascade(*names, judge=says("[large]"), **kwargs):
+WANTS_LARGE = says("[large]")
+
+
+def cascade(*names, judge=WANTS_LARGE, **kwargs):
     given = kwargs.pop("models", None) or models(*names)
     return CascadeChatModel(models=given, judge=judge, **kwargs)
 
@@ -63,7 +66,7 @@ async def test_a_good_first_answer_is_taken(way, collect, recorder):
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_rejected_answer_is_gone_and_the_last_one_is_taken_as_it_comes(way, collect, recorder):
-    model = cascade("small", "large", cards=CARDS[:1] + [ModelCard(id="large", price=Price(input=3, output=6))])
+    model = cascade("small", "large", cards=CARDS[::2])
     message = await collect(way, model, "Who?", {"callbacks": [recorder]})
     assert message.text == "[large] answer to: Who?"
     assert message.response_metadata["model_name"] == "large"
@@ -483,16 +486,15 @@ def test_private_hooks_of_other_wrappers_get_the_strongest_model():
 
 async def test_a_cancelled_call_books_what_was_paid():
     log = MemoryOutcomeLog()
-    never = asyncio.Event()
+    begun, never = asyncio.Event(), asyncio.Event()
 
     async def judge(reply):
+        begun.set()
         await never.wait()
 
     model = cascade("small", "large", judge=judge, outcome_log=log)
     task = asyncio.create_task(model.ainvoke("x"))
-    while not model.models["small"].asked:
-        await asyncio.sleep(0.005)
-    await asyncio.sleep(0.02)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -2,7 +2,7 @@
 
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from langchain_agentroute import RoutedChatModel
+from langchain_agentroute import CascadeChatModel, RoutedChatModel
 from langchain_agentroute.testing import ScriptedChatModel
 
 
@@ -16,6 +16,19 @@ class TestRouted(ChatModelUnitTests):
         return {
             "models": {"small": ScriptedChatModel(model_name="small"), "large": ScriptedChatModel(model_name="large")},
             "router": lambda query: "small" if len(query.text) < 20 else "large",
+        }
+
+
+class TestCascade(ChatModelUnitTests):
+    @property
+    def chat_model_class(self):
+        return CascadeChatModel
+
+    @property
+    def chat_model_params(self):
+        return {
+            "models": {"small": ScriptedChatModel(model_name="small"), "large": ScriptedChatModel(model_name="large")},
+            "judge": lambda reply: True,
         }
 
 
