@@ -188,6 +188,24 @@ async def test_a_calibrated_scorer_keeps_cost_signals_and_the_raw_value():
         Calibrated(lambda reply: 0.5, Isotonic()).score(Query(text="?"), Reply(text="!"))
 
 
+class Bare:
+    """A scorer of somebody else's, without signals."""
+
+    name, needs, ceiling = "bare", frozenset(), 0.0
+
+    def score(self, query, reply, /):
+        return Score(value=0.5)
+
+    async def ascore(self, query, reply, /):
+        return Score(value=0.5)
+
+
+def test_the_raw_value_becomes_a_signal_where_there_is_none():
+    scorer = Calibrated(Bare(), Isotonic().fit([0.5], [0.25]))
+    score = scorer.score(Query(text="?"), Reply(text="!"))
+    assert (score.value, dict(score.signals), score.reason) == (0.25, {"bare": 0.5}, "bare is 0.5; right with a chance of 0.25")
+
+
 def test_out_of_fold_means_that_no_row_has_seen_itself():
     # Every label is its own group: in sample an isotonic map would be perfect, out of fold it cannot know a flipped label.
     x = np.arange(20) / 20

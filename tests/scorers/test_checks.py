@@ -1,10 +1,11 @@
 """Deterministic checks; code runs in real subprocesses, and its limits really hold."""
 
-import gc
+import http.server
 import os
+import select
 import subprocess
 import sys
-import warnings
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,11 +127,23 @@ def test_a_schema_failure_says_where():
 def test_broken_schemas_are_refused_and_nothing_is_fetched():
     with pytest.raises(ConfigError, match="not valid"):
         JsonSchemaCheck({"type": "intger"})
-    check = JsonSchemaCheck({"$ref": "http://127.0.0.1:9/schema.json"})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9.*put it under \$defs"):
+    fetched = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            fetched.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        check = JsonSchemaCheck({"$ref": f"http://127.0.0.1:{server.server_port}/schema.json"})
+        with pytest.raises(ConfigError, match=r"127\.0\.0\.1.*put it under \$defs"):
             check.score(QUERY, Reply(text="{}"))
+        server.shutdown()
+    assert fetched == []
     local = JsonSchemaCheck({"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}})
     assert local.score(QUERY, Reply(text="3")).value == 1.0
 
@@ -141,6 +154,7 @@ async def test_schemas_that_are_true_or_of_an_older_draft():
     assert await value(JsonSchemaCheck(old), "3") == 0.0
     assert await value(JsonSchemaCheck(old), "2.5") == 1.0
     assert await value(JsonSchemaCheck({}, limit=3), "1234") == 0.0
+    assert [await value(JsonSchemaCheck(True), f"[{text}]") for text in ("NaN", "Infinity", "1e9", "null")] == [0, 0, 1, 1]
 
 
 def test_without_the_extra_it_says_which_one(monkeypatch):
@@ -260,8 +274,10 @@ def test_secrets_and_packages_stay_outside(monkeypatch):
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
 def test_processes_are_limited():
     """Root is free of the limit, so that there the number is read back instead of run into."""
+    listed = subprocess.run(["ps", "-L", "-u", str(os.geteuid())], capture_output=True, text=True, check=True).stdout
     read = "import resource\nfound, hard = resource.getrlimit(resource.RLIMIT_NPROC)"
-    assert passes(read, "assert 256 < found == hard, (found, hard)")
+    # Threads and processes of this user come and go meanwhile.
+    assert passes(read, f"assert found == hard and abs(found - 256 - {len(listed.splitlines())}) < 200, (found, hard)")
     if os.geteuid() != 0:
         bomb = "import os, time\nmade = 0\nwhile made < 1000:\n    if os.fork() == 0: time.sleep(60)\n    made += 1"
         assert not passes(bomb)
@@ -271,15 +287,15 @@ def test_processes_are_limited():
     )
 
 
-def test_nothing_is_left_behind():
-    """A child that sleeps for a minute, and has a mark that the process list shows, is gone when the score is there."""
-    mark = f"mark-{os.getpid()}-{id(QUERY)}"
-    code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {mark!r}])"
-    assert passes(code, timeout=20.0)
-    for _ in range(100):
-        listed = subprocess.run(["ps", "-eo", "stat,args"], capture_output=True, text=True, check=True).stdout
-        if not [line for line in listed.splitlines() if mark in line and not line.startswith("Z")]:
-            break
-    else:
-        pytest.fail("the child lives on")
-    gc.collect()  # a pipe left open would warn here
+def test_nothing_is_left_behind(tmp_path):
+    """A process that sleeps for a minute, and holds one end of a pipe, is gone when the score is there."""
+    path = tmp_path / "alive"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        code = f"import os, time\nalive = os.open({str(path)!r}, os.O_WRONLY)\nif os.fork() == 0: time.sleep(60)"
+        assert passes(code, timeout=20.0)
+        assert select.select([end], [], [], 10)[0]
+        assert os.read(end, 1) == b""
+    finally:
+        os.close(end)

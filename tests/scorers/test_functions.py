@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import secrets
 import threading
 
 import numpy as np
@@ -186,6 +187,12 @@ def test_a_text_that_holds_its_fence_gets_another():
         mark = found.splitlines()[0].removeprefix("[ANSWER ").removesuffix("]")
         assert mark not in text
         assert found == f"[ANSWER {mark}]\n{text}\n[END OF ANSWER {mark}]"
+
+
+def test_a_fence_that_the_text_holds_is_drawn_again(monkeypatch):
+    drawn = iter(["a" * 16, "b" * 16, "c" * 16])
+    monkeypatch.setattr(secrets, "token_hex", lambda size: next(drawn))
+    assert fenced("ANSWER", f"{'a' * 16} {'b' * 16}", limit=100, seed=None).startswith(f"[ANSWER {'c' * 16}]")
 
 
 def test_a_long_text_loses_its_middle_and_says_so():

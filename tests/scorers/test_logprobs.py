@@ -90,6 +90,8 @@ def test_strange_numbers_of_providers_stay_in_range():
     found = score("mean", tuple(strange))
     assert found.value == pytest.approx(math.exp(-75))
     assert all(math.isfinite(one) for one in found.signals.values())
+    above = score("mean", (TokenLogprob(token="t", logprob=0.3),))
+    assert (above.value, above.signals["logprob_mean"]) == (1.0, 0.0)
 
 
 @given(st.lists(st.lists(st.floats(-200, 0.001), min_size=2, max_size=5), min_size=1, max_size=6))
