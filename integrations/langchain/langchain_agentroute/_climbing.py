@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -139,8 +140,7 @@ class CascadeCall(RoutedCall):
             # Nobody knows what it has cost by now, but at most this.
             told["check_cost_at_most"] = None if judge is None else judge.ceiling
         signals = attempt.score.signals if attempt.score is not None else {}
-        if signals:
-            told["signals"] = {name: float(value) for name, value in signals.items()}
+        told["signals"] = {name: float(value) for name, value in signals.items() if isfinite(value)} or None
         return {name: value for name, value in told.items() if value is not None}
 
     def _leave(self, index: int) -> None:
@@ -187,16 +187,17 @@ class CascadeCall(RoutedCall):
         ready = self._streaming(step)
         with bubbling():
             attempt: Attempt[Any] = self.opened(step, door, ready)
+        stream = cast("Opened", attempt.answer)
         with self._lock:
             left = step.attempt in self._left
             if not left:
-                self._opened[step.attempt] = attempt.answer
+                self._opened[step.attempt] = stream
         if left:
-            shut(attempt.answer)
-        elif hollow(attempt.answer, door):
-            with attempt.answer.watch:
-                rest = list(attempt.answer.items)
-            return _emptied(attempt, rest, door, iter(()))
+            shut(stream)
+        elif hollow(stream, door):
+            with stream.watch:
+                rest = list(stream.items)
+            return _emptied(stream, rest, door, iter(()))
         return attempt
 
     async def aopen(self, step: Call, door: Door) -> Attempt[Any]:
@@ -206,11 +207,12 @@ class CascadeCall(RoutedCall):
         ready = self._streaming(step)
         with bubbling():
             attempt: Attempt[Any] = await self.aopened(step, door, ready)
-        if not hollow(attempt.answer, door):
+        stream = cast("Opened", attempt.answer)
+        if not hollow(stream, door):
             return attempt
-        with attempt.answer.watch:
-            rest = [item async for item in attempt.answer.items]
-        return _emptied(attempt, rest, door, nothing())
+        with stream.watch:
+            rest = [item async for item in stream.items]
+        return _emptied(stream, rest, door, nothing())
 
     def _streaming(self, step: Call) -> Ready:
         with mistakes():
@@ -306,9 +308,8 @@ def _unjudged(attempt: Attempt[Any]) -> Attempt[Any]:
     return replace(attempt, score=None) if attempt.score is _USABLE else attempt
 
 
-def _emptied(attempt: Attempt[Any], rest: list[Any], door: Door, nothing_more: Any) -> Attempt[Any]:
+def _emptied(opened: Opened, rest: list[Any], door: Door, nothing_more: Any) -> Attempt[Any]:
     """The attempt of a stream that has shown nothing to its end: an empty answer, which an earlier one may beat."""
-    opened: Opened = attempt.answer
     items = [*opened.head, *rest]
     for item in items:
         opened.watch.saw(item, door)

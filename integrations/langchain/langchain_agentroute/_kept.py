@@ -65,7 +65,8 @@ def shut(opened: Opened) -> None:
 
 async def nothing() -> AsyncIterator[Any]:
     """The rest of a stream that has come whole."""
-    for item in ():
+    none: tuple[Any, ...] = ()
+    for item in none:
         yield item
 
 

@@ -33,7 +33,7 @@ class Watch:
     As a context manager it logs a failure or an interruption; `answered` and `ended` log a success.
     """
 
-    __slots__ = ("_call", "_capture", "_deadline", "_finish", "_finished", "_provider", "_started", "_step", "_usage")
+    __slots__ = ("_booked", "_call", "_capture", "_deadline", "_finish", "_finished", "_provider", "_started", "_step", "_usage")
 
     def __init__(self, call: RoutedCall, step: Call, capture: Capture | None) -> None:
         self._call = call
@@ -43,6 +43,7 @@ class Watch:
         self._usage: Any = None
         self._started = time.perf_counter()
         self._finished: float | None = None
+        self._booked = False
         self._provider: Any = None
         self._finish: str | None = None
 
@@ -135,7 +136,8 @@ class Watch:
         cached = bool(usage_metadata) and usage_metadata.get("total_cost") == 0
         if cached:
             metadata = {"cached": True, **(metadata or {})}
-        if call.log is not None:
+        if call.log is not None and not self._booked:
+            self._booked = True
             decision = call.decided.decision
             call.book(
                 Outcome(

@@ -105,6 +105,8 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
             if kwargs:
                 raise ConfigError(f"give {', '.join(kwargs)} to the RoutedChatModel, or pass its candidates here instead of it")
             self.model = models
+        elif isinstance(models, CascadeChatModel):
+            raise ConfigError("a CascadeChatModel looks at answers: pass it to CascadeMiddleware")
         else:
             self.model = RoutedChatModel(models=models, **kwargs)
         self.route_once = route_once
@@ -270,6 +272,8 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
             if kwargs:
                 raise ConfigError(f"give {', '.join(kwargs)} to the CascadeChatModel, or pass its candidates here instead of it")
             self.model = models
+        elif isinstance(models, RoutedChatModel):
+            raise ConfigError("a RoutedChatModel does not look at answers: pass it to RoutingMiddleware, or its models here")
         else:
             self.model = CascadeChatModel(models=models, **kwargs)
 

@@ -13,7 +13,14 @@ from pydantic import BaseModel
 from agentroute.errors import AllModelsFailedError, ConfigError
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.scorers import LLMJudge
-from langchain_agentroute import CascadeChatModel, CascadeMiddleware, asker, routing_decision
+from langchain_agentroute import (
+    CascadeChatModel,
+    CascadeMiddleware,
+    RoutedChatModel,
+    RoutingMiddleware,
+    asker,
+    routing_decision,
+)
 from langchain_agentroute.testing import ScriptedChatModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
@@ -172,3 +179,7 @@ def test_a_cascade_has_its_arguments_already(small):
     assert CascadeMiddleware(model).model is model
     with pytest.raises(ConfigError, match="judge"):
         CascadeMiddleware(model, judge=rejects_small)
+    with pytest.raises(ConfigError, match="pass it to CascadeMiddleware"):
+        RoutingMiddleware(model)
+    with pytest.raises(ConfigError, match="pass it to RoutingMiddleware"):
+        CascadeMiddleware(RoutedChatModel(models=[small]))

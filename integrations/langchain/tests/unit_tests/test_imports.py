@@ -9,11 +9,15 @@ import langchain_agentroute
 from langchain_agentroute import testing
 
 PUBLIC = [
+    "CascadeChatModel",
+    "CascadeMiddleware",
     "LangChainEmbedder",
     "RoutedChatModel",
     "RoutingMiddleware",
+    "SupportsPlan",
     "SupportsRoute",
     "__version__",
+    "asker",
     "routing_decision",
 ]
 
@@ -40,14 +44,16 @@ def test_chat_model_needs_no_agents():
     assert run(code) == "[]"
 
 
-def test_middleware_without_langchain_says_what_to_install():
+def test_middlewares_without_langchain_say_what_to_install():
     code = """
 import sys
 sys.modules["langchain.agents.middleware"] = None
 import langchain_agentroute
-try:
-    langchain_agentroute.RoutingMiddleware
-except ImportError as error:
-    print(error)
+for name in ("RoutingMiddleware", "CascadeMiddleware"):
+    try:
+        getattr(langchain_agentroute, name)
+    except ImportError as error:
+        print(error)
 """
-    assert run(code) == "RoutingMiddleware needs LangChain's agents: pip install 'langchain-agentroute[agents]'"
+    advice = "RoutingMiddleware and CascadeMiddleware need LangChain's agents: pip install 'langchain-agentroute[agents]'"
+    assert run(code).splitlines() == [advice, advice]
