@@ -319,10 +319,11 @@ def _newton(x: Floats, target: Floats, w: Floats) -> tuple[float, float]:
         hessian = design.T @ (design * (w * p * (1.0 - p))[:, None]) + _RIDGE * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
         size = 1.0
-        while loss(theta - size * step) > least - 1e-4 * size * float(gradient @ step) and size > 1e-10:
+        while (reached := loss(theta - size * step)) > least - 1e-4 * size * float(gradient @ step) and size > 1e-10:
             size /= 2.0
-        theta = theta - size * step
-        least = loss(theta)
+        if reached >= least:  # nothing left but rounding
+            break
+        theta, least = theta - size * step, reached
     return float(theta[0]), float(theta[1])
 
 

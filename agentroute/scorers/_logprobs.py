@@ -84,8 +84,7 @@ def _figures(tokens: Sequence[TokenLogprob]) -> dict[str, float]:
         "length": math.log1p(len(logs)),
     }
     if all(len(token.top) > 1 for token in tokens):
-        margins, entropies = zip(*(_spread(token) for token in tokens), strict=True)
-        found |= {"margin": float(np.mean(margins)), "entropy": float(np.mean(entropies))}
+        found["margin"], found["entropy"] = _spread(tokens)
     return found
 
 
@@ -95,9 +94,12 @@ def _logs(values: Sequence[float]) -> npt.NDArray[np.float64]:
     return np.clip(np.where(np.isnan(given), _LEAST, given), _LEAST, 0.0)
 
 
-def _spread(token: TokenLogprob) -> tuple[float, float]:
-    """The margin of the two likeliest, and the normalised entropy of all that are given."""
-    p = np.sort(np.exp(_logs(list(token.top.values()))))[::-1]
-    share = p / p.sum()
-    entropy = -float(np.sum(share * np.log(np.maximum(share, 1e-300)))) / math.log(len(share))
-    return float(p[0] - p[1]), entropy
+def _spread(tokens: Sequence[TokenLogprob]) -> tuple[float, float]:
+    """Means over the tokens: the margin of the two likeliest, and the normalised entropy of all that are given."""
+    counts = np.array([len(token.top) for token in tokens])
+    p = np.zeros((len(tokens), counts.max()))
+    p[np.arange(p.shape[1]) < counts[:, None]] = np.exp(_logs([log for token in tokens for log in token.top.values()]))
+    p.sort(axis=1)
+    share = p / p.sum(axis=1, keepdims=True)
+    entropy = -np.sum(share * np.log(np.maximum(share, 1e-300)), axis=1) / np.log(counts)
+    return float(np.mean(p[:, -1] - p[:, -2])), float(np.mean(entropy))

@@ -53,6 +53,14 @@ def test_entropy_is_that_of_the_rescaled_alternatives():
     assert score("entropy", (sure,)).value == pytest.approx(1.0)
 
 
+def test_places_may_have_different_numbers_of_alternatives():
+    uneven = (token(0.5, 0.5, 0.25), token(0.4, 0.4, 0.4, 0.2))
+    assert score("margin", uneven).value == pytest.approx(0.125)
+    alone = [1 - score("entropy", (one,)).value for one in uneven]
+    assert alone[1] == pytest.approx(-(0.8 * math.log(0.4) + 0.2 * math.log(0.2)) / math.log(3))
+    assert score("entropy", uneven).value == pytest.approx(1 - sum(alone) / 2)
+
+
 def test_the_other_statistics_are_signals():
     signals = score("mean").signals
     assert set(signals) == {f"logprob_mean{end}" for end in ("", ".min", ".q10", ".length", ".margin", ".entropy")}
