@@ -11,7 +11,7 @@ from agentroute.evaluation import metrics
 from agentroute.evaluation._baselines import oracle
 from agentroute.evaluation._results import Replay
 
-__all__ = ["Base", "priced", "saving", "wide"]
+__all__ = ["Base", "over_mix", "priced", "saving", "wide"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -46,6 +46,23 @@ def wide(values: Floats, known: npt.NDArray[np.bool_]) -> Floats:
     """Values of the known rows, NaN in the others."""
     found = np.full((len(known), values.shape[1]), np.nan)
     found[known] = values
+    return found
+
+
+def over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> Floats:
+    """Height above the single models' hull, as in `FrontierPoint.over_mix`: float64 [b, k].
+
+    Args:
+        quality: float64 [b, k].
+        cost: float64 [b, k], USD.
+        costs: float64 [b, m], of the single models.
+        singles: float64 [b, m], their quality.
+    """
+    found = np.empty_like(quality)
+    for row, points in enumerate(np.stack([costs, singles], axis=2)):
+        line = metrics.hull(points)
+        # Money below the cheapest single model buys no mix at all: compared with that model, which costs more.
+        found[row] = quality[row] - metrics.hull_at(line, np.maximum(cost[row], line[0, 0]))
     return found
 
 

@@ -239,8 +239,9 @@ def _diagnosis(
         gain=evaluation["routed"].gain,
         thrift=None if found.thrift is None else found.thrift.point,
         peer=found.peer,
+        dear=found.dear,
         dependence=found.dependence,
-        predictable=any(predictable(one.auroc) for one in judged),
+        predictable=any(predictable(one.auroc_within) for one in judged),
         cascade=cascade,
         vote=max(found.votes, key=lambda vote: vote.gain.value, default=None),
     )

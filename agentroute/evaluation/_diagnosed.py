@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -21,6 +22,8 @@ __all__ = [
     "Verdict",
     "Vote",
 ]
+
+_UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,8 @@ class Cascade:
         quality: Expected quality.
         cost: Expected USD a query, without the judge.
         gain: Over the best single model.
-        saving: Share of the best single model's cost that is saved.
+        saving: Share of the best single model's cost that is saved; negative = it costs more.
+        over_mix: Quality above that of the best random mix of single models for the same money.
     """
 
     models: tuple[str, ...]
@@ -150,6 +154,7 @@ class Cascade:
     cost: Interval
     gain: Interval
     saving: Interval
+    over_mix: Interval = _UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +246,7 @@ class RoutingDiagnosis:
         tasks: One for each task or cluster, largest first.
         detectable_gain: Smallest gain over the best single model that this many queries would show (5 % level, 80 % power).
         queries_needed: How many would show a worthwhile gain, 100 at least; `None` = enough are there.
-        dependence: Mean correlation of two models' scores on the same queries: near 0 = the scores look like noise.
+        dependence: Mean correlation of two models' scores on queries of one task (or cluster): near 0 = they look like noise.
         settings: What was done: folds, resamples, seeds, embedder, sampled queries; name → value, for the report's footer.
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.evaluation import metrics
-from agentroute.evaluation._base import Base, priced, saving, wide
+from agentroute.evaluation._base import Base, over_mix, priced, saving, wide
 from agentroute.evaluation._baselines import stable
 from agentroute.evaluation._diagnosed import Cascade, Degeneracy, Gaps, TaskRow, Vote
 from agentroute.evaluation._headroom import JUDGE_ERRORS, best_cascade, best_votes, can_vote
@@ -21,7 +21,7 @@ from agentroute.evaluation._luck import dependence, independent_oracle, top_two
 from agentroute.evaluation._results import Replay, Row
 from agentroute.evaluation._sheet import Sheet
 from agentroute.evaluation._thrift import Thrift, thrift
-from agentroute.evaluation._verdict import SAVED, Peer
+from agentroute.evaluation._verdict import CHOSEN, SAVED, Peer
 
 __all__ = ["Figures", "figures"]
 
@@ -43,6 +43,7 @@ class Figures:
         saving: Share of the best single model's cost that the routed choice saves.
         fixed: Mean over folds of the share of the fold's most chosen model.
         peer: A cheaper model that may be as good as the best one.
+        dear: The dearest of those that are not told apart from the best one, where it costs more; a cascade may cost as much.
         hindsight: Mean quality of the best model of each kind, chosen with hindsight.
         independent: What the oracle would be if models were right independently within each kind.
         thrift: What routing saves; `None` = costs are unknown.
@@ -57,6 +58,7 @@ class Figures:
     saving: Interval
     fixed: float
     peer: Peer | None
+    dear: Peer | None
     gaps: Gaps
     degeneracy: Degeneracy
     votes: tuple[Vote, ...]
@@ -85,10 +87,10 @@ def figures(replay: Replay, of: Kinds, *, folds: int, worthwhile: float, resampl
     gaps, degenerate = _gaps(sheet, base), _degeneracy(sheet, base)
     votes, cascades = _votes(sheet, base), _cascades(sheet, base, worthwhile)
     tasks, thrifty = _tasks(sheet, base, of), thrift(sheet, base, of)
-    peer = _peer(sheet, base)
+    peer, dear = _peers(sheet, base)
     sheet.mean("bill", np.stack([metrics.realised(base.cost, base.shares), base.single_cost], axis=1))
     sheet.follow("bill saving", lambda row: saving(row[:, :1], row[:, 1:]), "bill")
-    columns, rule = dependence(base.quality)
+    columns, rule = dependence(base.quality, of.of)
     # Without two models that vary there is nothing that could go together.
     sheet.mean("moments", columns if columns.shape[1] else np.full(len(base.quality), np.nan))
     sheet.follow("dependence", rule if columns.shape[1] > 4 else lambda means: np.full((len(means), 1), np.nan), "moments")
@@ -104,6 +106,7 @@ def figures(replay: Replay, of: Kinds, *, folds: int, worthwhile: float, resampl
         saving=drawn["bill saving"][0],
         fixed=_fixed(base),
         peer=peer(drawn),
+        dear=dear(drawn),
         votes=votes(drawn),
         cascades=cascades(drawn),
         tasks=tasks(drawn),
@@ -209,13 +212,17 @@ def _cascades(sheet: Sheet, base: Base, worthwhile: float) -> Callable[[Drawn], 
         return lambda _: ()
     if not can_vote(base.quality, base.replay.table.samples):
         return lambda _: ()  # a judge that is right or wrong says nothing of grades: a grade of 0.7 is no coin
-    quality, cost, fold, best = base.quality[known], base.cost[known], base.replay.fold[known], base.replay.best_single[known]
-    plans = [best_cascade(quality, cost, fold, best, error, worth=worthwhile, folds=base.folds) for error in JUDGE_ERRORS]
+    quality, cost, fold = base.quality[known], base.cost[known], base.replay.fold[known]
+    budget = np.full(len(fold), _dearest(base, known))
+    plans = [best_cascade(quality, cost, fold, budget, error, worth=worthwhile, folds=base.folds) for error in JUDGE_ERRORS]
     sheet.mean("single cost", wide(base.single_cost[known][:, None], known))
     for number, plan in enumerate(plans):
         values = np.stack([plan.quality, plan.cost, plan.quality - base.single[known]], axis=1)
         sheet.mean(f"cascade {number}", wide(values, known))
         sheet.follow(f"saving {number}", lambda row, single: saving(row[:, 1:2], single), f"cascade {number}", "single cost")
+    names = [f"cascade {number}" for number in range(len(plans))]
+    sheet.mean("alone", wide(np.concatenate([cost, quality], axis=1), known))
+    sheet.follow("cascades over mix", _over_mixes, "alone", *names)
 
     def cascades(drawn: Drawn) -> tuple[Cascade, ...]:
         return tuple(
@@ -223,6 +230,7 @@ def _cascades(sheet: Sheet, base: Base, worthwhile: float) -> Callable[[Drawn], 
                 models=tuple(base.models[j] for j in plan.models),
                 judge_error=error,
                 saving=drawn[f"saving {number}"][0],
+                over_mix=drawn["cascades over mix"][number],
                 **dict(zip(("quality", "cost", "gain"), drawn[f"cascade {number}"], strict=True)),
             )
             for number, (error, plan) in enumerate(zip(JUDGE_ERRORS, plans, strict=True))
@@ -231,30 +239,48 @@ def _cascades(sheet: Sheet, base: Base, worthwhile: float) -> Callable[[Drawn], 
     return cascades
 
 
+def _over_mixes(alone: Floats, *cascades: Floats) -> Floats:
+    costs, singles = np.split(alone, 2, axis=1)
+    quality, cost = (np.stack([one[:, column] for one in cascades], axis=1) for column in (0, 1))
+    return over_mix(quality, cost, costs, singles)
+
+
 def _fixed(base: Base) -> float:
     fold = base.replay.fold
     return float(np.mean([base.shares[fold == part].mean(axis=0).max() for part in np.unique(fold)]))
 
 
-def _peer(sheet: Sheet, base: Base) -> Callable[[Drawn], Peer | None]:
-    """Models that are cheaper by a tenth or more are compared with the best single one, query by query."""
+def _dearest(base: Base, known: npt.NDArray[np.bool_]) -> int:
+    """The column of the dearest model that is not told apart from the best single one (which may be that one)."""
+    behind = base.quality - base.single[:, None]
+    mass = base.mass / base.mass.sum()
+    mean = mass @ behind
+    error = np.sqrt(mass @ (behind - mean) ** 2 * mass.max())  # no query weighs less than the rows that share it
+    bill = np.average(base.cost[known], axis=0, weights=base.mass[known])
+    return int(np.where(mean + CHOSEN * error >= 0.0, bill, -np.inf).argmax())
+
+
+def _peers(sheet: Sheet, base: Base) -> tuple[Callable[[Drawn], Peer | None], Callable[[Drawn], Peer | None]]:
+    """Models that may be as good as the best single one, query by query: one that is cheaper by a tenth, and the dearest."""
     known, best = priced(base.cost), base.column
     if known is None:
-        return lambda _: None
-    mass = base.mass[known]
-    bill = np.average(base.cost[known], axis=0, weights=mass)
+        return lambda _: None, lambda _: None
+    bill = np.average(base.cost[known], axis=0, weights=base.mass[known])
+    if not bill[best] > 0:
+        return lambda _: None, lambda _: None
     cheaper = [j for j in np.argsort(bill, kind="stable").tolist() if bill[j] <= (1.0 - SAVED) * bill[best]]
-    if not cheaper or not bill[best] > 0:
-        return lambda _: None
-    sheet.mean("behind", base.quality[:, cheaper] - base.single[:, None])
+    dearest = _dearest(base, known)
+    sheet.mean("behind", base.quality - base.single[:, None])
+
+    def made(drawn: Drawn, column: int) -> Peer:
+        return Peer(model=base.models[column], behind=drawn["behind"][column], part=float(bill[column] / bill[best]))
 
     def peer(drawn: Drawn) -> Peer | None:
-        each = zip(cheaper, drawn["behind"], strict=True)
-        found = [Peer(model=base.models[j], behind=behind, part=float(bill[j] / bill[best])) for j, behind in each]
+        found = [made(drawn, column) for column in cheaper]
         good, untold = ([one for one in found if getattr(one, name)] for name in ("as_good", "untold"))
         return next(iter((*good, *untold)), None)
 
-    return peer
+    return peer, lambda drawn: made(drawn, dearest) if bill[dearest] > bill[best] else None
 
 
 def _tasks(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], tuple[TaskRow, ...]]:

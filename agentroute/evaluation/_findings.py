@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentroute.evaluation._diagnosed import Finding
 from agentroute.evaluation._figures import ALWAYS
 from agentroute.evaluation._told import Told
-from agentroute.evaluation._units import MINUS, number, points, share, span
+from agentroute.evaluation._units import number, points, share, span
 from agentroute.evaluation._verdict import POINT
 
 __all__ = ["findings"]
@@ -30,11 +30,9 @@ def findings(told: Told) -> tuple[Finding, ...]:
     elif e.models > 1 and f.fixed >= ALWAYS:
         text = "Whatever part of the log it learns from, the router always chooses one model; which one that is changes."
         found.append(Finding(kind="degenerate", text=text))
-    if told.coins:
-        low, mid, high = (f"{one:.2f}".replace("-", MINUS) for one in (e.dependence.low, e.dependence.value, e.dependence.high))
-        looks = "cannot be told from noise" if told.unclear else "look like noise"
-        same = f"models do not fail on the same queries (mean correlation {mid}, {low} to {high})"
-        text = f"The scores {looks}: {same}, and nothing foresees where they do."
+    if e.models > 1 and e.noise:
+        same = f"models do not fail on the same queries ({told.correlation})"
+        text = f"The scores look like noise: {same}, and nothing foresees where they do."
         paper = "Votes and cascades gain on paper then, as with coins; look at how answers are scored first."
         found.append(Finding(kind="noise", text=f"{text} {paper}"))
     if told.needed is not None:

@@ -157,25 +157,25 @@ def _refused(quality: Floats, error: float) -> Floats:
 
 
 def best_cascade(
-    quality: Floats, cost: Floats, fold: Rows, best: Rows, error: float, *, worth: float, folds: int | None = None
+    quality: Floats, cost: Floats, fold: Rows, budget: Rows, error: float, *, worth: float, folds: int | None = None
 ) -> Plan:
     """The best order of up to three models for a judge of that error, chosen by each fold on all the others.
 
-    Best is quality less `worth` times cost, in units of the best single model's cost, among orders that cost no more than it.
+    Best is quality less `worth` times cost, in units of the budget, among orders that cost no more than that.
 
     Args:
         quality: float64 [n, m].
         cost: float64 [n, m], USD, complete.
         fold: int64 [n].
-        best: int64 [n], the column of each fold's best single model.
+        budget: int64 [n], the column of the model whose cost is each fold's budget.
         error: Of the judge.
-        worth: Quality that the best single model's whole cost is worth.
+        worth: Quality that the whole budget is worth.
         folds: Of one drawing; see `parts`.
     """
     chosen: list[tuple[int, ...]] = []
     right, paid = np.empty(len(quality)), np.empty(len(quality))
     for here, others in parts(fold, folds):
-        single = int(best[here][0])
+        single = int(budget[here][0])
         # Where the costs of one fold only are known, there is nothing to choose by.
         order = _order(quality[others], cost[others], single, error, worth) if len(others) else (single,)
         chosen.append(order)

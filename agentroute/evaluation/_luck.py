@@ -17,19 +17,24 @@ _SHUFFLES = 16
 """Their mean has a sixteenth of the variance of one: far below that of the oracle itself."""
 
 
-def dependence(quality: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
-    """The mean correlation of two models' scores on the same queries: columns, and what follows from their means (see `Sheet`).
+def dependence(quality: Floats, strata: Rows) -> tuple[Floats, Callable[[Floats], Floats]]:
+    """Mean correlation of two models' scores within a kind of query: columns, and what follows from their means (see `Sheet`).
 
     Hard questions are hard for most models, so that real scores correlate; scores that do not are what independent coin flips
-    look like. Models of one constant score are left out; with fewer than two others it is NaN. In a resample each pair weighs
-    by the product of its spreads.
+    look like. Coins that land better in an easy task go together over all tasks, so that each kind's means are taken off first.
+    Models of one constant score are left out; with fewer than two others it is NaN. In a resample each pair weighs by the
+    product of its spreads.
 
     Args:
         quality: float64 [n, m].
+        strata: int64 [n], the kind of each query.
     """
-    spread = quality.std(axis=0)
+    count = np.bincount(strata)[:, None]
+    totals = np.stack([np.bincount(strata, weights=column) for column in quality.T], axis=1)
+    apart = quality - (totals / np.maximum(count, 1))[strata]
+    spread = apart.std(axis=0)
     varied = spread > 1e-9
-    scaled = (quality[:, varied] - quality[:, varied].mean(axis=0)) / spread[varied]
+    scaled = apart[:, varied] / spread[varied]
     m = scaled.shape[1]
     total = scaled.sum(axis=1, keepdims=True)
     columns = np.concatenate([scaled, scaled**2, total, total**2], axis=1)

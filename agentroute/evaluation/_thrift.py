@@ -10,8 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.evaluation import metrics
-from agentroute.evaluation._base import Base, priced, saving, wide
+from agentroute.evaluation._base import Base, over_mix, priced, saving, wide
 from agentroute.evaluation._baselines import PSEUDO_COUNTS
 from agentroute.evaluation._frontier import _picks, exchange_rates
 from agentroute.evaluation._intervals import Interval
@@ -93,7 +92,7 @@ def thrift(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], Thrift | No
     sheet.follow("thrift saving", lambda row: saving(row[:, 1:2], row[:, 2:3]), "thrift")
     sheet.follow("table saving", lambda row: saving(row[:, 5:6], row[:, 2:3]), "thrift")
     sheet.follow("cheaper", lambda row: saving(row[:, 1:2], row[:, 2:3]) - saving(row[:, 5:6], row[:, 2:3]), "thrift")
-    sheet.follow("thrift over mix", lambda row: _over_mix(row[:, 0], row[:, 1], row[:, 7 : 7 + m], row[:, 7 + m :]), "thrift")
+    sheet.follow("thrift over mix", lambda row: over_mix(row[:, :1], row[:, 1:2], row[:, 7 : 7 + m], row[:, 7 + m :]), "thrift")
     usual = rates[int(np.bincount(chosen).argmax())]
     mass = base.mass[rows]
     mix = np.bincount(picks, weights=mass, minlength=m) / mass.sum()
@@ -146,12 +145,3 @@ def _table(quality: Floats, cost: Floats, kind: Rows, rates: Sequence[float], si
     # Without a margin: a table has few different bills, and the next one may be all that is saved.
     place = _rate(got, bill, quality[:, single], cost[:, single], margin=0.0)
     return np.asarray(tables[place], np.int64)
-
-
-def _over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> Floats:
-    """float64 [b, 1]: height above the single models' hull, as in `FrontierPoint.over_mix`."""
-    found = np.empty((len(quality), 1))
-    for row, points in enumerate(np.stack([costs, singles], axis=2)):
-        line = metrics.hull(points)
-        found[row] = quality[row] - metrics.hull_at(line, max(cost[row], line[0, 0]))
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,15 +10,12 @@ from agentroute.evaluation._figures import Figures
 from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._results import Evaluation, Frontier, Single
 from agentroute.evaluation._shift import Drift
+from agentroute.evaluation._units import MINUS
 from agentroute.evaluation._verdict import Evidence
 
 __all__ = ["Told"]
 
 _KIND = {"task": "task", "labels": "labels", "cluster": "cluster of like queries"}
-
-
-_SOME = 0.15
-"""Correlation of real scores where it is low: below it nothing is left but noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +76,13 @@ class Told:
         return tuple(sorted((one for one in self.drift.shifts if one.shifted), key=lambda one: -abs(one.relative.value)))
 
     @property
-    def coins(self) -> bool:
-        """Whether it is to be said that scores are noise; of models that never vary, nothing is said."""
-        return self.evidence.models > 1 and self.evidence.noise and math.isfinite(self.evidence.dependence.value)
+    def inside(self) -> str:
+        """`within a task `, where there is more than one."""
+        return f"within a {_KIND[self.lookup_by].removesuffix(' of like queries')} " if self.kinds > 1 else ""
 
     @property
-    def unclear(self) -> bool:
-        """Whether there are too few queries to tell noise from scores that go together a little."""
-        return self.evidence.dependence.high > _SOME
+    def correlation(self) -> str:
+        """`mean correlation 0.01, 0.00 to 0.04`."""
+        d = self.evidence.dependence
+        low, mid, high = (f"{one:.2f}".replace("-0.00", "0.00").replace("-", MINUS) for one in (d.low, d.value, d.high))
+        return f"mean correlation {self.inside}{mid}, {low} to {high}"

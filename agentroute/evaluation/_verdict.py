@@ -9,7 +9,7 @@ from agentroute.evaluation._diagnosed import Cascade, Verdict, Vote
 from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._results import FrontierPoint
 
-__all__ = ["ENOUGH", "SAVED", "Evidence", "Peer", "decide", "needed"]
+__all__ = ["CHOSEN", "ENOUGH", "POINT", "SAVED", "Evidence", "Peer", "decide", "needed"]
 
 ENOUGH = 100
 """Queries below which no verdict but "need more data" is given."""
@@ -18,10 +18,9 @@ POINT = 0.01
 SAVED = 0.10
 CASCADE_COST = 0.70
 _INDEPENDENT = 0.05
-_CHOSEN = 2.58
-"""Standard errors, 99 %: of several votes the best one was chosen."""
-_TOGETHER = 3.5
-"""Standard errors: scores that go together by chance would make coins look like models."""
+"""Correlation below which models do not fail on the same queries: real logs have 0.15 and more."""
+CHOSEN = 2.58
+"""Standard errors, 99 %: the best of several votes, or of several models, was chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +60,9 @@ class Evidence:
         gain: Routed choice less best single model.
         thrift: The router where it keeps the best single model's quality for the least money; `None` = costs are unknown.
         peer: The cheapest model that is as good as the best; else the cheapest that is not told apart from it; `None` = neither.
-        dependence: Mean correlation of the models' scores.
-        predictable: Whether any model's scores are foreseen beyond chance.
+        dear: The dearest model that is not told apart from the best one, where it costs more.
+        dependence: Mean correlation of the models' scores within a kind of query.
+        predictable: Whether any model's scores are foreseen beyond chance among queries of one kind.
         cascade: With a judge that errs 20 % of the time; `None` = costs are unknown, or no cascade was better than one model.
         vote: The vote of the highest gain, if there can be one.
     """
@@ -74,6 +74,7 @@ class Evidence:
     gain: Interval
     thrift: FrontierPoint | None
     peer: Peer | None
+    dear: Peer | None
     dependence: Interval
     predictable: bool
     cascade: Cascade | None
@@ -104,31 +105,49 @@ class Evidence:
         return kept and 1.0 - saving.low <= (1.0 - SAVED) * against and self.thrift.over_mix.low > 0.0
 
     @property
+    def real(self) -> bool:
+        """Whether scores are surely more than coin flips: foreseen within a kind, or models fail on the same queries (or apart).
+
+        Otherwise what votes and cascades gain may be luck: coins gain by them too, on paper.
+        """
+        return self.predictable or self.dependence.low > 0.0 or self.dependence.high < -_INDEPENDENT
+
+    @property
     def noise(self) -> bool:
-        """Whether scores look like coin flips: of 100 queries or more, they neither go together nor can be foreseen."""
-        if self.predictable or self.gains or self.queries < ENOUGH:
+        """Whether scores surely look like coin flips: of 100 queries or more, nothing foresees them and none go together."""
+        if self.real or self.gains or self.queries < ENOUGH:
             return False
-        error = (self.dependence.high - self.dependence.low) / 3.92
-        together = abs(self.dependence.value) >= max(_INDEPENDENT, _TOGETHER * error)
-        return not together  # NaN, where no two models vary, is no dependence either
+        return self.dependence.high < _INDEPENDENT  # NaN: no two models vary
+
+    @property
+    def untold(self) -> bool:
+        """Whether these queries do not tell scores from coin flips."""
+        return not self.real and not self.noise and math.isfinite(self.dependence.high)
 
     @property
     def climbs(self) -> bool:
-        """Whether a cascade keeps the best single model's quality at 70 % of its cost, or gains at no more than its cost."""
-        if self.cascade is None or self.noise or self.settles:
+        """Whether a cascade gains quality, or keeps the best single model's at 70 % of its cost.
+
+        A gain is beyond noise, at no more than the cost of the dearest model that is not told apart from the best one, and half
+        of what is worthwhile above a random mix of single models for that money. What keeps the quality is above such a mix
+        beyond noise. Beside a cheaper model that may be as good, keeping quality is not enough: which of equal models is the
+        best one is luck, and a cascade has to beat them all.
+        """
+        if self.cascade is None or not self.real or not self.cascade.over_mix.low > 0.0:
             return False
-        gain, saving = self.cascade.gain, self.cascade.saving
-        kept = gain.low >= -POINT
-        more = gain.low > 0.0 and gain.value >= self.worthwhile / 2
-        return (kept and saving.value >= 1.0 - CASCADE_COST) or (more and saving.value >= 0.0)
+        gain, saving, above = self.cascade.gain, self.cascade.saving, self.cascade.over_mix.value
+        budget = 1.0 if self.dear is None else self.dear.part
+        more = gain.low > 0.0 and above >= self.worthwhile / 2 and 1.0 - saving.value <= budget
+        alone = self.peer is None or not (self.peer.as_good or self.peer.untold)
+        return more or (alone and gain.low >= -POINT and saving.value >= 1.0 - CASCADE_COST)
 
     @property
     def outvotes(self) -> bool:
         """Whether a vote gains a point or more, beyond noise."""
-        if self.vote is None or self.noise or self.settles:
+        if self.vote is None or not self.real or self.settles:
             return False
         gain = self.vote.gain
-        return gain.value >= POINT and gain.value > _CHOSEN * (gain.high - gain.low) / 3.92
+        return gain.value >= POINT and gain.value > CHOSEN * (gain.high - gain.low) / 3.92
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -137,11 +156,12 @@ def decide(evidence: Evidence) -> Verdict:
     1. One model: "single model".
     2. Fewer than 100 queries: "need more data".
     3. Routing gains quality, or saves a tenth at no loss: "route".
-    4. Scores look like noise, or a cheaper model is as good as the best one: "single model".
+    4. Scores look like noise: "single model".
     5. A cascade pays even with a judge that errs 20 % of the time: "cascade".
-    6. A vote gains: "ensemble".
-    7. A worthwhile gain would not have shown: "need more data".
-    8. "single model".
+    6. A cheaper model is as good as the best one: "single model".
+    7. A vote gains: "ensemble".
+    8. A worthwhile gain would not have shown: "need more data".
+    9. "single model".
     """
     if evidence.models == 1:
         return "single model"
@@ -149,10 +169,12 @@ def decide(evidence: Evidence) -> Verdict:
         return "need more data"
     if evidence.gains or evidence.saves:
         return "route"
-    if evidence.noise or evidence.settles:
+    if evidence.noise:
         return "single model"
     if evidence.climbs:
         return "cascade"
+    if evidence.settles:
+        return "single model"
     if evidence.outvotes:
         return "ensemble"
     return "single model" if evidence.detectable <= evidence.worthwhile else "need more data"

@@ -43,9 +43,9 @@ def _headline(told: Told) -> str:
         saved = f"saves {share(e.thrift.saving)} of the cost of always {best}"
         return f"Route to save money: {what} {saved}, at {points(e.thrift.gain)} of quality."
     if told.verdict == "cascade" and e.cascade is not None:
-        gives = f"{points(e.cascade.gain)} over always {best} and {share(e.cascade.saving)} of its cost saved"
+        gives = f"{points(e.cascade.gain)} over always {best}{_paid(told)}"
         judge = "if a judge can be had that errs in 20 % of the answers (assumed here, its cost not counted)"
-        return f"Cascade: {' → '.join(e.cascade.models)} has {gives}, {judge}.{_untold(told)}"
+        return f"Cascade: {' → '.join(e.cascade.models)} has {gives}, {judge}."
     if told.verdict == "ensemble" and e.vote is not None:
         return f"Ensemble: a vote of {listed(e.vote.models)} scores {points(e.vote.gain)} over always {best}{_times(told)}."
     return _single(told)
@@ -55,15 +55,17 @@ def _single(told: Told) -> str:
     e, best = told.evidence, told.best
     if e.models == 1:
         return f"Single model: {best} is the only model, there is nothing to choose between."
-    if told.coins:
-        if told.unclear:
-            look = f"on {e.queries:,} queries the scores cannot be told from noise: look at how answers are scored first"
-        else:
-            look = "the scores look like noise: look at how answers are scored first"
+    if e.noise:
+        look = f"{told.inside}the scores look like noise: look at how answers are scored first"
         return f"Single model: always {e.settles or best} for now; {look}."
     if e.peer is not None and e.settles:
-        same = f"which scores the same as {best} ({points(e.peer.behind)})"
-        return f"Single model: always {e.settles}, {same} at {percent(e.peer.part)} of its cost."
+        same = "is less than a point behind" if e.peer.behind.high < 0.0 else "is not told apart from"
+        who = f"always {e.settles}, which {same} {best} ({points(e.peer.behind)})"
+        return f"Single model: {who} at {percent(e.peer.part)} of its cost."
+    if e.peer is not None:
+        same = f"which these queries do not tell apart from it ({points(e.peer.behind)})"
+        who = f"always {best}, or {e.peer.model} at {percent(e.peer.part)} of its cost, {same}"
+        return f"Single model: {who}; nothing here beats it."
     money = "" if told.plane is not None else " in quality; whether money could be saved cannot be judged without costs"
     return f"Single model: always {best}; nothing here beats it beyond noise{money}."
 
@@ -73,13 +75,15 @@ def at_rate(rate: float) -> str:
     return "choosing for quality alone" if math.isinf(rate) else f"at ${rate:{',.0f' if rate >= 100 else '.2g'}} a right answer"
 
 
-def _untold(told: Told) -> str:
-    """A cascade is not to be built where a much cheaper model may do all that the best one does."""
-    peer = told.evidence.peer
-    if peer is None:
+def _paid(told: Told) -> str:
+    """What the cascade costs; where that is more than the best single model does, beside whom it costs less than."""
+    cascade, dear = told.evidence.cascade, told.evidence.dear
+    if cascade is None or not math.isfinite(cascade.saving.value):
         return ""
-    apart = f"is not told apart from {told.best} ({points(peer.behind)})"
-    return f" But always {peer.model}, at {percent(peer.part)} of the cost, {apart}: try that first."
+    if cascade.saving.value >= 0.0 or dear is None:
+        return f" and {share(cascade.saving)} of its cost saved"
+    less = f"{percent(1.0 - (1.0 - cascade.saving.value) / dear.part)} less than always {dear.model}"
+    return f" at {1.0 - cascade.saving.value:.1f} times its cost ({less}, which is not told apart from it)"
 
 
 def _times(told: Told) -> str:
@@ -113,12 +117,12 @@ def reasons(told: Told) -> tuple[str, ...]:
         return (f"{told.best} scores {quality(told.singles[0].quality)} on {told.evidence.queries:,} queries.",)
     order = {
         "route": (_routing, _thrift, _budget, _lookup, _cascade, _vote),
-        "cascade": (_judges, _routing, _thrift, _budget, _vote),
+        "cascade": (_judges, _cheaper, _routing, _thrift, _budget, _vote),
         "ensemble": (_vote, _cascade, _routing, _thrift, _budget),
         "single model": (_cheaper, _routing, _thrift, _budget, _cascade, _vote),
         "need more data": (_routing, _thrift, _budget, _cheaper, _cascade, _vote),
     }[told.verdict]
-    lines = [line(told) for line in (_flattered, *order, _signal, _way, _sample, _one_kind, _unknown)]
+    lines = [line(told) for line in (_flattered, *order, _apart, _signal, _way, _sample, _one_kind, _unknown)]
     return tuple(line for line in lines if line)
 
 
@@ -190,7 +194,7 @@ def _cheaper(told: Told) -> str | None:
 
 def _cascade(told: Told) -> str | None:
     cascade = told.evidence.cascade
-    if cascade is None or told.evidence.noise or (told.verdict == "route" and not told.evidence.climbs):
+    if cascade is None or not told.evidence.real or (told.verdict == "route" and not told.evidence.climbs):
         return None
     name = f"A cascade {' → '.join(cascade.models)} whose judge errs in 20 % of the answers (assumed)"
     has = f"{'could do more: it has' if told.verdict == 'route' else 'has'} {points(cascade.gain)} over {told.best}"
@@ -211,12 +215,22 @@ def _judges(told: Told) -> str:
 
 def _vote(told: Told) -> str | None:
     vote = told.evidence.vote
-    if vote is None or told.evidence.noise or vote.gain.low == vote.gain.high:
+    if vote is None or not told.evidence.real or vote.gain.low == vote.gain.high:
         return None
     if told.verdict in {"route", "cascade"} and not told.evidence.outvotes:
         return None
     name = f"A {'weighted' if vote.weighted else 'majority'} vote of {listed(vote.models)}"
     return f"{name} scores at least {quality(vote.quality)}, {points(vote.gain)} over {told.best}{_times(told)}."
+
+
+def _apart(told: Told) -> str | None:
+    """Why votes and cascades are not spoken of, where it is for want of queries."""
+    e = told.evidence
+    if not e.untold or e.gains:
+        return None
+    same = f"whether models fail on the same queries ({told.correlation})"
+    luck = "so that votes and cascades, which gain on paper where scores are luck, are not judged"
+    return f"On {e.queries:,} queries it cannot be told {same}, {luck}."
 
 
 def _signal(told: Told) -> str | None:
@@ -238,7 +252,8 @@ def _way(told: Told) -> str | None:
     gaps = told.figures.gaps
     reach = gaps.ceiling.value + gaps.classifier.value
     # A ceiling at the top says that every model was expected to be right, not that expectations are good.
-    if gaps.total.value < POINT or not told.evidence.predictable or gaps.ceiling.value >= reach - POINT:
+    foreseen = any(predictable(one.auroc) for one in told.calibration)
+    if gaps.total.value < POINT or not foreseen or gaps.ceiling.value >= reach - POINT:
         return None
     lost = f"{number(gaps.policy.value)} because it chose the wrong one of the models that it expected to be right"
     rest = f"{number(gaps.classifier.value)} because only models that it did not expect to be right were right"

@@ -52,7 +52,26 @@ def test_a_contaminated_model_is_named_and_no_other(logs, timed):
 def test_pure_noise_is_no_reason_to_route(logs, n, chances):
     found = diagnosed(lambda seed: logs.noise(seed, n, chances))
     assert_mostly(found, lambda one: one.verdict == "single model")
-    assert_mostly(found, lambda one: "noise" in kinds(one))
+    if len(chances) == 7:  # of fewer models and queries it takes more to tell noise from scores that go together a little
+        assert_mostly(found, lambda one: "noise" in kinds(one))
+
+
+def test_coins_that_hang_on_the_task_alone_are_no_reason_for_a_cascade(logs):
+    """Over all tasks they go together, and the task foresees them; within a task nothing is left."""
+
+    def coins(seed):
+        rng = np.random.default_rng(seed)
+        kind = rng.integers(0, 4, 600)
+        right = rng.random((600, 5)) < np.array([0.3, 0.5, 0.7, 0.9])[kind][:, None]
+        return logs.scored(right, kinds=kind, tasks=kind, cost=np.geomspace(0.1, 10.0, 5))
+
+    found = diagnosed(coins)
+    assert_mostly(found, lambda one: one.verdict == "single model" and "within a task the scores look like noise" in one.headline)
+
+
+def test_a_small_log_of_real_models_is_not_called_noise(logs):
+    found = diagnosed(lambda seed: logs.difficulty(seed, 300, skill=(0.3, 1.2), cost=(0.2, 1.0), spread=1.2))
+    assert_mostly(found, lambda one: "noise" not in kinds(one) and "noise:" not in one.headline)
 
 
 def test_guessers_show_the_floor_of_luck(logs):

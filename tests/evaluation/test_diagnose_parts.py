@@ -145,7 +145,7 @@ def test_luck_is_counted_within_tasks():
 def test_dependence_is_the_mean_correlation_and_its_resamples_too():
     rng = np.random.default_rng(0)
     quality = np.concatenate([(rng.random((300, 1)) + rng.random((300, 4)) > 1).astype(float), np.ones((300, 1))], axis=1)
-    columns, rule = dependence(quality)
+    columns, rule = dependence(quality, np.zeros(300, int))
     apart = quality[:, :4]
     expected = (np.corrcoef(apart.T).sum() - 4) / 12
     assert rule(columns.mean(axis=0, keepdims=True))[0, 0] == pytest.approx(expected)
@@ -159,8 +159,18 @@ def test_dependence_is_the_mean_correlation_and_its_resamples_too():
 
 
 def test_models_that_never_vary_have_no_dependence():
-    columns, rule = dependence(np.ones((10, 3)))
+    columns, rule = dependence(np.ones((10, 3)), np.zeros(10, int))
     assert np.isnan(rule(columns.mean(axis=0, keepdims=True))).all()
+
+
+def test_coins_that_land_better_in_an_easy_task_do_not_go_together():
+    rng = np.random.default_rng(0)
+    task = rng.integers(0, 2, 20_000)
+    quality = (rng.random((20_000, 3)) < np.array([0.3, 0.9])[task][:, None]).astype(float)
+    over, within = (dependence(quality, strata) for strata in (np.zeros(20_000, int), task))
+    correlation = [rule(columns.mean(axis=0, keepdims=True))[0, 0] for columns, rule in (over, within)]
+    # The variance of the chances, 0.09, by that of the scores, 0.6 (1 - 0.6); and nothing is left within a task.
+    assert correlation == pytest.approx([0.09 / 0.24, 0.0], abs=0.015)
 
 
 def test_the_top_two_are_best_together_not_alone():
@@ -377,6 +387,7 @@ def evidence(**changes):
         "gain": at(0.0, 0.01),
         "thrift": None,
         "peer": None,
+        "dear": None,
         "dependence": at(0.3, 0.05),
         "predictable": True,
         "cascade": None,
@@ -385,8 +396,9 @@ def evidence(**changes):
     return Evidence(**(facts | changes))
 
 
-def cascade(gain, saving):
-    return Cascade(models=("a", "b"), judge_error=0.2, quality=at(0.7), cost=at(1.0), gain=gain, saving=saving)
+def cascade(gain, saving, over_mix=None):
+    over_mix = over_mix or at(gain.value + 0.02, 0.01)
+    return Cascade(models=("a", "b"), judge_error=0.2, quality=at(0.7), cost=at(1.0), gain=gain, saving=saving, over_mix=over_mix)
 
 
 def thrift(gain, saving, over_mix=None):
@@ -405,6 +417,7 @@ def vote(gain):
 
 
 COIN = {"dependence": at(0.0, 0.03), "predictable": False}
+UNTOLD = {"dependence": at(0.04, 0.05), "predictable": False}
 CHEAP = cascade(at(0.0, 0.005), at(0.4, 0.01))
 SAVES = thrift(at(-0.002, 0.01), at(0.4, 0.05))
 
@@ -434,9 +447,22 @@ SAVES = thrift(at(-0.002, 0.01), at(0.4, 0.05))
         ({"cascade": cascade(at(0.0, 0.005), at(0.2, 0.01))}, "single model"),
         ({"cascade": cascade(at(0.04, 0.02), at(0.05, 0.01))}, "cascade"),
         ({"cascade": cascade(at(0.04, 0.02), at(-0.05, 0.01))}, "single model"),
+        # Of equal models the cheap one may be the best by luck, or the dear one: the cascade is the same.
+        ({"cascade": cascade(at(0.06, 0.02), at(-40.0, 1.0)), "dear": peer(at(0.0, 0.02), 100.0)}, "cascade"),
+        ({"cascade": cascade(at(0.06, 0.02), at(-140.0, 1.0)), "dear": peer(at(0.0, 0.02), 100.0)}, "single model"),
+        ({"cascade": cascade(at(0.06, 0.02), at(0.6, 0.1), at(0.06, 0.02)), "peer": peer(at(0.0, 0.02), 0.01)}, "cascade"),
+        ({"cascade": cascade(at(0.06, 0.02), at(0.6, 0.1), at(0.06, 0.02)), "peer": peer(at(0.0, 0.01), 0.01)}, "cascade"),
+        ({"cascade": cascade(at(0.06, 0.02), at(0.2, 0.1), at(-0.01, 0.02))}, "single model"),
+        ({"cascade": cascade(at(0.02, 0.01), at(0.2, 0.1), at(0.03, 0.01))}, "cascade"),
+        ({"cascade": cascade(at(0.02, 0.01), at(0.2, 0.1), at(0.024, 0.01))}, "single model"),
+        ({"cascade": cascade(at(0.0, 0.005), at(0.4, 0.01), at(0.003, 0.005))}, "single model"),
         ({"cascade": CHEAP, "peer": peer(at(-0.005, 0.01))}, "single model"),
-        ({"cascade": CHEAP, "peer": peer(at(-0.005, 0.02))}, "cascade"),
+        ({"cascade": CHEAP, "peer": peer(at(-0.005, 0.02))}, "single model"),
         ({"cascade": CHEAP, "peer": peer(at(-0.012, 0.005))}, "cascade"),
+        ({"cascade": CHEAP} | UNTOLD, "single model"),
+        ({"cascade": CHEAP, "detectable": 0.06} | UNTOLD, "need more data"),
+        ({"vote": vote(at(0.03, 0.01))} | UNTOLD, "single model"),
+        ({"cascade": CHEAP} | UNTOLD | {"dependence": at(-0.08, 0.02)}, "cascade"),
         ({"vote": vote(at(0.03, 0.01)), "peer": peer(at(0.0, 0.01))}, "single model"),
         ({"gain": at(0.02, 0.01), "peer": peer(at(0.0, 0.01))}, "route"),
         ({"thrift": SAVES, "peer": peer(at(0.0, 0.01))}, "single model"),
@@ -453,6 +479,26 @@ SAVES = thrift(at(-0.002, 0.01), at(0.4, 0.05))
 )
 def test_the_verdict_follows_its_rules(changes, verdict):
     assert decide(evidence(**changes)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("dependence", "states"),
+    [
+        (at(0.01, 0.03), (False, True, False)),
+        (at(0.02, 0.04), (False, False, True)),
+        (at(-0.01, 0.1), (False, False, True)),
+        (at(0.03, 0.029), (True, False, False)),
+        (at(-0.02, 0.01), (False, True, False)),
+        (at(-0.1, 0.04), (True, False, False)),
+        (at(float("nan"), float("nan")), (False, False, False)),
+    ],
+)
+def test_scores_are_real_or_noise_or_cannot_be_told(dependence, states):
+    found = evidence(dependence=dependence, predictable=False)
+    assert (found.real, found.noise, found.untold) == states
+    assert evidence(dependence=dependence, predictable=True).real
+    assert not evidence(dependence=dependence, predictable=False, queries=99).noise
+    assert not evidence(dependence=dependence, predictable=False, gain=at(0.02, 0.01)).noise
 
 
 def test_the_queries_needed_grow_with_the_square():
