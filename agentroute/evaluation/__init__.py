@@ -1,5 +1,7 @@
 """Evaluation: what routing would have scored, cost and taken on outcomes that it has not seen, and whether it is worth it."""
 
+from agentroute.evaluation._cascaded import CascadeComparison, CascadeCurve, CascadePoint, CascadeVerdict, SignalAuroc
+from agentroute.evaluation._cascades import compare_cascades
 from agentroute.evaluation._diagnose import diagnose
 from agentroute.evaluation._diagnosed import (
     Cascade,
@@ -28,6 +30,10 @@ __all__ = [
     "ByTask",
     "ByTime",
     "Cascade",
+    "CascadeComparison",
+    "CascadeCurve",
+    "CascadePoint",
+    "CascadeVerdict",
     "Degeneracy",
     "Evaluation",
     "Finding",
@@ -48,6 +54,7 @@ __all__ = [
     "RoutingDiagnosis",
     "Row",
     "Shift",
+    "SignalAuroc",
     "Single",
     "Split",
     "Statistic",
@@ -55,6 +62,7 @@ __all__ = [
     "Verdict",
     "Vote",
     "bootstrap",
+    "compare_cascades",
     "diagnose",
     "evaluate",
     "exchange_rates",
