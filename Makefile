@@ -55,7 +55,7 @@ build: $(BIN)/python ## the wheels and source archives of all distributions, int
 constraints: $(BIN)/python ## the newest versions that resolve, into constraints.txt: names and versions, no hosts
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header \
 		$(FIND_LINKS) --no-emit-package agentroute-sdk --no-emit-package langchain-agentroute \
-		--extra agents --extra demo --extra parquet --extra prices --extra report --extra sklearn --group test --group check --group docs \
+		--extra agents --extra demo --extra jsonschema --extra parquet --extra prices --extra report --extra sklearn --group test --group check --group docs \
 		--output-file constraints.txt pyproject.toml integrations/langchain/pyproject.toml
 
 env: .venv/.dev ## only the environment for developing

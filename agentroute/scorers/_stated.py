@@ -139,7 +139,6 @@ _EXAMPLES = (
     Verified(question="Which gas do plants take in for photosynthesis?", answer="Carbon dioxide.", correct=True),
 )
 _TITLE = re.compile(r"\W*(?:(?:my\s+)?(?:verdict|decision|answer)\W*)?", re.IGNORECASE)
-_WORD = re.compile(r"\b(not\s+|in)?correct\b", re.IGNORECASE)
 
 
 class SelfVerification(Asking):
@@ -157,6 +156,10 @@ class SelfVerification(Asking):
         asker: Who is asked: in AutoMix the model that gave the answer.
         k: Samples.
         examples: Shown before; `None` = four short ones. Examples of your own task, right and wrong, serve better.
+        template: A prompt of your own, with examples and all, in which `{question}` and `{answer}` stand for both; `None` = ours,
+            which shows both as fenced data. In yours an answer can pose as anything.
+        words: What the model shall say of a right and of a wrong answer.
+        max_tokens: Most tokens of a reply.
         logprobs: Whether to read the first token's probabilities instead of drawing samples.
         temperature: Of the samples.
         unreadable: The value where no sample can be read; `None` = `MissingSignalError`. 0 rejects.
@@ -181,6 +184,9 @@ class SelfVerification(Asking):
         *,
         k: int = 8,
         examples: Sequence[Verified] | None = None,
+        template: str | None = None,
+        words: tuple[str, str] = ("Correct", "Incorrect"),
+        max_tokens: int = 8,
         logprobs: bool = False,
         temperature: float = 1.0,
         unreadable: float | None = 0.0,
@@ -194,6 +200,13 @@ class SelfVerification(Asking):
         self.examples = tuple(_EXAMPLES if examples is None else examples)
         if not all(isinstance(one, Verified) for one in self.examples):
             raise ConfigError("examples must be Verified(question=..., answer=..., correct=...)")
+        if template is not None and not ("{question}" in template and "{answer}" in template):
+            raise ConfigError("template must hold {question} and {answer}, where they are to stand")
+        if len({word.casefold()[:1] for word in words}) < 2 or len(words) != 2:
+            raise ConfigError(f"words={words!r}: give two words that begin with different letters, for right and for wrong")
+        self.template = template
+        self.words = words
+        self.max_tokens = checked_count(max_tokens, "max_tokens")
         self.logprobs = logprobs
         self.temperature = temperature
         self.unreadable = checked_value(unreadable, "unreadable")
@@ -202,8 +215,14 @@ class SelfVerification(Asking):
 
     def prompt(self, query: Query, reply: Reply, /) -> Prompt:
         """The examples, the question, the answer, and the request for one word."""
+        if self.template is not None:
+            given = {"{question}": asked_text(query, self.name)[: self.limit], "{answer}": reply.text[: self.limit]}
+            # Both at once: a question that holds "{answer}" means just that.
+            filled = re.sub(r"\{question\}|\{answer\}", lambda place: given[place[0]], self.template)
+            return self._asked(filled)
+        right, wrong = self.words
         shown = [
-            f"Question: {one.question}\nAnswer: {one.answer}\nVerdict: {'Correct' if one.correct else 'Incorrect'}\n\n"
+            f"Question: {one.question}\nAnswer: {one.answer}\nVerdict: {right if one.correct else wrong}\n\n"
             for one in self.examples
         ]
         question = fenced("QUESTION", asked_text(query, self.name), limit=self.limit, seed=self.seed)
@@ -211,57 +230,65 @@ class SelfVerification(Asking):
         text = (
             f"Decide whether an answer to a question is right.\n\n{''.join(shown)}"
             f"Now the question and the answer to decide about. {FENCE_RULE}\n\n{question}\n{answer}\n\n"
-            "Is this answer right? Reply with one word, Correct or Incorrect, and nothing else."
+            f"Is this answer right? Reply with one word, {right} or {wrong}, and nothing else."
         )
+        return self._asked(text)
+
+    def _asked(self, text: str) -> Prompt:
         if self.logprobs:
-            return Prompt(text=text, max_tokens=8, logprobs=True)
-        return Prompt(text=text, samples=self.k, max_tokens=8, temperature=self.temperature)
+            return Prompt(text=text, max_tokens=self.max_tokens, logprobs=True)
+        return Prompt(text=text, samples=self.k, max_tokens=self.max_tokens, temperature=self.temperature)
 
     def read(self, reply: Reply, told: Sequence[Reply], /) -> Score:  # noqa: ARG002  # the contract
         """Counts the verdicts, or reads the first token."""
         if self.logprobs:
             if not told[0].tokens:
                 raise MissingSignalError("logprobs", self.name, "the asker sends none: use logprobs=False, which draws samples")
-            right, wrong = _first_token(told[0].tokens)
+            right, wrong = _first_token(told[0].tokens, self.words)
             readable = min(right + wrong, 1.0)
         else:
-            verdicts = [verdict for one in told if (verdict := _verdict(one.text)) is not None]
+            verdicts = [verdict for one in told if (verdict := _verdict(one.text, self.words)) is not None]
             right, wrong = float(sum(verdicts)), float(len(verdicts) - sum(verdicts))
             readable = len(verdicts) / len(told)
         if right + wrong <= 0.0:
             return self._unreadable(self.unreadable, "verdict", told[0].text)
         value = right / (right + wrong)
-        how = f"the first token is Correct at {value:.3g}" if self.logprobs else f"{right:g} of {right + wrong:g} say Correct"
+        word = self.words[0]
+        how = f"the first token is {word} at {value:.3g}" if self.logprobs else f"{right:g} of {right + wrong:g} say {word}"
         return Score(value=value, reason=how, signals={self.name: value, f"{self.name}.readable": readable})
 
 
-def _verdict(text: str) -> bool | None:
-    """Whether a text says Correct; `None` = it says neither, or both."""
-    said = {not match[1] for match in _WORD.finditer(text)}
+def _verdict(text: str, words: tuple[str, str]) -> bool | None:
+    """Whether a text says the first word; `None` = it says neither, or both."""
+    right, wrong = map(re.escape, words)
+    said = {
+        (match[2].casefold() == words[0].casefold()) is not bool(match[1])
+        for match in re.finditer(rf"\b(not\s+)?({right}|{wrong})\b", text, re.IGNORECASE)
+    }
     return said.pop() if len(said) == 1 else None
 
 
-def _first_token(tokens: Sequence[TokenLogprob]) -> tuple[float, float]:
-    """Probabilities of Correct and Incorrect: at the first place that is not blank, or after a mere title."""
+def _first_token(tokens: Sequence[TokenLogprob], words: tuple[str, str]) -> tuple[float, float]:
+    """Probabilities of both words: at the first place that is not blank, or after a mere title."""
     filled = next((i for i, token in enumerate(tokens) if token.token.strip()), 0)
-    begins = next((i for i, token in enumerate(tokens) if _says(token.token) is not None), filled)
+    begins = next((i for i, token in enumerate(tokens) if _says(token.token, words) is not None), filled)
     # After any other words the token may mean something else: "The answer is not" comes before a "correct", too.
     titled = _TITLE.fullmatch("".join(token.token for token in tokens[:begins]))
     place = tokens[begins if titled else filled]
     mass = {True: 0.0, False: 0.0}
     for text, logprob in ({place.token: place.logprob} | dict(place.top)).items():
-        said = _says(text)
+        said = _says(text, words)
         if said is not None:
             mass[said] += math.exp(min(logprob, 0.0))
     return mass[True], mass[False]
 
 
-def _says(token: str) -> bool | None:
-    """Whether a token begins Correct (true) or Incorrect (false); a piece is enough, as they share no beginning."""
+def _says(token: str, words: tuple[str, str]) -> bool | None:
+    """Whether a token begins the first word (true) or the second; a piece is enough, as they share no beginning."""
     piece = token.strip().casefold()
     if not piece:
         return None
-    for word, meant in (("correct", True), ("incorrect", False)):
-        if word.startswith(piece) or piece.startswith(word):
+    for word, meant in zip(words, (True, False), strict=True):
+        if word.casefold().startswith(piece) or piece.startswith(word.casefold()):
             return meant
     return None

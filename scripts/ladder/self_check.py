@@ -1,7 +1,8 @@
 """Asks each cheaper model whether its own answer is right: the self-check that ships with the log.
 
 Run `python scripts/ladder/self_check.py checks.jsonl [MODEL]`; stop and go on at will, and run several models side by side with a
-file each. It is the scorer `SelfVerification` that asks, so that a live cascade sees what the log holds.
+file each. It is the scorer `SelfVerification` that asks, with the prompt in `prompt.txt`, one token a check: a live cascade
+that asks with it sees what the log holds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 """Those from which a cascade can climb."""
 
 
+TEMPLATE = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8")
+
+
 def main(path: str, *wanted: str) -> None:
     """Asks what the file does not hold yet, and appends each score before the next question."""
     file = Path(path)
@@ -32,8 +36,9 @@ def main(path: str, *wanted: str) -> None:
             continue
         with LocalServer(model) as server, file.open("a", encoding="utf-8") as out:
             asker = ChatEndpoint(server.base_url, server.model, api_key=server.api_key, price=prices[model])
-            # One seed: the same question and answer are always asked about in the same words.
-            scorer = SelfVerification(asker, logprobs=True, seed=0, name="self_check")
+            scorer = SelfVerification(
+                asker, template=TEMPLATE, words=("Yes", "No"), max_tokens=1, limit=1000, logprobs=True, name="self_check"
+            )
             for count, name in enumerate(todo, 1):
                 score = scorer.score(ladder.tasks[name].query, Reply(text=ladder.answers[model][name].text))
                 row = {"query_id": name, "model": model, "self_check": round(score.value, 6), "self_check_usd": score.cost}

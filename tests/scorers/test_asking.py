@@ -239,3 +239,32 @@ def test_options_out_of_range_are_refused():
             wrong()
     assert SelfConsistency(Says(), ceiling=0.5).ceiling == 0.5
     assert SelfConsistency(Says()).ceiling is None
+
+
+async def test_a_template_and_words_of_ones_own():
+    asker = Says(
+        "Yes", tokens=(TokenLogprob(token=" Yes", logprob=math.log(0.6), top={" Yes": math.log(0.6), "No": math.log(0.2)}),)
+    )
+    template = "Q: {question}\nA: {answer}\nRight?"
+    scorer = SelfVerification(asker, template=template, words=("Yes", "No"), max_tokens=1, logprobs=True)
+    query = Query(text="What is {answer}?")
+    assert scorer.prompt(query, REPLY).text == f"Q: What is {{answer}}?\nA: {REPLY.text}\nRight?"
+    assert scorer.prompt(query, REPLY).max_tokens == 1
+    assert (await both(scorer)).value == pytest.approx(0.75)
+    said = SelfVerification(Says("No, it is not."), words=("Yes", "No"), k=2)
+    assert (await both(said)).value == 0.0
+    assert "Yes or No" in said.prompt(QUERY, REPLY).text
+    assert (await both(SelfVerification(Says("That is not incorrect."), k=1))).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"template": "Is {answer} right?"}, "must hold"),
+        ({"words": ("Right", "Rubbish")}, "different letters"),
+        ({"words": ("Yes",)}, "different letters"),
+    ],
+)
+def test_a_template_needs_its_places_and_words_must_differ(options, match):
+    with pytest.raises(ConfigError, match=match):
+        SelfVerification(Says("Yes"), **options)
