@@ -103,17 +103,21 @@ class Confidence:
             return cls(values=np.array([low]), chances=np.ones(1), cuts=np.array([low]), below=np.zeros(1))
         ends = [(seen == end).mean() if (seen == end).sum() >= _ATOM else 0.0 for end in (low, high)]
         inner = seen[~(((seen == low) & (ends[0] > 0.0)) | ((seen == high) & (ends[1] > 0.0)))]
-        # A smooth part reaches a little beyond what was seen of it, as far as neighbours lie apart.
-        margin = (high - low) / (len(seen) + 1)
-        left = low if ends[0] else max(low - margin, 0.0)
-        right = high if ends[1] else min(high + margin, 1.0)
+        left, right = low, high
+        if len(inner):
+            # The smooth part reaches a little beyond what was seen of it, as far as neighbours lie apart, up to a lump.
+            margin = float(np.ptp(inner)) / (len(inner) + 1)
+            left = max(float(inner.min()) - margin, low if ends[0] else 0.0)
+            right = min(float(inner.max()) + margin, high if ends[1] else 1.0)
+        if right - left < 1e-9:
+            left, right = max(left - 1e-6, low), min(right + 1e-6, high)
         edges = np.linspace(left, right, _CELLS + 1)
         middles = (edges[1:] + edges[:-1]) / 2.0
         smooth = _mixture((inner - left) / (right - left)) if len(inner) else np.zeros(_CELLS)
         values, cuts, chances = middles, edges[:-1], (1.0 - sum(ends)) * smooth
         if ends[0]:
             # The second cut is just above the lump.
-            cuts = np.concatenate([[left, np.nextafter(left, 1.0)], edges[1:-1]])
+            cuts = np.concatenate([[low, np.nextafter(low, 1.0)], edges[1:-1]])
             values, chances = np.concatenate([[low], values]), np.concatenate([[ends[0]], chances])
         if ends[1]:
             cuts, values = np.append(cuts, high), np.append(values, high)

@@ -10,8 +10,10 @@ from agentroute.cascades._answers import AnswerTable
 from agentroute.cascades._calibrate import factor_of, logistic, logit, recalibration, sigmoid
 from agentroute.cascades._design import GROUP, Seen, bits_of, design, penalties
 from agentroute.cascades._learn import factors_of, sampled
+from agentroute.cascades._planner import CascadeRouting
 from agentroute.cascades._posthoc import PostHocEstimator
 from agentroute.cascades._regressions import PostHocStates, Regressions
+from agentroute.cascades._threshold import ThresholdCascade
 from agentroute.errors import ConfigError, NotFittedError, PriceUnknownError, UnknownModelError
 from agentroute.evaluation.metrics import auroc, ece
 from agentroute.outcomes import OutcomeTable
@@ -60,6 +62,16 @@ def hopeless(n, *, seed=0, drop=()):
     return AnswerTable(table=table, signals=signals), kind
 
 
+def bayes(answers):
+    """The gain of escalating in that world, by Bayes' rule: float64 [n]."""
+    logprob, length = (answers.signals[name][:, 0] for name in ("logprob", "length"))
+    like = [
+        share * np.exp(-(((logprob - p) / 0.5) ** 2) / 2 - ((length - s) / 0.35) ** 2 / 2)
+        for share, p, s in ((0.5, -0.5, 4), (0.25, -1.5, 4), (0.25, -1.5, 5))
+    ]
+    return np.stack(like, axis=1) / np.sum(like, axis=0)[:, None] @ [0.02, 0.8, 0.03]
+
+
 def fitted(answers, **options):
     return PostHocEstimator(**({"covariance": "none"} | options)).fit(answers, expecting(answers.table))
 
@@ -84,17 +96,26 @@ def test_hopeless_queries_are_not_escalated_and_the_raw_confidence_is_beaten():
     ours = escalating(gain, quality, 0.25)
     assert ours > raw + 0.04
     # And as good as Bayes' rule, which knows how the world was made.
-    logprob, length = (test.signals[name][:, 0] for name in ("logprob", "length"))
-    like = [
-        share * np.exp(-(((logprob - p) / 0.5) ** 2) / 2 - ((length - s) / 0.35) ** 2 / 2)
-        for share, p, s in ((0.5, -0.5, 4), (0.25, -1.5, 4), (0.25, -1.5, 5))
-    ]
-    best = np.stack(like, axis=1) / np.sum(like, axis=0)[:, None] @ [0.02, 0.8, 0.03]
-    assert ours > escalating(best, quality, 0.25) - 0.01
+    assert ours > escalating(bayes(test), quality, 0.25) - 0.01
     # Nothing is gained by a query that is certainly beyond everybody, however low the confidence.
     predict = fitted(train).predict
     sure = predict(np.array([0.5, 0.7]), np.array([[-2.0, 6.5], [np.nan, np.nan]]), None, 1)
     assert sure[1] - sure[0] < 0.15
+
+
+def test_a_plan_does_not_pay_for_hope():
+    train, _ = hopeless(2000)
+    test, kind = hopeless(2000, seed=1)
+    states = fitted(train, covariance="auto").states(test, expecting(test.table))
+    # A gain of .4 is worth the call.
+    called, answer = CascadeRouting(willingness_to_pay=25.0).run(states)
+    rule = bayes(test) > 0.4
+    assert (called[:, 1] == rule).mean() > 0.95
+    for k in range(3):
+        assert called[kind == k, 1].mean() == pytest.approx(rule[kind == k].mean(), abs=0.05)
+    assert called[kind == 1, 1].mean() > 10 * called[kind == 2, 1].mean()  # the needy, and the hopeless, who are as unsure
+    assert called[:, 0].all()
+    assert called[np.arange(2000), answer].all()
 
 
 def test_gains_and_qualities_are_calibrated_out_of_sample_on_two_thousand_rows():
@@ -146,6 +167,12 @@ def test_a_useless_signal_moves_nothing():
     gain = q[:, 1] - q[:, 0]
     assert gain.min() > 0.15  # the large model is always the better choice: to ask the small one first is money lost
     assert gain.std() < 0.1
+    states = fitted(answers, covariance="auto").fitted_states()
+    called, _ = CascadeRouting(willingness_to_pay=20.0).run(states)
+    assert not called[:, 0].any()  # so nobody asks it
+    assert called[:, 1].all()
+    chain = ThresholdCascade(willingness_to_pay=20.0).fit(states, table.quality, table.cost).chain_
+    assert chain.columns == (1,)
 
 
 def test_agreement_tells_what_signals_do_not():
