@@ -97,10 +97,14 @@ class Course:
         shape = (tried, self.rows)
         return spent.reshape(shape), end.reshape(shape)
 
+    def gains(self, weights: Floats) -> tuple[Floats, Floats]:
+        """USD spent and quality of the answer, each float64 [g, n], at several choices of lambda, as in `walk`."""
+        spent, end = self.walk(weights)
+        return spent, self._gain[end]
+
     def points(self, weights: Floats) -> Matrix:
         """float64 [g, 2]: mean USD a query and mean quality at each of several choices of lambda, as in `walk`."""
-        spent, end = self.walk(weights)
-        return np.column_stack([spent.mean(axis=1), self._gain[end].mean(axis=1)])
+        return np.column_stack([part.mean(axis=1) for part in self.gains(weights)])
 
     def spend(self, weights: Floats) -> float:
         """Mean USD a query at one choice of lambda, float64 [s]."""

@@ -45,7 +45,7 @@ class CascadeReplay:
     @property
     def calls(self) -> npt.NDArray[np.int64]:
         """int64 [n], models called."""
-        return self.called.sum(axis=1)
+        return np.asarray(self.called.sum(axis=1), np.int64)
 
     @property
     def point(self) -> tuple[float, float]:

@@ -19,6 +19,7 @@ _STEPS = 4  # steps with a lambda of their own; later ones are rare
 _FACTORS = (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)
 _ZOOM = np.geomspace(0.2, 5.0, 9)
 _SWEEPS = 2
+_SURE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,21 +145,30 @@ def _scale(course: Course, shape: Floats, budget: float, grid: Floats) -> tuple[
 
 
 def _refined(course: Course, shape: Floats, budget: float, scale: float) -> Floats:
-    """Coordinate ascent over the ratios of later steps' lambdas to the first one's."""
-    best = _at_budget(course.points((scale * _ZOOM)[:, None] * shape), budget)
+    """Coordinate ascent over the ratios of later steps' lambdas to the first one's, by steps that are no luck."""
+    scales = scale * _ZOOM
+    best = _at_budget(*course.gains(scales[:, None] * shape), budget)
+    if best is None:
+        return shape
     for _ in range(_SWEEPS):
         before = shape
         for step in range(1, len(shape)):
             tried = np.stack([_with(shape, step, shape[step] * factor) for factor in _FACTORS])
-            scales = scale * _ZOOM
-            points = course.points((scales[:, None] * tried[:, None]).reshape(-1, len(shape)))
-            found = [_at_budget(part, budget) for part in points.reshape(len(tried), len(scales), 2)]
-            at = int(np.argmax(found))
-            if found[at] > best:
-                best, shape = found[at], tried[at]
+            found = [_at_budget(*course.gains(scales[:, None] * one), budget) for one in tried]
+            # The same queries at the same spend: their differences say whether the step is a gain or the luck of the draw.
+            gains = [-np.inf if one is None else _surely(one - best) for one in found]
+            at = int(np.argmax(gains))
+            taken = found[at]
+            if gains[at] > 0.0 and taken is not None:
+                best, shape = taken, tried[at]
         if shape is before:
             break
     return shape
+
+
+def _surely(gain: Floats) -> float:
+    """What a mean gain surely is: the mean less some of its standard errors."""
+    return float(gain.mean() - _SURE * gain.std() / np.sqrt(len(gain)))
 
 
 def _with(shape: Floats, step: int, value: float) -> Floats:
@@ -167,9 +177,12 @@ def _with(shape: Floats, step: int, value: float) -> Floats:
     return made
 
 
-def _at_budget(points: Matrix, budget: float) -> float:
-    """Quality at the budget, between points of falling cost; -inf where the budget lies outside."""
-    cost, quality = points[::-1, 0], points[::-1, 1]
-    if not cost[0] <= budget <= cost[-1]:
-        return -np.inf
-    return float(np.interp(budget, np.maximum.accumulate(cost), quality))
+def _at_budget(spent: Floats, quality: Floats, budget: float) -> Floats | None:
+    """Each query's quality at the budget, float64 [n], between two of g scales, float64 [g, n]; `None` = it lies outside."""
+    cost = spent.mean(axis=1)
+    over = np.flatnonzero(cost > budget)
+    if not len(over) or over[-1] + 1 == len(cost):
+        return None
+    at = over[-1]
+    share = (budget - cost[at + 1]) / (cost[at] - cost[at + 1])
+    return np.asarray(share * quality[at] + (1.0 - share) * quality[at + 1])
