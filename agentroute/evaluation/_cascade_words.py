@@ -12,6 +12,8 @@ __all__ = ["sentence", "verdict"]
 
 _HARDLY = 0.10
 """AUROC from one half below which a signal hardly tells right answers from wrong ones."""
+_NO_CONFIDENCE = frozenset({BEFORE, AFTER, "length"})
+"""What nobody takes for a confidence, so that it disappoints nobody."""
 _NAMED = 3
 """Signals that a sentence names."""
 
@@ -72,7 +74,7 @@ def _routing(found: CascadeComparison) -> str:
 
 
 def _signals(found: CascadeComparison) -> str:
-    measured = [one for one in found.signals if one.signal not in {BEFORE, AFTER} and math.isfinite(one.auroc.value)]
+    measured = [one for one in found.signals if one.signal not in _NO_CONFIDENCE and math.isfinite(one.auroc.value)]
     weak = sorted((one for one in measured if abs(one.auroc.value - 0.5) < _HARDLY), key=lambda one: abs(one.auroc.value - 0.5))
     if weak:
         more = f", and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""

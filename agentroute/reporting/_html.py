@@ -13,9 +13,10 @@ from importlib import resources
 from typing import Any
 
 from agentroute.errors import MissingExtraError
-from agentroute.evaluation import Frontier, RoutingDiagnosis
+from agentroute.evaluation import CascadeComparison, Frontier, RoutingDiagnosis
 from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._advice import advice
+from agentroute.reporting._cascades import cascade_tables
 from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots, libraries
 from agentroute.reporting._limits import limits
 from agentroute.reporting._plane import page_plane
@@ -58,7 +59,12 @@ _TASKS = 20
 
 
 def report_html(
-    diagnosis: RoutingDiagnosis, *, title: str = "Routing report", source: str = "", made: datetime | None = None
+    diagnosis: RoutingDiagnosis,
+    *,
+    title: str = "Routing report",
+    source: str = "",
+    made: datetime | None = None,
+    cascades: CascadeComparison | None = None,
 ) -> str:
     """The whole report as one HTML page: charts, tables and words, with no reference to anything outside the file.
 
@@ -70,6 +76,8 @@ def report_html(
         title: Of the page.
         source: What was diagnosed, such as the name of the log.
         made: When; `None` = now.
+        cascades: What `compare_cascades` found on the same log: its curves stand in the plane, and a section says whether a
+            cascade would pay; `None` = there is no such section.
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
@@ -92,7 +100,7 @@ def report_html(
         "script": script,
         "css": css,
         "variables": _variables(),
-        "charts": _json(_charts(diagnosis, first)),
+        "charts": _json(_charts(diagnosis, first, cascades)),
         "points_json": _json(shown),
     }
 
@@ -111,7 +119,9 @@ def report_html(
         source=plain(source),
         advice=[(name, typeset(isolated(text, names))) for name, text in advice(diagnosis)],
         facts=_facts(diagnosis, source, made or datetime.now(UTC)),
-        tables=tables(diagnosis),
+        tables={**tables(diagnosis), **({} if cascades is None else cascade_tables(cascades))},
+        cascade="" if cascades is None else isolated(plain(cascades.sentence), names),
+        cascade_notes=[] if cascades is None else [isolated(plain(note), names) for note in cascades.notes],
         limits=[isolated(limit, names) for limit in limits(diagnosis)],
         points=shown,
         start=first,
@@ -149,7 +159,7 @@ def _variables() -> str:
     )
 
 
-def _charts(diagnosis: RoutingDiagnosis, first: int) -> dict[str, Spec]:
+def _charts(diagnosis: RoutingDiagnosis, first: int, cascades: CascadeComparison | None) -> dict[str, Spec]:
     if len(diagnosis.singles) == 1:
         return {}
     evaluation = diagnosis.evaluation
@@ -174,11 +184,10 @@ def _charts(diagnosis: RoutingDiagnosis, first: int) -> dict[str, Spec]:
         charts["tasks"] = dots(
             gains, VARIABLES, axis="Gain over the best single model (points)", say=points, times=100, line=0.0, about=about
         )
-    made = (
-        {}
-        if diagnosis.frontier is None
-        else {"plane": page_plane(diagnosis.frontier, VARIABLES, start=first, recommended=operating(diagnosis))}
-    )
+    made = {}
+    if diagnosis.frontier is not None:
+        advised = operating(diagnosis)
+        made["plane"] = page_plane(diagnosis.frontier, VARIABLES, start=first, recommended=advised, cascades=cascades)
     return {**made, **{name: compiled(chart) for name, chart in charts.items()}}
 
 

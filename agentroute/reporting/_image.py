@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from agentroute.errors import ConfigError
-from agentroute.evaluation import RoutingDiagnosis
+from agentroute.evaluation import CascadeComparison, RoutingDiagnosis
 from agentroute.reporting._charts import Dot, Spec, compiled, dots, libraries
 from agentroute.reporting._plane import slide_plane
 from agentroute.reporting._slider import operating, settled
@@ -20,7 +20,9 @@ _LINE = 78
 """Characters of the headline that fit into a line."""
 
 
-def report_png(diagnosis: RoutingDiagnosis, *, scale: float = 2, dark: bool = False) -> bytes:
+def report_png(
+    diagnosis: RoutingDiagnosis, *, scale: float = 2, dark: bool = False, cascades: CascadeComparison | None = None
+) -> bytes:
     """The cost-quality plane with the headline above it, as a PNG; where costs are unknown, the quality of each model.
 
     Names of models are drawn in the fonts of this machine.
@@ -29,6 +31,7 @@ def report_png(diagnosis: RoutingDiagnosis, *, scale: float = 2, dark: bool = Fa
         diagnosis: What `diagnose` found.
         scale: Pixels of the picture for each pixel of the drawing, which is about 1,000 wide: 2 is sharp on a projector.
         dark: For dark slides.
+        cascades: What `compare_cascades` found on the same log: its curves are drawn, too.
 
     Raises:
         ConfigError: The scale is not positive, or above 10.
@@ -37,10 +40,10 @@ def report_png(diagnosis: RoutingDiagnosis, *, scale: float = 2, dark: bool = Fa
     if not 0 < scale <= 10:
         raise ConfigError(f"scale={scale!r}: give a number above 0 and up to 10, 2 for most screens")
     _, vl_convert = libraries()
-    return bytes(vl_convert.vega_to_png(_picture(diagnosis, dark=dark), scale=scale))
+    return bytes(vl_convert.vega_to_png(_picture(diagnosis, dark=dark, cascades=cascades), scale=scale))
 
 
-def _picture(diagnosis: RoutingDiagnosis, *, dark: bool) -> Spec:
+def _picture(diagnosis: RoutingDiagnosis, *, dark: bool, cascades: CascadeComparison | None = None) -> Spec:
     alt, _ = libraries()
     diagnosis = settled(diagnosis)
     colours = DARK if dark else LIGHT
@@ -52,9 +55,16 @@ def _picture(diagnosis: RoutingDiagnosis, *, dark: bool) -> Spec:
     several = len(diagnosis.singles) > 1
     if diagnosis.frontier is not None and several:
         told = f"{judged} Dots: single models, filled on their hull; lines and the shaded band: 95 % intervals."
-        texts = {"title": title, "subtitle": [typeset(told)]}
-        place = operating(diagnosis)
-        return slide_plane(diagnosis.frontier, colours, **texts, width=_WIDTH, height=_HEIGHT, recommended=place)
+        return slide_plane(
+            diagnosis.frontier,
+            colours,
+            title=title,
+            subtitle=[typeset(told)],
+            width=_WIDTH,
+            height=_HEIGHT,
+            recommended=operating(diagnosis),
+            cascades=cascades,
+        )
     rows = [row for row in diagnosis.evaluation.rows if row.kind != "baseline" and several]
     shown = [
         *(Dot(name=one.model, interval=one.quality) for one in diagnosis.singles),

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentroute.evaluation import RoutingDiagnosis
 
-__all__ = ["report_json"]
+__all__ = ["as_plain", "report_json"]
 
 
 def report_json(diagnosis: RoutingDiagnosis) -> str:
@@ -24,16 +24,17 @@ def report_json(diagnosis: RoutingDiagnosis) -> str:
     """
     from agentroute import __version__
 
-    return json.dumps({"agentroute": __version__, **_plain(diagnosis)}, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps({"agentroute": __version__, **as_plain(diagnosis)}, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """A value of dataclasses as JSON knows it."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.name != "replay"}
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value) if field.name != "replay"}
     if isinstance(value, Mapping):
-        return {_text(name): _plain(one) for name, one in value.items()}
+        return {_text(name): as_plain(one) for name, one in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [as_plain(one) for one in value]
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):  # numpy's, too

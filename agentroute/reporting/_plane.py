@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
-from agentroute.evaluation import Frontier
+from agentroute.evaluation import CascadeComparison, Frontier
 from agentroute.reporting._charts import SHARES, Spec, compiled, data, extent, labelled, libraries, told
 from agentroute.reporting._tables import rate
 from agentroute.reporting._theme import config
 from agentroute.reporting.words import percent, plain, quality, short_names, thousand
 
-__all__ = ["CURVES", "page_plane", "slide_plane"]
+__all__ = ["CASCADES", "CURVES", "page_plane", "slide_plane"]
+
+Lines: TypeAlias = Mapping[str, Sequence[tuple[float, float]]]
+"""Curve → (USD a query, quality) of its points."""
 
 CURVES: Mapping[str, tuple[str, list[int]]] = {
     "router": ("router", [1, 0]),
@@ -21,6 +24,9 @@ CURVES: Mapping[str, tuple[str, list[int]]] = {
     "oracle, out of reach": ("oracle", [2, 3]),
 }
 """Curve → its colour and its dashes, so that they are told apart without colour."""
+
+CASCADES: Mapping[str, tuple[str, list[int]]] = {"cascade routing": ("cascade", [1, 0]), "cascading": ("cascade", [8, 3])}
+"""The same of curves that are there only where cascades were compared."""
 
 _LABEL, _BRIEF = 26, 14
 """Characters of a model's name beside its point, on a wide plane and on a phone."""
@@ -34,7 +40,14 @@ _DENSE = 24
 """A mix of two models is a straight line in USD and a bent one in their logarithm: it is drawn through so many points."""
 
 
-def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int, recommended: int | None = None) -> Spec:
+def page_plane(
+    frontier: Frontier,
+    colours: Mapping[str, str],
+    *,
+    start: int,
+    recommended: int | None = None,
+    cascades: CascadeComparison | None = None,
+) -> Spec:
     """The plane for the page: as large as its place there, with a marked point that the signal `at` moves.
 
     Args:
@@ -42,18 +55,20 @@ def page_plane(frontier: Frontier, colours: Mapping[str, str], *, start: int, re
         colours: By name.
         start: The place of the point that is marked at first.
         recommended: The place of the recommended point, if there is one.
+        cascades: Their curves are drawn, too.
     """
     alt, _ = libraries()
-    drawn = _Drawing(alt, frontier, colours, recommended)
+    more = _within(frontier, cascades)
+    drawn = _Drawing(alt, frontier, colours, recommended, more)
     layers = {**drawn.curves(legend=None), **drawn.steps(), **drawn.singles(), **drawn.advised(), **drawn.marked()}
     chart = (
         _layered(alt, layers)
-        .properties(width="container", height="container", description=_described(frontier))
+        .properties(width="container", height="container", description=_described(frontier, more))
         .properties(autosize=alt.AutoSizeParams(type="fit", contains="padding"))
         .add_params(alt.param(name="at", value=start))
         .configure(**config(colours))
     )
-    return labelled(compiled(chart), _singles(frontier), _clear(frontier), **_text(colours, 12))
+    return labelled(compiled(chart), _singles(frontier), _clear(frontier, more), **_text(colours, 12))
 
 
 def slide_plane(
@@ -65,6 +80,7 @@ def slide_plane(
     width: int,
     height: int,
     recommended: int | None = None,
+    cascades: CascadeComparison | None = None,
 ) -> Spec:
     """The plane for slides: with a title and a legend, and nothing to touch.
 
@@ -76,29 +92,45 @@ def slide_plane(
         width: Of the plane without its axes, in pixels.
         height: Likewise.
         recommended: The place of the recommended point, if there is one.
+        cascades: Their curves are drawn, too.
     """
     alt, _ = libraries()
-    drawn = _Drawing(alt, frontier, colours, recommended, share=_SHARE)
+    more = _within(frontier, cascades)
+    drawn = _Drawing(alt, frontier, colours, recommended, more, share=_SHARE)
     legend = alt.Legend(orient="bottom", title=None, symbolType="stroke", labelLimit=0, columns=3, offset=16)
     size = 14
     chart = (
         _layered(alt, {**drawn.curves(legend=legend), **drawn.singles(), **drawn.advised(named=True)})
         .properties(width=width, height=height, title=alt.TitleParams(list(title), subtitle=list(subtitle)))
-        .properties(description=_described(frontier), padding=24)
+        .properties(description=_described(frontier, more), padding=24)
         .configure(**config(colours, size=size))
     )
-    return labelled(compiled(chart), _singles(frontier), _clear(frontier), **_text(colours, size))
+    return labelled(compiled(chart), _singles(frontier), _clear(frontier, more), **_text(colours, size))
 
 
 def _text(colours: Mapping[str, str], size: int) -> dict[str, Any]:
     return {"halo": colours["ground"], "looks": {"fill": colours["ink"], "fontSize": size, "font": config(colours)["font"]}}
 
 
-def _described(frontier: Frontier) -> str:
+def _described(frontier: Frontier, more: Lines) -> str:
+    also = f", and of {' and '.join(more)} at several budgets" if more else ""
     return (
         f"Cost and quality of {len(frontier.singles)} single models, of their best random mixes, of the oracle and of the router "
-        f"at {len(frontier.points)} willingnesses to pay. The tables hold the same figures."
+        f"at {len(frontier.points)} willingnesses to pay{also}. The tables hold the same figures."
     )
+
+
+def _within(frontier: Frontier, cascades: CascadeComparison | None) -> Lines:
+    """The curves of cascades, as far as the axis of costs reaches: a cascade may cost more than the dearest model."""
+    if cascades is None:
+        return {}
+    most = max(_costs(frontier), default=math.inf)
+    return {
+        name: sorted(
+            {(one.cost, one.quality) for one in cascades[name].points if one.cost <= most}
+        )  # equal budgets, equal points
+        for name in CASCADES
+    }
 
 
 def _layered(alt: Any, layers: Mapping[str, Any]) -> Any:
@@ -109,26 +141,33 @@ class _Drawing:
     """The layers of the plane, on shared axes."""
 
     def __init__(
-        self, alt: Any, frontier: Frontier, colours: Mapping[str, str], recommended: int | None, *, share: float = 0.1
+        self,
+        alt: Any,
+        frontier: Frontier,
+        colours: Mapping[str, str],
+        recommended: int | None,
+        more: Lines,
+        *,
+        share: float = 0.1,
     ) -> None:
-        self.alt, self.frontier, self.colours, self.recommended = alt, frontier, colours, recommended
+        self.alt, self.frontier, self.colours, self.recommended, self.more = alt, frontier, colours, recommended, more
         # Three labels on a phone; a log axis would else show every digit of every power.
         steps = alt.ExprRef("max(ceil(width / 110), 3)")
         x = alt.X("cost:Q", scale=_money(alt, frontier, share=share), title="Cost of 1,000 queries (USD)")
-        y = alt.Y("quality:Q", scale=alt.Scale(domain=_heights(frontier), zero=False, nice=False), title="Quality")
+        y = alt.Y("quality:Q", scale=alt.Scale(domain=_heights(frontier, more), zero=False, nice=False), title="Quality")
         self.x = x.axis(format="$,.3~r", tickCount=steps, grid=False)
         self.y = y.axis(format=".3~f", tickCount=6, domain=False, ticks=False)
         self.points = alt.Chart(data(_points(frontier), "points"))
 
     def curves(self, *, legend: Any) -> dict[str, Any]:
-        """The router's band below, and the three curves."""
-        alt, names = self.alt, list(CURVES)
-        shades = alt.Scale(domain=names, range=[self.colours[colour] for colour, _ in CURVES.values()])
-        dashes = alt.Scale(domain=names, range=[dash for _, dash in CURVES.values()])
+        """The router's band below, and the curves."""
+        alt, looks = self.alt, {**CURVES, **{name: CASCADES[name] for name in self.more}}
+        shades = alt.Scale(domain=list(looks), range=[self.colours[colour] for colour, _ in looks.values()])
+        dashes = alt.Scale(domain=list(looks), range=[dash for _, dash in looks.values()])
         # What is recommended was chosen out of fold: it lies beside the curve.
         beside = -1 if self.recommended is None else self.recommended
         curve = self.points.transform_filter(f"datum.place != {beside}")
-        lines = alt.Chart(data(_lines(self.frontier, self.recommended), "lines"))
+        lines = alt.Chart(data(_lines(self.frontier, self.recommended, self.more), "lines"))
         return {
             "band": curve.mark_area(color=self.colours["band"], opacity=1, aria=False).encode(
                 x=self.x, y=alt.Y("low:Q"), y2="high:Q"
@@ -225,11 +264,12 @@ def _costs(frontier: Frontier) -> list[float]:
     return [cost for cost in (*shown, *ends) if math.isfinite(cost)]
 
 
-def _heights(frontier: Frontier) -> list[float]:
+def _heights(frontier: Frontier, more: Lines) -> list[float]:
     """Of the quality axis: all that is shown."""
     shown = [*(one.quality for one in frontier.singles), *(one.quality for one in frontier.points)]
     ends = [end for one in shown for end in (one.low, one.high, one.value)]
-    return extent([*ends, *(height for _, height in frontier.oracle)], within=SHARES)
+    others = [height for line in (frontier.oracle, *more.values()) for _, height in line]
+    return extent([*ends, *others], within=SHARES)
 
 
 def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -239,7 +279,7 @@ def _dense(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def _lines(frontier: Frontier, beside: int | None) -> list[dict[str, Any]]:
+def _lines(frontier: Frontier, beside: int | None, more: Lines) -> list[dict[str, Any]]:
     router, mix, oracle = CURVES
     curve = [point for place, point in enumerate(frontier.points) if place != beside]
     points = [(point.cost.value, point.quality.value) for point in curve]
@@ -247,7 +287,7 @@ def _lines(frontier: Frontier, beside: int | None) -> list[dict[str, Any]]:
     costs = [*(one.cost.value for one in frontier.singles), *(one.cost.value for one in curve)]
     most = max(filter(math.isfinite, costs), default=0.0)
     hull = [*frontier.hull, *((max(cost, most), height) for cost, height in frontier.hull[-1:])]
-    lines = {router: points, mix: _dense(hull), oracle: _dense(frontier.oracle)}
+    lines = {router: points, mix: _dense(hull), oracle: _dense(frontier.oracle), **{name: _dense(more[name]) for name in more}}
     return [
         {"curve": name, "place": place, "cost": 1000 * cost, "quality": height}
         for name, line in lines.items()
@@ -297,14 +337,14 @@ def _singles(frontier: Frontier) -> list[dict[str, Any]]:
     ]
 
 
-def _clear(frontier: Frontier) -> list[tuple[float, float]]:
-    """Points along the router's line, its band and the mix, so close that no label fits between them."""
+def _clear(frontier: Frontier, more: Lines) -> list[tuple[float, float]]:
+    """Points along the router's line, its band, the mix and cascades, so close that no label fits between them."""
     there, back = (math.log, math.exp) if _logarithmic(frontier) else (float, float)
     curve = [(1000 * point.cost.value, point.quality) for point in frontier.points]
     lines = [[(cost, getattr(height, end)) for cost, height in curve] for end in ("value", "low", "high")]
-    lines.append([(1000 * cost, height) for cost, height in frontier.hull])
+    lines += [[(1000 * cost, height) for cost, height in line] for line in (frontier.hull, *more.values())]
     ends = [there(1000 * cost) for cost in _costs(frontier)] or [0.0, 1.0]
-    low, high = _heights(frontier)
+    low, high = _heights(frontier, more)
     wide, tall = max(max(ends) - min(ends), 1e-9), high - low
     close: list[tuple[float, float]] = []
     for line in lines:

@@ -19,6 +19,7 @@ LIGHT: Mapping[str, str] = {
     "router": "#0072b2",
     "band": "#cfe4f2",
     "oracle": "#b85300",
+    "cascade": "#9c3f77",
     "better": "#00664a",
     "worse": "#a13a12",
     "shade-1": "#f4f8fb",
@@ -27,7 +28,7 @@ LIGHT: Mapping[str, str] = {
     "shade-4": "#b0d1e8",
     "shade-5": "#93c0df",
 }
-"""Okabe and Ito's colour-blind-safe blue, vermillion and green, darkened where they bear text: 4.5 to 1 and more."""
+"""Okabe and Ito's colour-blind-safe blue, vermillion, purple and green, darkened where they bear text: 4.5 to 1 and more."""
 
 DARK: Mapping[str, str] = {
     "ground": "#15181c",
@@ -41,6 +42,7 @@ DARK: Mapping[str, str] = {
     "router": "#56b4e9",
     "band": "#1f3e52",
     "oracle": "#e69f00",
+    "cascade": "#e28fc0",
     "better": "#4cc9a0",
     "worse": "#f0916a",
     "shade-1": "#1b2128",
