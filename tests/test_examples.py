@@ -11,7 +11,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PRINTED = {
     "01_swap_into_chain.py": ["Paris.", "By induction", "small: the rule chose small"],
-    "02_fit_from_log.py": ["Italy?  ->  small", "plus 5?  ->  large", "routed       quality 1 [1, 1]"],
+    "02_fit_from_log.py": ["Italy?  ->  small", "plus 5?  ->  large", "routed       quality 1 (1 to 1)"],
+    "04_cascade.py": ["Paris.", "small (0.0) -> large (None)", "cost in all: $0.000063"],
     "03_feedback.py": ["small answered, quality 1.0, prompt stored: False", "1 query to learn from"],
 }
 

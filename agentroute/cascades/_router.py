@@ -157,6 +157,10 @@ class CascadeRouter:
             queries = [replace(query, embedding=vector, fingerprint=table.fingerprint) for query, vector in pairs]
         return aligned, self.router.estimator.predict(queries)
 
+    def embed(self, query: Query | str, /) -> Query:
+        """The same query with its vector, computed once; as it is when the estimator needs none."""
+        return self.router.embed(query)
+
     def plan(self, query: Query | str, /) -> Planned | Straight:
         """The plan for one query.
 

@@ -16,6 +16,9 @@ __all__ = ["MemoryOutcomeLog", "OutcomeLog"]
 SEVERAL_SOURCES = "feedback"
 """The `scorer` of an outcome whose feedback came from more than one source."""
 
+CHOSEN = "chosen"
+"""The key of an outcome's metadata that is true where its answer was given though a later model answered, too."""
+
 
 @runtime_checkable
 class OutcomeLog(Protocol):
@@ -33,7 +36,8 @@ class OutcomeLog(Protocol):
     def feedback(self, decision_id: str, score: float, /, *, source: str = "user", idempotency_key: str | None = None) -> bool:
         """Judges the answer that a decision led to, whether or not its outcome has been written yet.
 
-        The score replaces the quality of that decision's outcome that answered: the highest attempt without an error.
+        The score replaces the quality of that decision's outcome that answered: of those without an error the one whose metadata
+        say `"chosen": true`, as a cascade marks the answer that it gave, else the highest attempt.
         Several scores are averaged.
 
         Args:
@@ -124,7 +128,7 @@ class MemoryOutcomeLog:
             decision = outcome.decision_id
             if decision is not None and decision in votes and outcome.error is None:
                 best = answered.get(decision)
-                if best is None or outcome.attempt >= best.attempt:
+                if best is None or _rank(outcome) >= _rank(best):
                     answered[decision] = outcome
         for outcome in outcomes:
             decision = outcome.decision_id
@@ -140,6 +144,10 @@ class MemoryOutcomeLog:
     def __repr__(self) -> str:
         """The number of outcomes."""
         return f"MemoryOutcomeLog({len(self)} outcomes)"
+
+
+def _rank(outcome: Outcome) -> tuple[bool, int]:
+    return outcome.metadata.get(CHOSEN) is True, outcome.attempt
 
 
 def _judged(outcome: Outcome, votes: list[_Vote]) -> Outcome:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self, get_args
 
 from agentroute.errors import ConfigError, StorageError
-from agentroute.outcomes._log import SEVERAL_SOURCES, checked_score, feedback_key
+from agentroute.outcomes._log import CHOSEN, SEVERAL_SOURCES, checked_score, feedback_key
 from agentroute.outcomes._rows import clean, decode_fingerprint, decode_outcome, encode_outcome, encode_query, microseconds
 from agentroute.outcomes._schema import Durability, connect, open_database, storage_error
 from agentroute.types import Fingerprint, Outcome
@@ -47,7 +47,7 @@ _READ = f"""
 WITH judged AS (
     SELECT (
             SELECT seq FROM outcomes WHERE decision_id = feedback.decision_id AND error IS NULL
-            ORDER BY attempt DESC, seq DESC LIMIT 1
+            ORDER BY coalesce(json_extract(metadata, '$.{CHOSEN}'), 0) DESC, attempt DESC, seq DESC LIMIT 1
         ) AS outcome,
         avg(score) AS score,
         CASE WHEN count(DISTINCT source) = 1 THEN min(source) ELSE '{SEVERAL_SOURCES}' END AS source

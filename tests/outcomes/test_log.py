@@ -139,6 +139,18 @@ def test_feedback_judges_the_attempt_that_answered(log, make):
     }
 
 
+def test_feedback_judges_the_answer_that_was_given_though_a_later_model_answered_too(log, make):
+    log.extend(
+        [
+            make(model="given", decision_id="d", attempt=0, metadata={"chosen": True, "accepted": False}),
+            make(model="worse", decision_id="d", attempt=1, metadata={"accepted": False}),
+            make(model="not given", decision_id="d", attempt=2, metadata={"chosen": False}),
+        ]
+    )
+    log.feedback("d", 1.0)
+    assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"given": 1.0}
+
+
 @pytest.mark.parametrize("score", [-0.01, 1.01, 7, math.nan, math.inf])
 def test_feedback_out_of_range(log, make, score):
     log.append(make(decision_id="d1"))

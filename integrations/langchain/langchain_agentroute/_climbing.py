@@ -121,8 +121,11 @@ class CascadeCall(RoutedCall):
     def _settle(self, attempts: Sequence[Attempt[Any]], result: CascadeResult[Any] | None) -> None:
         fates = {}
         for index, attempt in enumerate(attempts):
-            accepted = result is not None and result.accepted and index == result.chosen % len(attempts)
-            fates[index] = self._fate(attempt, accepted=accepted)
+            chosen = result is not None and index == result.chosen % len(attempts)
+            fates[index] = self._fate(attempt, accepted=chosen and result is not None and result.accepted)
+            if chosen:
+                # Feedback on the decision is about this answer, whoever answered after it.
+                fates[index]["chosen"] = True
         with self._lock:
             self._over, self._fates = True, fates
             pending, self._pending = self._pending, {}

@@ -88,7 +88,7 @@ async def test_a_rung_that_raises(way, collect):
     assert routing_decision(message)["total_cost"] is None, "nobody knows what the failed call cost"
     assert [(one.model, one.error, one.metadata) for one in rows(model)] == [
         ("small", "ConnectionError", {}),
-        ("large", None, {"accepted": True}),
+        ("large", None, {"accepted": True, "chosen": True}),
     ]
 
 
@@ -206,7 +206,11 @@ async def test_a_rung_that_hangs_is_cancelled(way, collect):
     assert message.text == "[large] answer to: x"
     assert attempts(message) == [("small", "DeadlineExceededError", False), ("large", None, True)]
     first, second = rows(model)
-    assert (first.error, first.metadata, second.metadata) == ("DeadlineExceededError", {"late": True}, {"accepted": True})
+    assert (first.error, first.metadata, second.metadata) == (
+        "DeadlineExceededError",
+        {"late": True},
+        {"accepted": True, "chosen": True},
+    )
 
 
 def test_a_late_failure_is_booked_as_one():
@@ -300,7 +304,7 @@ async def test_a_deadline_for_the_whole_query(asynchronous):
     message = await model.ainvoke("x") if asynchronous else model.invoke("x")
     assert message.text == "[large] answer to: x", "time is kept back for the strongest"
     small.gate.set()
-    assert [one.metadata for one in rows(model, 2)] == [{"late": True}, {"accepted": True}]
+    assert [one.metadata for one in rows(model, 2)] == [{"late": True}, {"accepted": True, "chosen": True}]
 
 
 def test_a_log_that_fails_costs_no_answer():

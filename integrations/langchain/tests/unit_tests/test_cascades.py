@@ -425,7 +425,7 @@ def test_outcomes_of_all_calls_are_logged_with_scores_that_are_no_quality():
     assert (second.model, second.attempt, second.quality, second.propensity) == ("large", 1, None, None)
     assert first.cost == pytest.approx(40e-6)
     assert (first.metadata["score"], first.metadata["accepted"], first.metadata["signals"]) == (0.2, False, {"told": 0.2})
-    assert second.metadata == {"accepted": True}
+    assert second.metadata == {"accepted": True, "chosen": True}
     assert first.decision_id == second.decision_id == routing_decision(message)["decision_id"]
     assert first.query.embedding is not None
     assert model.record_feedback(message, 1.0)
