@@ -10,6 +10,7 @@ import numpy.typing as npt
 from agentroute.evaluation import metrics
 from agentroute.evaluation._diagnosed import ModelCalibration
 from agentroute.evaluation._intervals import Interval, bootstrap, once
+from agentroute.evaluation._laps import means_of
 from agentroute.evaluation._results import Replay
 from agentroute.evaluation.metrics._arrays import grouped, ratio
 
@@ -72,7 +73,7 @@ def calibration(replay: Replay, strata: Rows, *, resamples: int, seed: int = 0) 
     m = quality.shape[1]
     cells = strata * (int(replay.fold.max()) + 1) + replay.fold
     both = np.concatenate([expected, quality], axis=1)
-    apart = both - _stratum_means(both, strata)
+    apart = both - means_of(both, strata)
 
     def statistic(weights: Floats) -> Floats:
         ranks = [
@@ -99,12 +100,6 @@ def calibration(replay: Replay, strata: Rows, *, resamples: int, seed: int = 0) 
         )
         for j, model in enumerate(replay.table.models)
     )
-
-
-def _stratum_means(values: Floats, strata: Rows) -> Floats:
-    counts = np.bincount(strata)
-    totals = np.stack([np.bincount(strata, weights=column) for column in values.T], axis=1)
-    return np.asarray((totals / np.maximum(counts, 1)[:, None])[strata])
 
 
 def regime(auroc: Interval) -> Regime:

@@ -13,7 +13,7 @@ from agentroute.evaluation._laps import parts
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
 
-__all__ = ["Kinds", "clusters", "kinds", "lookup"]
+__all__ = ["Kinds", "clusters", "kinds", "labelled", "lookup"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -53,16 +53,24 @@ def kinds(table: OutcomeTable, *, seed: int = 0) -> Kinds:
         table: Any table.
         seed: Of the clusters.
     """
-    tasks = [query.task or "" for query in table.queries]
-    if _telling(tasks):
-        return _numbered("task", tasks)
-    labels = ["\0".join(query.labels) for query in table.queries]
-    if _telling(labels):
-        return _numbered("labels", [", ".join(label.split("\0")) for label in labels])
+    found = labelled(table.queries)
+    if found is not None:
+        return found
     if table.embeddings is None:
         return Kinds(by="cluster", names=("all",), of=np.zeros(len(table), np.int64))
-    centres, found = clusters(table.embeddings, seed=seed)
-    return Kinds(by="cluster", names=tuple(_titles(table.queries, found, len(centres))), of=found)
+    centres, of = clusters(table.embeddings, seed=seed)
+    return Kinds(by="cluster", names=tuple(_titles(table.queries, of, len(centres))), of=of)
+
+
+def labelled(queries: Sequence[Query]) -> Kinds | None:
+    """By task where most queries have one, else by all labels; `None` where neither tells kinds apart."""
+    tasks = [query.task or "" for query in queries]
+    if _telling(tasks):
+        return _numbered("task", tasks)
+    labels = ["\0".join(query.labels) for query in queries]
+    if _telling(labels):
+        return _numbered("labels", [", ".join(label.split("\0")) for label in labels])
+    return None
 
 
 def _telling(labels: Sequence[str]) -> bool:
@@ -77,18 +85,20 @@ def _numbered(by: Literal["task", "labels"], labels: Sequence[str]) -> Kinds:
     return Kinds(by=by, names=names, of=np.array([place[label] for label in labels], np.int64))
 
 
-def clusters(vectors: npt.NDArray[np.float32], *, seed: int = 0) -> tuple[npt.NDArray[np.float32], Rows]:
+def clusters(
+    vectors: npt.NDArray[np.float32], *, count: int | None = None, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], Rows]:
     """Spherical k-means: unit centres float32 [k, d], and the cluster of each vector, int64 [n].
-
-    One cluster for 100 queries, 32 at most: fewer queries could not tell which model is best in it.
 
     Args:
         vectors: float32 [n, d], unit rows.
+        count: How many; `None` = one for 100 queries, 32 at most: fewer queries could not tell which model is best in it.
         seed: Of the first centres.
     """
     import faiss
 
-    count = int(np.clip(len(vectors) // _PER_CLUSTER, 1, _MOST_CLUSTERS))
+    if count is None:
+        count = int(np.clip(len(vectors) // _PER_CLUSTER, 1, _MOST_CLUSTERS))
     made = faiss.Kmeans(
         vectors.shape[1],
         count,

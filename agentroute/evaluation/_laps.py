@@ -12,7 +12,7 @@ import numpy.typing as npt
 from agentroute.evaluation._splits import Fold, KFold
 from agentroute.outcomes import OutcomeTable
 
-__all__ = ["Laps", "groups", "joined", "parts"]
+__all__ = ["Laps", "groups", "joined", "means_of", "parts"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.int64]
@@ -76,3 +76,14 @@ def groups(table: OutcomeTable) -> Rows:
     """int64 [n]: a number for each different query."""
     places: dict[str, int] = {}
     return np.array([places.setdefault(query.key(), len(places)) for query in table.queries], np.int64)
+
+
+def means_of(values: Floats, of: Rows) -> Floats:
+    """float64 [n, c]: for each row the mean of the rows of its number, column by column.
+
+    Args:
+        values: float64 [n, c].
+        of: int64 [n], from 0.
+    """
+    totals = np.stack([np.bincount(of, weights=column) for column in values.T], axis=1)
+    return np.asarray((totals / np.maximum(np.bincount(of), 1)[:, None])[of])

@@ -2,43 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError
-from agentroute.evaluation._kinds import clusters, kinds
+from agentroute.evaluation._kinds import labelled
+from agentroute.evaluation._laps import groups, joined, means_of
+from agentroute.evaluation._questions import finer
 from agentroute.evaluation._shift import SMALLEST_WINDOW, Drift, Window, skill_shifts, windows_by_time
 from agentroute.outcomes import OutcomeTable
 from agentroute.router import Router
+from agentroute.types import Query, Vectors
 
-__all__ = ["compared"]
+__all__ = ["HOLDOUT", "NONE", "compared"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+HOLDOUT, LATER, NONE = "in the holdout", "in the last 30 % of the times", "none"
 
 
 def compared(
     table: OutcomeTable, holdout: OutcomeTable | None, router: Router, *, seed: int, resamples: int
 ) -> tuple[Drift, str]:
-    """Skill shift, and what the second window is."""
+    """Skill shift, and what the second window is.
+
+    Args:
+        table: Complete rows, with vectors.
+        holdout: Any table; `None` = the log's own last times, if it has them.
+        router: Makes the vectors of the holdout, if it can.
+        seed: Of everything random.
+        resamples: Of the intervals.
+    """
     if holdout is None:
         windows = windows_by_time(table.at)
         if windows is None:
-            return Drift(), "none"
-        strata = kinds(table, seed=seed).of
-        early, late = (Window(quality=table.quality[rows], strata=strata[rows]) for rows in windows)
-        return skill_shifts(early, late, table.models, resamples=resamples, seed=seed), "in the last 30 % of the times"
+            return Drift(), NONE
+        part = table.take(np.concatenate(windows))
+        late = np.arange(len(part)) >= len(windows[0])
+        pair = _windows(part.queries, part.quality, part.embeddings, late, seed)
+        return skill_shifts(*pair, table.models, resamples=resamples, seed=seed), LATER
     common = [model for model in table.models if model in holdout.models]
     if not common:
-        return Drift(note=f"it has outcomes of {', '.join(holdout.models)} only, and none of the log's models"), "in the holdout"
-    complete = np.flatnonzero(np.isfinite(holdout.select(common).quality).all(axis=1))
-    if len(complete) < SMALLEST_WINDOW:
-        who = f"{len(complete)} of its queries have scores of all models that it shares with the log"
-        return Drift(note=f"{who}, and it takes {SMALLEST_WINDOW}"), "in the holdout"
-    if _same(holdout.select(common).take(complete), table.select(common)):
-        return Drift(note="all its queries are in the log, with the same scores"), "in the holdout"
-    fresh = holdout.select(common).take(complete)
-    of = _strata(table, fresh, router, seed)
-    before = Window(quality=table.select(common).quality, strata=of[: len(table)])
-    after = Window(quality=fresh.quality, strata=of[len(table) :])
-    return skill_shifts(before, after, common, resamples=resamples, seed=seed), "in the holdout"
+        return Drift(note=f"it has outcomes of {', '.join(holdout.models)} only, and none of the log's models"), HOLDOUT
+    fresh = holdout.select(common)
+    fresh = fresh.take(np.flatnonzero(np.isfinite(fresh.quality).all(axis=1)))
+    if len(fresh) < SMALLEST_WINDOW:
+        who = f"{len(fresh)} of its queries have scores of all models that it shares with the log"
+        return Drift(note=f"{who}, and it takes {SMALLEST_WINDOW}"), HOLDOUT
+    known = table.select(common)
+    if _same(fresh, known):
+        return Drift(note="all its queries are in the log, with the same scores"), HOLDOUT
+    if len(common) == 1:
+        was, now = known.quality.mean(), fresh.quality.mean()
+        moved = f"{common[0]} has a mean quality of {was:.3f} in the log and {now:.3f} in the holdout"
+        why = f"it shares no other model with the log, so that a change cannot be told from harder or easier questions ({moved})"
+        return Drift(note=why), HOLDOUT
+    vectors = _vectors(table, fresh, router)
+    late = np.arange(len(table) + len(fresh)) >= len(table)
+    quality = np.concatenate([known.quality, fresh.quality])
+    pair = _windows((*table.queries, *fresh.queries), quality, vectors, late, seed)
+    return skill_shifts(*pair, common, resamples=resamples, seed=seed), HOLDOUT
+
+
+def _windows(
+    queries: Sequence[Query], quality: Floats, vectors: Vectors | None, late: npt.NDArray[np.bool_], seed: int
+) -> tuple[Window, Window]:
+    """Both windows, each with one row for each different question."""
+    table = OutcomeTable(queries=tuple(queries), models=("any",), quality=np.full((len(queries), 1), np.nan))
+    asked = groups(joined(table)[0])
+    _, first, of = np.unique(2 * asked + late, return_index=True, return_inverse=True)
+    rows = np.sort(first)
+    quality, asked, late = means_of(quality, of)[rows], asked[rows], late[rows]
+    kinds = labelled([queries[row] for row in rows.tolist()])
+    strata = np.zeros(len(rows), np.int64) if kinds is None else kinds.of
+    if vectors is not None:
+        vectors = vectors[rows]
+        strata = finer(strata, late, vectors, seed=seed)
+    whole = Window(quality=quality, strata=strata, groups=asked, vectors=vectors)
+    return _part(whole, ~late), _part(whole, late)
+
+
+def _part(whole: Window, rows: npt.NDArray[np.bool_]) -> Window:
+    return replace(
+        whole,
+        quality=whole.quality[rows],
+        strata=whole.strata[rows],
+        groups=None if whole.groups is None else whole.groups[rows],
+        vectors=None if whole.vectors is None else whole.vectors[rows],
+    )
+
+
+def _vectors(table: OutcomeTable, fresh: OutcomeTable, router: Router) -> Vectors | None:
+    """float32 [n, d] of the queries of both; `None` where those of the holdout cannot be had."""
+    try:
+        embedded = router.table(fresh)
+    except ConfigError:  # vectors of another embedder, and no way to make them anew
+        return None
+    if table.embeddings is None or embedded.embeddings is None or len(embedded) < len(fresh):
+        return None
+    return np.concatenate([table.embeddings, embedded.embeddings])
 
 
 def _same(fresh: OutcomeTable, table: OutcomeTable) -> bool:
@@ -51,19 +117,3 @@ def _same(fresh: OutcomeTable, table: OutcomeTable) -> bool:
         any(tuple(scores) in known.get(key, ()) for key in (query.key(), query.text))
         for query, scores in zip(fresh.queries, fresh.quality.tolist(), strict=True)
     )
-
-
-def _strata(table: OutcomeTable, fresh: OutcomeTable, router: Router, seed: int) -> npt.NDArray[np.int64]:
-    """The kinds of the queries of both, by the same labels or clusters; all of one kind where neither can be had."""
-    both = (*table.queries, *fresh.queries)
-    joined = OutcomeTable(queries=both, models=("any",), quality=np.full((len(both), 1), np.nan))
-    found = kinds(joined, seed=seed)
-    if found.by != "cluster" or table.embeddings is None:
-        return found.of
-    try:
-        embedded = router.table(fresh)
-    except ConfigError:  # vectors of another embedder, and no way to make them anew
-        return found.of
-    if embedded.embeddings is None or len(embedded) < len(fresh):
-        return found.of
-    return clusters(np.concatenate([table.embeddings, embedded.embeddings]), seed=seed)[1]

@@ -21,7 +21,7 @@ _JUDGE_ERROR = 0.2
 def advice(diagnosis: RoutingDiagnosis) -> list[tuple[str, str]]:
     """What to do, for those who read nothing else: (what it is about, words), from the diagnosis alone."""
     setting, brings, then, step = _chosen(diagnosis)
-    if diagnosis.lost_lead is not None or any(shift.shifted for shift in diagnosis.shifts):
+    if any(finding.kind in {"skill shift", "lost lead", "other questions"} for finding in diagnosis.findings):
         step = f"First find out why models score otherwise in the second window; see “Has a model changed?”. Then: {step}"
     lines = [
         ("Setting", setting),

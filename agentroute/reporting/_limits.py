@@ -43,7 +43,7 @@ def limits(diagnosis: RoutingDiagnosis) -> list[str]:
         )
     if not diagnosis.shifts:
         found.append(
-            "There is no second window, so that nothing is known about models that change: compare again with newer data."
+            "There is no second window to compare with: nothing is known about models that change. Compare again with newer data."
         )
     found.append("Scores are taken as logged. Where a judge or a verifier errs, this report errs with it.")
     if diagnosis.votes or diagnosis.cascades:
