@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -25,7 +26,7 @@ from agentroute.evaluation._laps import Laps, groups
 from agentroute.evaluation._results import Evaluation, Frontier, Row, Single
 from agentroute.evaluation._shift import Drift
 from agentroute.evaluation._told import Told
-from agentroute.evaluation._verdict import POINT, Evidence, decide, needed
+from agentroute.evaluation._verdict import Evidence, alike, decide, wanted
 from agentroute.evaluation._windows import compared
 from agentroute.evaluation._words import headline, reasons
 from agentroute.outcomes import OutcomeTable
@@ -245,12 +246,11 @@ def _diagnosis(
         cascade=cascade,
         vote=max(found.votes, key=lambda vote: vote.gain.value, default=None),
     )
-    more = None if models == 1 else needed(evaluation.queries, found.detectable, worthwhile)
     verdict = decide(evidence)
-    over = found.over_lookup
-    enough = over.low <= 0.0 or over.value < POINT
+    more = wanted(evidence, verdict)
+    enough = alike(found.over_lookup, worthwhile)
     if verdict == "route" and not evidence.gains and found.thrift is not None:
-        enough = found.thrift.table_does
+        enough = found.thrift.table_does(worthwhile)
     spoken = evidence
     if evidence.thrift is not None and plane is not None:
         # The verdict rests on rates that each fold chose on the others; a person sets one, whose figures the curve has.
@@ -269,6 +269,7 @@ def _diagnosis(
         kinds=len(set(of.of.tolist())),
         lookup_is_enough=models > 1 and len(set(of.of.tolist())) > 1 and enough,
         luck_floor=evaluation["luck floor"].quality.value if "luck floor" in evaluation else None,
+        guessable=_guessable(part, evaluation),
         stable_oracle=evaluation["stable oracle"].quality if "stable oracle" in evaluation else None,
         plane=plane,
         priceless=tuple(part.table.models[j] for j in np.flatnonzero(np.isnan(part.table.cost).any(axis=0))),
@@ -302,6 +303,17 @@ def _diagnosis(
         settings=settings,
         recommended=spoken.thrift if told.verdict == "route" and not evidence.gains else None,
     )
+
+
+def _guessable(part: Comparable, evaluation: Evaluation) -> float:
+    """Mean quality of the oracle on the questions whose options are known, which the floor of luck is of; NaN of none."""
+    known = {query.key() for query, count in zip(part.table.queries, part.options.tolist(), strict=True) if count > 0}
+    replay = evaluation.replay
+    if replay is None or not known:
+        return math.nan
+    here = np.array([query.key() in known for query in replay.table.queries])
+    mass = 1.0 / np.bincount(replay.groups)[replay.groups[here]]
+    return float(np.average(replay.table.quality[here].max(axis=1), weights=mass))
 
 
 def _with_lookup(evaluation: Evaluation, row: Row) -> Evaluation:

@@ -61,16 +61,13 @@ class Shift:
 
     Attributes:
         model: Its id.
-        before: Mean quality in the fit window, kinds of questions weighed alike in both windows, so that another mix of them is
-            no shift. A question that is asked several times counts once.
+        before: Mean quality in the fit window, tasks weighed alike in both windows, so that another mix of tasks is no shift.
         after: In the holdout.
         change: After less before.
         relative: The same of its lead over the mean of the other models that did not shift, so that a harder holdout is no
             shift; NaN where it has no other model.
-        p_value: Two-sided, corrected for the number of models (Holm): of `relative`, or of what is left of the change when the
-            log odds of all models move alike, whichever is larger.
-        shifted: Whether the change and both comparisons point the same way, all beyond chance and by 0.02 or more, and the
-            questions within kinds are not others, as far as vectors show.
+        p_value: Of `relative`, two-sided, corrected for the number of models (Holm).
+        shifted: Whether change and relative change point the same way, both beyond chance and by 0.02 or more.
     """
 
     model: str
@@ -189,7 +186,6 @@ Verdict: TypeAlias = Literal["route", "cascade", "ensemble", "single model", "ne
 FindingKind: TypeAlias = Literal[
     "skill shift",
     "lost lead",
-    "other questions",
     "task identity",
     "degenerate",
     "luck floor",
@@ -235,11 +231,12 @@ class RoutingDiagnosis:
         top_two: The two models whose better answers are best together, and the mean quality of those.
         stable_oracle: Mean over queries of "some model is right in at least 80 % of its repeats"; `None` without repeats.
         luck_floor: Share of the queries that as many guessers as there are models would get right; `None` where options
-            are unknown.
+            are unknown. Of the questions whose options are known.
         gaps: Where the way to the oracle is lost.
         calibration: One for each model.
         lookup_is_enough: Whether a table from task (or cluster) to model does as well as the router: within a point or within
-            noise, and where the gain is a saving, about as cheap. False where all queries are of one kind.
+            noise, and surely by less than is worthwhile; where the gain is a saving, about as cheap too. False where all queries
+            are of one kind, and where there are too few to say.
         lookup_by: What that table looks up: `"task"`, `"labels"` or `"cluster"`.
         shifts: One for each model; empty where there is no second window.
         lost_lead: The best model of the fit window, where it is not the holdout's; `None` = it kept its lead, or there is no
@@ -249,7 +246,8 @@ class RoutingDiagnosis:
         cascades: The best order for each error rate of a judge; empty when costs are unknown.
         tasks: One for each task or cluster, largest first.
         detectable_gain: Smallest gain over the best single model that this many queries would show (5 % level, 80 % power).
-        queries_needed: How many would show a worthwhile gain, 100 at least; `None` = enough are there.
+        queries_needed: How many would show a worthwhile gain, 100 at least; `None` = enough are there, or what is advised has
+            shown on them.
         dependence: Mean correlation of two models' scores on queries of one task (or cluster): near 0 = they look like noise.
         settings: What was done: folds, resamples, seeds, embedder, sampled queries; name → value, for the report's footer.
     """

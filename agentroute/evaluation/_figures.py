@@ -29,6 +29,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Drawn: TypeAlias = Mapping[str, list[Interval]]
 
 ALWAYS = 0.99
+WHOLE = 1.0 - 1e-9
+"""Of a share: what is less is not said to be always."""
 MOST_TASKS = 60
 _RIGHT = 0.5
 
@@ -44,7 +46,6 @@ class Figures:
         fixed: Mean over folds of the share of the fold's most chosen model.
         peer: A cheaper model that may be as good as the best one.
         dear: The dearest of those that are not told apart from the best one, where it costs more; a cascade may cost as much.
-        hindsight: Mean quality of the best model of each kind, chosen with hindsight.
         independent: What the oracle would be if models were right independently within each kind.
         thrift: What routing saves; `None` = costs are unknown.
         detectable: Smallest gain that these queries would show.
@@ -52,7 +53,6 @@ class Figures:
 
     lookup: Row
     over_lookup: Interval
-    hindsight: float
     independent: float
     top_two: tuple[tuple[str, str], Interval]
     saving: Interval
@@ -98,7 +98,6 @@ def figures(replay: Replay, of: Kinds, *, folds: int, worthwhile: float, resampl
     return Figures(
         lookup=lookup_row(drawn),
         over_lookup=drawn["over lookup"][0],
-        hindsight=_hindsight(base, of),
         independent=independent_oracle(base.quality, of.of, seed=seed),
         top_two=pair(drawn),
         gaps=gaps(drawn),
@@ -135,11 +134,6 @@ def _lookup(sheet: Sheet, base: Base, of: Kinds, seed: int) -> Callable[[Drawn],
         return Row(name=name, kind="baseline", gap=drawn["lookup gap"][0], shares=mix, **parts)
 
     return row
-
-
-def _hindsight(base: Base, of: Kinds) -> float:
-    totals = np.stack([np.bincount(of.of, weights=column * base.mass) for column in base.quality.T], axis=1)
-    return float(totals.max(axis=1).sum() / base.mass.sum())
 
 
 def _top_two(sheet: Sheet, base: Base) -> Callable[[Drawn], tuple[tuple[str, str], Interval]]:

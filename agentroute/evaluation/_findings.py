@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from agentroute.evaluation._diagnosed import Finding
-from agentroute.evaluation._figures import ALWAYS
-from agentroute.evaluation._shift_words import window_findings
+from agentroute.evaluation._figures import ALWAYS, WHOLE
 from agentroute.evaluation._told import Told
-from agentroute.evaluation._units import number, points, share
-from agentroute.evaluation._verdict import POINT
+from agentroute.evaluation._units import number, points, share, span
 
 __all__ = ["findings"]
 
@@ -15,7 +15,7 @@ __all__ = ["findings"]
 def findings(told: Told) -> tuple[Finding, ...]:
     """What else there is to know."""
     e, f = told.evidence, told.figures
-    found = [*_costless(told), *window_findings(told), *_lucky(told)]
+    found = [*_costless(told), *_unused(told), *_drifted(told), *_lucky(told)]
     if told.lookup_is_enough and told.verdict == "route":
         if e.gains:
             ahead = f"{points(f.lookup.gain)} over {told.best}, and the router {points(f.over_lookup)} over that table"
@@ -25,11 +25,14 @@ def findings(told: Told) -> tuple[Finding, ...]:
             text = f"The saving is task identity: a {told.table} {saves}, at {points(f.thrift.table_gain)} of quality."
             found.append(Finding(kind="task identity", text=text))
     if e.models > 1 and f.degeneracy.always:
-        found.append(
-            Finding(kind="degenerate", text=f"The routed choice is always {f.degeneracy.model}.", model=f.degeneracy.model)
-        )
+        model, share_of = f.degeneracy.model, f.degeneracy.share.value
+        text = f"The routed choice is always {model}."
+        if share_of < WHOLE:
+            text = f"The routed choice is {model} for {math.floor(1000 * share_of) / 10:.1f} % of the queries: it hardly chooses."
+        found.append(Finding(kind="degenerate", text=text, model=model))
     elif e.models > 1 and f.fixed >= ALWAYS:
-        text = "Whatever part of the log it learns from, the router always chooses one model; which one that is changes."
+        always = "always" if f.fixed >= WHOLE else "nearly always"
+        text = f"Whatever part of the log it learns from, the router {always} chooses one model; which one that is changes."
         found.append(Finding(kind="degenerate", text=text))
     if e.models > 1 and e.noise:
         same = f"models do not fail on the same queries ({told.correlation})"
@@ -38,7 +41,10 @@ def findings(told: Told) -> tuple[Finding, ...]:
         found.append(Finding(kind="noise", text=f"{text} {paper}"))
     if told.needed is not None:
         text = f"On {e.queries:,} queries only a gain of {number(e.detectable)} points or more would show (5 % level, 80 % power)"
-        found.append(Finding(kind="few rows", text=f"{text}; about {told.needed:,} would show {100 * e.worthwhile:g}."))
+        text = f"{text}; about {told.needed:,} would show {100 * e.worthwhile:g}."
+        if e.too_few:
+            text = f"A verdict takes {told.needed} queries or more, whatever they show; here are {e.queries}."
+        found.append(Finding(kind="few rows", text=text))
     return tuple(found)
 
 
@@ -50,21 +56,48 @@ def _costless(told: Told) -> list[Finding]:
     return [Finding(kind="costs unknown", text=text)]
 
 
+def _unused(told: Told) -> list[Finding]:
+    if told.drift.note is None or told.window != "in the holdout":
+        return []
+    return [Finding(kind="holdout", text=f"The holdout was not used: {told.drift.note}.")]
+
+
+def _drifted(told: Told) -> list[Finding]:
+    drift = told.drift
+    found = []
+    for one in told.shifted:
+        why = (
+            "It has changed, or the fit window's questions were in its training data." if one.change.value < 0 else "It changed."
+        )
+        moved = f"mean quality {one.before:.3f} in the fit window, {one.after:.3f} {told.window}, {points(one.change)}"
+        than = f"{points(one.relative)} against the other models on the same queries (p = {one.p_value:.1g})"
+        found.append(
+            Finding(kind="skill shift", text=f"Skill shift on model {one.model}: {moved}; {than}. {why}", model=one.model)
+        )
+    if drift.lost_lead and drift.leader and drift.lead:
+        lead = f"by {span(drift.lead)}"
+        text = f"{drift.lost_lead} is best in the fit window, but {told.window} {drift.leader} is ahead of it {lead}."
+        found.append(Finding(kind="lost lead", text=text, model=drift.lost_lead))
+    return found
+
+
 def _lucky(told: Told) -> list[Finding]:
     """The floor where it is known; inflation by repeats where there are any, else by what independence would give."""
     found = []
     oracle, f = told.evaluation["oracle"].quality, told.figures
     if told.luck_floor is not None:
         guess = f"{told.evidence.models} guessers would have a right answer among them for {100 * told.luck_floor:.1f} %"
-        text = f"{guess} of the questions whose options are known; the oracle has {100 * oracle.value:.1f} % of all."
+        text = f"{guess} of the questions whose options are known; the oracle has {100 * told.guessable:.1f} % of these."
         found.append(Finding(kind="luck floor", text=text))
-    above = oracle.value - f.hindsight
+    if not told.inflated:
+        return found
     if f.gaps.noise is not None and told.stable_oracle is not None:
-        if f.gaps.noise.low > 2 * POINT:
-            steady = f"only {told.stable_oracle.value:.3f} of the queries are answered right in 80 % of a model's samples"
-            found.append(Finding(kind="luck inflation", text=f"The oracle ({oracle.value:.3f}) is inflated by luck: {steady}."))
-    elif above >= 5 * POINT and oracle.low <= f.independent:
-        coins = f"models that are right at random, as often as these are in each task, would have one of {f.independent:.3f}"
-        best = f"The best model of each task has {f.hindsight:.3f}; do not count on the {number(above)} points above it"
-        found.append(Finding(kind="luck inflation", text=f"The oracle ({oracle.value:.3f}) may be luck: {coins}. {best}."))
+        steady = f"only {told.stable_oracle.value:.3f} of the queries are answered right in 80 % of a model's samples"
+        found.append(Finding(kind="luck inflation", text=f"The oracle ({oracle.value:.3f}) is inflated by luck: {steady}."))
+    else:
+        coins = f"models that are right at random, as often as these are{told.inside and ' ' + told.inside.rstrip()}"
+        table = f"A {told.table}, learned on other parts of the log, has" if told.kinds > 1 else f"Always {told.best} has"
+        above = f"do not count on the {number(oracle.value - f.lookup.quality.value)} points above it"
+        text = f"The oracle ({oracle.value:.3f}) may be luck: {coins}, would have one of {f.independent:.3f}."
+        found.append(Finding(kind="luck inflation", text=f"{text} {table} {f.lookup.quality.value:.3f}; {above}."))
     return found

@@ -18,6 +18,7 @@ from agentroute.evaluation._kinds import Kinds
 from agentroute.evaluation._laps import parts
 from agentroute.evaluation._results import FrontierPoint
 from agentroute.evaluation._sheet import Sheet
+from agentroute.evaluation._verdict import SAVED, alike
 
 __all__ = ["Thrift", "thrift"]
 
@@ -47,11 +48,9 @@ class Thrift:
     over_table: Interval
     cheaper: Interval
 
-    @property
-    def table_does(self) -> bool:
-        """Whether the table is as good, within a point or within noise, and as cheap, within 3 % or within noise."""
-        good = self.over_table.low <= 0.0 or self.over_table.value < 0.01
-        return good and (self.cheaper.low <= 0.0 or self.cheaper.value < _MARGIN)
+    def table_does(self, worthwhile: float) -> bool:
+        """Whether the table is as good and as cheap: within a point and 3 % or within noise, and surely within what matters."""
+        return alike(self.over_table, worthwhile) and alike(self.cheaper, SAVED, small=_MARGIN)
 
 
 def thrift(sheet: Sheet, base: Base, of: Kinds) -> Callable[[Drawn], Thrift | None]:

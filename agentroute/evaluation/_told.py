@@ -11,7 +11,7 @@ from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._results import Evaluation, Frontier, Single
 from agentroute.evaluation._shift import Drift
 from agentroute.evaluation._units import MINUS
-from agentroute.evaluation._verdict import Evidence
+from agentroute.evaluation._verdict import POINT, Evidence
 
 __all__ = ["Told"]
 
@@ -35,6 +35,7 @@ class Told:
         lookup_by: What a plain table would look up.
         lookup_is_enough: Whether it does as well.
         luck_floor: What guessers would reach; `None` = unknown.
+        guessable: What the oracle has of the same questions.
         stable_oracle: `None` = unknown.
         plane: The cost-quality plane; `None` = costs are unknown.
         priceless: The models of which some or all costs are unknown, where that keeps savings from being judged.
@@ -54,6 +55,7 @@ class Told:
     lookup_by: str
     lookup_is_enough: bool
     luck_floor: float | None
+    guessable: float
     stable_oracle: Interval | None
     plane: Frontier | None
     priceless: tuple[str, ...]
@@ -74,6 +76,18 @@ class Told:
     def shifted(self) -> tuple[Shift, ...]:
         """Those models' shifts that are real, the largest first."""
         return tuple(sorted((one for one in self.drift.shifts if one.shifted), key=lambda one: -abs(one.relative.value)))
+
+    @property
+    def inflated(self) -> bool:
+        """Whether luck alone explains what the oracle has above a plain table.
+
+        By repeats where there are any, else by models of the same means that are right at random: those may be a point short,
+        for an oracle that is always right cannot rise above luck any more.
+        """
+        oracle, f = self.evaluation["oracle"].quality, self.figures
+        if f.gaps.noise is not None and self.stable_oracle is not None:
+            return f.gaps.noise.low > 2 * POINT
+        return oracle.value - f.lookup.quality.value >= 5 * POINT and oracle.low <= f.independent + POINT
 
     @property
     def inside(self) -> str:

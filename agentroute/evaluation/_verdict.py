@@ -9,7 +9,7 @@ from agentroute.evaluation._diagnosed import Cascade, Verdict, Vote
 from agentroute.evaluation._intervals import Interval
 from agentroute.evaluation._results import FrontierPoint
 
-__all__ = ["CHOSEN", "ENOUGH", "POINT", "SAVED", "Evidence", "Peer", "decide", "needed"]
+__all__ = ["CHOSEN", "ENOUGH", "POINT", "SAVED", "Evidence", "Peer", "alike", "decide", "needed", "wanted"]
 
 ENOUGH = 100
 """Queries below which no verdict but "need more data" is given."""
@@ -79,6 +79,11 @@ class Evidence:
     predictable: bool
     cascade: Cascade | None
     vote: Vote | None
+
+    @property
+    def too_few(self) -> bool:
+        """Whether the verdict hangs on the rule that it takes 100 queries, and not on what would show on them."""
+        return self.queries < ENOUGH and (self.gains or self.detectable <= self.worthwhile)
 
     @property
     def gains(self) -> bool:
@@ -178,6 +183,21 @@ def decide(evidence: Evidence) -> Verdict:
     if evidence.outvotes:
         return "ensemble"
     return "single model" if evidence.detectable <= evidence.worthwhile else "need more data"
+
+
+def alike(ahead: Interval, worthwhile: float, *, small: float = POINT) -> bool:
+    """Whether what is ahead does as well in practice: within noise or by little, and surely by less than is worthwhile.
+
+    Within noise alone is no evidence: on few queries everything is.
+    """
+    return (ahead.low <= 0.0 or ahead.value < small) and ahead.high < worthwhile
+
+
+def wanted(evidence: Evidence, verdict: Verdict) -> int | None:
+    """Queries that a verdict would take; `None` = there are enough, or what was found has shown on those that there are."""
+    if evidence.models == 1 or verdict in {"route", "cascade", "ensemble"}:
+        return None
+    return ENOUGH if evidence.gains else needed(evidence.queries, evidence.detectable, evidence.worthwhile)
 
 
 def needed(queries: int, detectable: float, worthwhile: float) -> int | None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 
 from agentroute.evaluation._calibration_checks import LEVELS, predictable
-from agentroute.evaluation._figures import ALWAYS
-from agentroute.evaluation._shift_words import flattered, unheld, warning
+from agentroute.evaluation._figures import WHOLE
 from agentroute.evaluation._told import Told
 from agentroute.evaluation._units import listed, number, percent, points, quality, share, span
-from agentroute.evaluation._verdict import POINT
+from agentroute.evaluation._verdict import ENOUGH, POINT, SAVED
 
 __all__ = ["headline", "reasons"]
+
+_LITTLE = 0.62
+"""AUROC of the noisiest setting of the cascade-routing simulation; where it may be higher, nobody can say that nothing is."""
 
 
 def headline(told: Told) -> str:
     """The verdict in one sentence, what a user's own router does before it, and what has to be known before it is followed."""
-    return " ".join(line for line in (_own(told), _headline(told), warning(told)) if line)
+    return " ".join(line for line in (_own(told), _headline(told), _warning(told)) if line)
 
 
 def _own(told: Told) -> str | None:
@@ -33,12 +35,16 @@ def _own(told: Told) -> str | None:
 def _headline(told: Told) -> str:
     e, best = told.evidence, told.best
     if told.verdict == "need more data":
+        if e.too_few:
+            far = f"; so far the router scores {points(e.gain)} over always {best}" if e.gains else ""
+            return f"Need more data: a verdict takes {ENOUGH} queries or more, and here are {e.queries}{far}."
         enough = told.needed or e.queries
         shown = f"on {e.queries:,} queries only a gain of {number(e.detectable)} points or more over {best} would show"
         return f"Need more data: {shown}; about {enough:,} would show {100 * e.worthwhile:g}."
     if told.verdict == "route" and e.gains:
         gain = told.figures.lookup.gain if told.lookup_is_enough else e.gain
-        return f"Route: a {told.table if told.lookup_is_enough else 'learned router'} scores {points(gain)} over always {best}."
+        what = told.table if told.lookup_is_enough else "learned router"
+        return f"Route: a {what} scores {points(gain)} over always {best}{_billed(told)}."
     if told.verdict == "route" and e.thrift is not None:
         what = f"{at_rate(e.thrift.willingness_to_pay)}, routing"
         saved = f"saves {share(e.thrift.saving)} of the cost of always {best}"
@@ -71,6 +77,20 @@ def _single(told: Told) -> str:
     return f"Single model: always {best}; nothing here beats it beyond noise{money}."
 
 
+def _billed(told: Told) -> str:
+    """What the routed choice costs, where that is not about what the best single model does."""
+    row = told.figures.lookup if told.lookup_is_enough else told.evaluation["routed"]
+    cost, single = row.cost.value, told.evaluation["best single"].cost.value
+    if told.plane is None or not math.isfinite(cost - single):
+        return ""
+    if single <= 0.0:
+        return f", and costs money, which {told.best} does not" if cost > 0.0 else ""
+    part = cost / single
+    if abs(part - 1.0) <= SAVED:
+        return ""
+    return f", at {percent(part)} of its cost" if part < 2.0 else f", at {part:.1f} times its cost"
+
+
 def at_rate(rate: float) -> str:
     """`at $0.22 a right answer`."""
     return "choosing for quality alone" if math.isinf(rate) else f"at ${rate:{',.0f' if rate >= 100 else '.2g'}} a right answer"
@@ -94,6 +114,24 @@ def _times(told: Told) -> str:
     return f", at {vote.cost.value / cost:.1f} times its cost"
 
 
+def _warning(told: Told) -> str | None:
+    """Who lost and who gained in the second window, where that concerns what the headline recommends."""
+    drift, e = told.drift, told.evidence
+    advised = {told.best, *([e.settles] if e.settles else [])}
+    if told.verdict == "cascade" and e.cascade is not None:
+        advised |= set(e.cascade.models)
+    if told.verdict == "ensemble" and e.vote is not None:
+        advised |= set(e.vote.models)
+    lines = [
+        f"skill shift on model {one.model}: its mean quality goes from {one.before:.3f} to {one.after:.3f} {told.window}"
+        for one in told.shifted
+        if one.model in advised
+    ]
+    if drift.lead is not None and drift.leader is not None and drift.lost_lead is not None:
+        lines.append(f"{drift.leader} is {number(drift.lead.value)} points ahead of {drift.lost_lead} {told.window}")
+    return f"But {', and '.join(lines)}; clear that up first." if lines else None
+
+
 def reasons(told: Told) -> tuple[str, ...]:
     """Why, most important first."""
     if told.evidence.models == 1:
@@ -105,14 +143,21 @@ def reasons(told: Told) -> tuple[str, ...]:
         "single model": (_cheaper, _routing, _thrift, _budget, _cascade, _vote),
         "need more data": (_routing, _thrift, _budget, _cheaper, _cascade, _vote),
     }[told.verdict]
-    lines = [line(told) for line in (flattered, *order, _apart, _signal, _way, _sample, _one_kind, _unknown)]
+    lines = [line(told) for line in (_flattered, *order, _apart, _signal, _way, _sample, _one_kind, _unknown)]
     return tuple(line for line in lines if line)
+
+
+def _flattered(told: Told) -> str | None:
+    concerned = [one.model for one in told.shifted if one.model in {told.best, told.figures.degeneracy.model}]
+    if not concerned:
+        return None
+    return f"Skill shift on model {listed(concerned)}: what follows rests on scores that do not hold {told.window}."
 
 
 def _routing(told: Told) -> str:
     e, best = told.evidence, told.best
     row, single = told.evaluation["routed"], told.evaluation["best single"]
-    if row.shares.get(best, 0.0) >= ALWAYS:
+    if row.shares.get(best, 0.0) >= WHOLE:
         alone = f"{best}, which scores {quality(single.quality)}"
         return f"The router found no query worth taking from the best single model: {alone}."
     sure = "beyond noise" if e.gain.low > 0 else "a loss" if e.gain.high < 0 else "within noise"
@@ -146,9 +191,17 @@ def _budget(told: Told) -> str | None:
 
 
 def _lookup(told: Told) -> str | None:
-    if not told.evidence.gains or told.lookup_is_enough or told.kinds < 2:  # the finding says so
+    if told.lookup_is_enough or told.kinds < 2:  # the finding says so
         return None
-    return f"The router is ahead of a plain {told.table} by {span(told.figures.over_lookup)}."
+    over, thrift = told.figures.over_lookup, told.figures.thrift
+    if told.evidence.gains:
+        if over.low > 0.0:
+            return f"The router is ahead of a plain {told.table} by {span(over)}."
+        return f"The router cannot be told apart from a plain {told.table} on these queries ({points(over)})."
+    if thrift is None or thrift.over_table.low > 0.0 or thrift.cheaper.low > 0.0:
+        return None
+    apart = f"{points(thrift.over_table)}, and {share(thrift.cheaper)} of the cost of {told.best}"
+    return f"The router cannot be told apart from a plain {told.table} at a rate of its own on these queries: {apart}."
 
 
 def _one_kind(told: Told) -> str | None:
@@ -217,7 +270,11 @@ def _signal(told: Told) -> str | None:
     low, high = (f"{end:.2f}" for end in (min(seen), max(seen)))
     between = f"AUROC {low}{'' if low == high else f' to {high}'}, 0.5 = no idea"
     if not any(predictable(one.auroc) for one in known):
-        return f"Nothing foresees which queries a model gets right ({between})."
+        if max(one.auroc.high for one in known) < _LITTLE:
+            return f"Nothing foresees which queries a model gets right ({between})."
+        return (
+            f"On {told.evidence.queries:,} queries it cannot be told whether anything foresees what models get right ({between})."
+        )
     levels = [name for _, name in LEVELS if any(one.regime == name for one in known)]
     ends = [levels[0]] if len(levels) == 1 else [levels[0].split()[0], levels[-1]] if levels else []
     regime = f"; {' to '.join(ends)} in the simulations of cascade routing" if ends else ""
@@ -231,24 +288,29 @@ def _way(told: Told) -> str | None:
     foreseen = any(predictable(one.auroc) for one in told.calibration)
     if gaps.total.value < POINT or not foreseen or gaps.ceiling.value >= reach - POINT:
         return None
-    lost = f"{number(gaps.policy.value)} because it chose the wrong one of the models that it expected to be right"
-    rest = f"{number(gaps.classifier.value)} because only models that it did not expect to be right were right"
+    short = f"The routed choice is {number(gaps.total.value)} points short of the best answer to each query"
+    if told.inflated and gaps.noise is None:
+        return f"{short}, which luck alone explains: it is not the router's fault."
+    lost = (
+        f"{number(gaps.policy.value)} because it chose the wrong one of the models that it expected to be right (at 0.5 or more)"
+    )
+    rest = f"{number(gaps.classifier.value)} because only models that it expected to be right at less than 0.5 were right"
     luck = f", {number(gaps.noise.value)} by luck" if gaps.noise else ""
-    return f"The routed choice is {number(gaps.total.value)} points short of the best answer to each query: {lost}, {rest}{luck}."
+    return f"{short}: {lost}, {rest}{luck}."
 
 
 def _sample(told: Told) -> str | None:
     if told.needed is not None:  # the finding says so
         return None
     e = told.evidence
-    return f"A gain of {number(e.detectable)} points would show on {e.queries:,} queries (5 % level, 80 % power)."
+    size = number(e.detectable) if e.detectable >= 0.001 else "less than 0.1"
+    return f"A gain of {size} points would show on {e.queries:,} queries (5 % level, 80 % power)."
 
 
 def _unknown(told: Told) -> str | None:
     missing = []
-    held = unheld(told)
-    if held is not None:
-        missing.append(held)
+    if not told.drift.shifts:
+        missing.append("whether the scores hold on later or other queries (give a holdout, or log times)")
     if told.stable_oracle is None:
         missing.append("how much of the oracle is luck (score several samples of each answer)")
     return f"Not known: {'; '.join(missing)}." if missing else None

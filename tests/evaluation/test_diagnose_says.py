@@ -224,3 +224,130 @@ def test_figures_are_written_in_one_style():
     )
     assert points(replace(found, value=0.0052)) == "+0.5 points (\N{MINUS SIGN}0.7 to +1.7)"
     assert points(Interval(value=-0.0001, low=float("nan"), high=float("nan"))) == "0.0 points"
+
+
+def test_a_route_says_what_it_costs(logs):
+    log = logs.two_tasks(0)
+    cost = np.array([[0.001, 0.002]])
+    for prices, says in (((0.001, 0.02), r", at \d+ % of its cost\."), ((0.001, 0.00102), r"over always m\d\.")):
+        found = diagnose(replace(log, cost=log.cost / cost * np.array(prices)), resamples=50)
+        assert found.verdict == "route"
+        row = found.evaluation["task lookup"].cost.value / found.evaluation["best single"].cost.value
+        assert (abs(row - 1) > 0.1) == ("of its cost" in says)
+        assert re.search(says, found.headline)
+    best = found.evaluation.best_single
+    dear = np.where(np.array(found.evaluation.replay.table.models) == best, 0.001, 0.1)
+    found = diagnose(replace(log, cost=log.cost / cost * dear), resamples=50)
+    times = found.evaluation["task lookup"].cost.value / found.evaluation["best single"].cost.value
+    assert f", at {times:.1f} times its cost." in found.headline
+    free = diagnose(replace(log, cost=np.where(dear == 0.001, 0.0, log.cost)), resamples=50)
+    assert f", and costs money, which {best} does not." in free.headline
+
+
+def test_a_gain_that_shows_asks_for_no_more_queries(logs):
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 150)
+    right = rng.random((150, 2)) < np.where(kind[:, None] == np.arange(2), 0.98, 0.02)
+    log = logs.scored(right, kinds=kind, tasks=kind, cost=np.ones(2))
+    found = diagnose(log, resamples=100)
+    assert (found.verdict, found.queries_needed) == ("route", None)
+    assert found.detectable_gain > 0.05
+    assert texts(found, "few rows") == []
+    few = diagnose(log.take(np.arange(60)), resamples=100)
+    assert few.verdict == "need more data"
+    assert few.queries_needed == 100
+    assert few.headline.startswith(
+        "Need more data: a verdict takes 100 queries or more, and here are 60; so far the router scores +"
+    )
+    assert texts(few, "few rows") == ["A verdict takes 100 queries or more, whatever they show; here are 60."]
+
+
+def test_a_table_that_too_few_queries_compare_is_not_said_to_be_enough(logs):
+    few, many = (diagnose(logs.within(0, n), resamples=100) for n in (120, 500))
+    one = few.evaluation
+    assert not few.lookup_is_enough
+    assert texts(few, "task identity") == []
+    assert one["routed"].gain.low > 0
+    assert any("ahead of a plain table from task to model by" in line for line in many.reasons)
+
+
+def test_few_queries_are_no_evidence_that_nothing_is_foreseen(logs):
+    few, many = (diagnose(logs.noise(0, n), resamples=100) for n in (42, 600))
+    assert not any(line.startswith("Nothing foresees") for line in few.reasons)
+    assert any(line.startswith("On 42 queries it cannot be told whether anything foresees") for line in few.reasons)
+    assert any(line.startswith("Nothing foresees which queries a model gets right") for line in many.reasons)
+
+
+def test_always_is_said_of_all_queries_only(logs):
+    """The second model is better for one query in 110, which the router finds."""
+    kind = (np.arange(1100) % 110 == 0).astype(int)
+    right = 1 - kind
+    found = diagnose(logs.scored(np.stack([right, kind], axis=1), kinds=kind), resamples=50)
+    share = found.evaluation["routed"].shares["m0"]
+    assert 0.99 <= share < 1
+    assert found.degeneracy.always
+    [text] = texts(found, "degenerate")
+    assert text == f"The routed choice is m0 for {np.floor(1000 * share) / 10:.1f} % of the queries: it hardly chooses."
+    assert not any("found no query" in line for line in found.reasons)
+    same = diagnose(logs.scored(np.tile([[1.0], [0.0], [1.0]], (50, 2)), cost=np.ones(2)), resamples=50)
+    assert texts(same, "degenerate")[0].startswith("The routed choice is always")
+    assert any(line.startswith("The router found no query") for line in same.reasons)
+    assert any(line.startswith("A gain of less than 0.1 points would show") for line in same.reasons)
+
+
+# Luck
+
+
+def test_an_oracle_that_is_always_right_may_be_luck(logs):
+    log = logs.noise(0, 300, (0.8,) * 5)
+    assert log.quality.max(axis=1).mean() == 1.0 > 1 - 0.2**5
+    [text] = texts(diagnose(log, resamples=100), "luck inflation")
+    assert text.startswith("The oracle (1.000) may be luck: models that are right at random, as often as these are")
+
+
+def test_models_that_know_different_things_are_no_luck(logs):
+    """One is right where the other is not: no coins would have such an oracle."""
+    rng = np.random.default_rng(0)
+    first = rng.random(400) < 0.5
+    second = np.where(rng.random(400) < 0.9, ~first, first)
+    found = diagnose(logs.scored(np.stack([first, second], axis=1)), resamples=100)
+    assert found.evaluation["oracle"].quality.low > 0.76
+    assert texts(found, "luck inflation") == []
+
+
+def test_what_is_above_a_table_is_counted_from_one_that_had_to_learn(logs):
+    """With hindsight, the best of five coins in each of forty tasks has much; learned elsewhere, it has nothing."""
+    rng = np.random.default_rng(0)
+    task = np.arange(600) % 40
+    found = diagnose(logs.scored(rng.random((600, 5)) < 0.5, tasks=task), resamples=100)
+    [text] = texts(found, "luck inflation")
+    row = found.evaluation["task lookup"].quality.value
+    assert row < np.mean([max(one.quality.values()) for one in found.tasks]) - 0.05
+    assert f"A table from task to model, learned on other parts of the log, has {row:.3f}" in text
+    oracle = found.evaluation["oracle"].quality.value
+    assert f"the {100 * (oracle - row):.1f} points above it" in text
+
+
+def test_the_floor_of_luck_stands_beside_the_oracle_of_the_same_questions(logs):
+    log = logs.noise(0, 300, (0.25, 0.3), costs=False)
+    kind = np.arange(300) % 3
+    quality = np.where((kind == 0)[:, None], log.quality, 0.0)
+    found = diagnose(replace(log, quality=quality), options=np.where(kind == 0, 4.0, np.nan), resamples=50)
+    [text] = texts(found, "luck floor")
+    oracle = 100 * log.quality[kind == 0].max(axis=1).mean()
+    assert text.startswith("2 guessers would have a right answer among them for 43.8 % of the questions whose options are known;")
+    assert text.endswith(f"the oracle has {oracle:.1f} % of these.")
+
+
+def test_luck_is_not_the_fault_of_the_router(logs):
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 600)
+    lucky = rng.random((600, 4)) < np.array([0.3, 0.8])[kind][:, None]
+    found = diagnose(logs.scored(lucky, kinds=kind, tasks=kind), resamples=100)
+    assert texts(found, "luck inflation")
+    [line] = [one for one in found.reasons if "short of the best answer" in one]
+    assert line.endswith("which luck alone explains: it is not the router's fault.")
+    known = diagnose(logs.within(1), resamples=100)
+    if not texts(known, "luck inflation"):
+        [line] = [one for one in known.reasons if "short of the best answer" in one]
+        assert "expected to be right (at 0.5 or more)" in line
