@@ -61,13 +61,16 @@ class Shift:
 
     Attributes:
         model: Its id.
-        before: Mean quality in the fit window, tasks weighed alike in both windows, so that another mix of tasks is no shift.
+        before: Mean quality in the fit window, kinds of questions weighed alike in both windows, so that another mix of them is
+            no shift. A question that is asked several times counts once.
         after: In the holdout.
         change: After less before.
         relative: The same of its lead over the mean of the other models that did not shift, so that a harder holdout is no
             shift; NaN where it has no other model.
-        p_value: Of `relative`, two-sided, corrected for the number of models (Holm).
-        shifted: Whether change and relative change point the same way, both beyond chance and by 0.02 or more.
+        p_value: Two-sided, corrected for the number of models (Holm): of `relative`, or of what is left of the change when the
+            log odds of all models move alike, whichever is larger.
+        shifted: Whether the change and both comparisons point the same way, all beyond chance and by 0.02 or more, and the
+            questions within kinds are not others, as far as vectors show.
     """
 
     model: str
@@ -186,6 +189,7 @@ Verdict: TypeAlias = Literal["route", "cascade", "ensemble", "single model", "ne
 FindingKind: TypeAlias = Literal[
     "skill shift",
     "lost lead",
+    "other questions",
     "task identity",
     "degenerate",
     "luck floor",

@@ -6,8 +6,9 @@ import math
 
 from agentroute.evaluation._diagnosed import Finding
 from agentroute.evaluation._figures import ALWAYS, WHOLE
+from agentroute.evaluation._shift_words import window_findings
 from agentroute.evaluation._told import Told
-from agentroute.evaluation._units import number, points, share, span
+from agentroute.evaluation._units import number, points, share
 
 __all__ = ["findings"]
 
@@ -15,7 +16,7 @@ __all__ = ["findings"]
 def findings(told: Told) -> tuple[Finding, ...]:
     """What else there is to know."""
     e, f = told.evidence, told.figures
-    found = [*_costless(told), *_unused(told), *_drifted(told), *_lucky(told)]
+    found = [*_costless(told), *window_findings(told), *_lucky(told)]
     if told.lookup_is_enough and told.verdict == "route":
         if e.gains:
             ahead = f"{points(f.lookup.gain)} over {told.best}, and the router {points(f.over_lookup)} over that table"
@@ -54,31 +55,6 @@ def _costless(told: Told) -> list[Finding]:
     several = f" and {len(told.priceless) - 1} others" if len(told.priceless) > 1 else ""
     text = f"What {told.priceless[0]}{several} cost is not known, so that only quality is compared: log costs, or give prices."
     return [Finding(kind="costs unknown", text=text)]
-
-
-def _unused(told: Told) -> list[Finding]:
-    if told.drift.note is None or told.window != "in the holdout":
-        return []
-    return [Finding(kind="holdout", text=f"The holdout was not used: {told.drift.note}.")]
-
-
-def _drifted(told: Told) -> list[Finding]:
-    drift = told.drift
-    found = []
-    for one in told.shifted:
-        why = (
-            "It has changed, or the fit window's questions were in its training data." if one.change.value < 0 else "It changed."
-        )
-        moved = f"mean quality {one.before:.3f} in the fit window, {one.after:.3f} {told.window}, {points(one.change)}"
-        than = f"{points(one.relative)} against the other models on the same queries (p = {one.p_value:.1g})"
-        found.append(
-            Finding(kind="skill shift", text=f"Skill shift on model {one.model}: {moved}; {than}. {why}", model=one.model)
-        )
-    if drift.lost_lead and drift.leader and drift.lead:
-        lead = f"by {span(drift.lead)}"
-        text = f"{drift.lost_lead} is best in the fit window, but {told.window} {drift.leader} is ahead of it {lead}."
-        found.append(Finding(kind="lost lead", text=text, model=drift.lost_lead))
-    return found
 
 
 def _lucky(told: Told) -> list[Finding]:

@@ -6,6 +6,7 @@ import math
 
 from agentroute.evaluation._calibration_checks import LEVELS, predictable
 from agentroute.evaluation._figures import WHOLE
+from agentroute.evaluation._shift_words import flattered, unheld, warning
 from agentroute.evaluation._told import Told
 from agentroute.evaluation._units import listed, number, percent, points, quality, share, span
 from agentroute.evaluation._verdict import ENOUGH, POINT, SAVED
@@ -18,7 +19,7 @@ _LITTLE = 0.62
 
 def headline(told: Told) -> str:
     """The verdict in one sentence, what a user's own router does before it, and what has to be known before it is followed."""
-    return " ".join(line for line in (_own(told), _headline(told), _warning(told)) if line)
+    return " ".join(line for line in (_own(told), _headline(told), warning(told)) if line)
 
 
 def _own(told: Told) -> str | None:
@@ -114,24 +115,6 @@ def _times(told: Told) -> str:
     return f", at {vote.cost.value / cost:.1f} times its cost"
 
 
-def _warning(told: Told) -> str | None:
-    """Who lost and who gained in the second window, where that concerns what the headline recommends."""
-    drift, e = told.drift, told.evidence
-    advised = {told.best, *([e.settles] if e.settles else [])}
-    if told.verdict == "cascade" and e.cascade is not None:
-        advised |= set(e.cascade.models)
-    if told.verdict == "ensemble" and e.vote is not None:
-        advised |= set(e.vote.models)
-    lines = [
-        f"skill shift on model {one.model}: its mean quality goes from {one.before:.3f} to {one.after:.3f} {told.window}"
-        for one in told.shifted
-        if one.model in advised
-    ]
-    if drift.lead is not None and drift.leader is not None and drift.lost_lead is not None:
-        lines.append(f"{drift.leader} is {number(drift.lead.value)} points ahead of {drift.lost_lead} {told.window}")
-    return f"But {', and '.join(lines)}; clear that up first." if lines else None
-
-
 def reasons(told: Told) -> tuple[str, ...]:
     """Why, most important first."""
     if told.evidence.models == 1:
@@ -143,15 +126,8 @@ def reasons(told: Told) -> tuple[str, ...]:
         "single model": (_cheaper, _routing, _thrift, _budget, _cascade, _vote),
         "need more data": (_routing, _thrift, _budget, _cheaper, _cascade, _vote),
     }[told.verdict]
-    lines = [line(told) for line in (_flattered, *order, _apart, _signal, _way, _sample, _one_kind, _unknown)]
+    lines = [line(told) for line in (flattered, *order, _apart, _signal, _way, _sample, _one_kind, _unknown)]
     return tuple(line for line in lines if line)
-
-
-def _flattered(told: Told) -> str | None:
-    concerned = [one.model for one in told.shifted if one.model in {told.best, told.figures.degeneracy.model}]
-    if not concerned:
-        return None
-    return f"Skill shift on model {listed(concerned)}: what follows rests on scores that do not hold {told.window}."
 
 
 def _routing(told: Told) -> str:
@@ -309,8 +285,9 @@ def _sample(told: Told) -> str | None:
 
 def _unknown(told: Told) -> str | None:
     missing = []
-    if not told.drift.shifts:
-        missing.append("whether the scores hold on later or other queries (give a holdout, or log times)")
+    held = unheld(told)
+    if held is not None:
+        missing.append(held)
     if told.stable_oracle is None:
         missing.append("how much of the oracle is luck (score several samples of each answer)")
     return f"Not known: {'; '.join(missing)}." if missing else None

@@ -16,7 +16,6 @@ from agentroute.evaluation._kinds import kinds, lookup
 from agentroute.evaluation._luck import dependence, independent_oracle, top_two
 from agentroute.evaluation._results import FrontierPoint
 from agentroute.evaluation._sheet import Sheet
-from agentroute.evaluation._shift import Window, skill_shifts, windows_by_time
 from agentroute.evaluation._verdict import Evidence, Peer, alike, decide, needed, wanted
 
 
@@ -177,124 +176,6 @@ def test_the_top_two_are_best_together_not_alone():
     quality = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 0], [0, 0, 1]], float)
     assert top_two(quality) in {(0, 2), (1, 2)}
     assert top_two(np.ones((3, 1))) == (0, 0)
-
-
-# Skill shift
-
-
-def windows(before, after):
-    return tuple(Window(quality=np.asarray(one, float), strata=np.zeros(len(one), int)) for one in (before, after))
-
-
-def coins(rng, n, chances):
-    return (rng.random((n, len(chances))) < chances).astype(float)
-
-
-def test_of_two_models_the_one_that_moved_is_named():
-    rng = np.random.default_rng(0)
-    found = skill_shifts(*windows(coins(rng, 4000, [0.92, 0.73]), coins(rng, 4000, [0.67, 0.71])), ["math", "plain"])
-    assert [shift.model for shift in found.shifts if shift.shifted] == ["math"]
-    assert (found.lost_lead, found.leader) == ("math", "plain")
-    math_, plain = found.shifts
-    assert math_.change.low < -0.25 < math_.change.high
-    assert math_.relative.low < -0.23 < math_.relative.high
-    assert plain.relative.value == pytest.approx(-math_.relative.value)
-    assert math_.p_value < 1e-6
-
-
-def test_a_harder_holdout_is_no_shift():
-    rng = np.random.default_rng(0)
-    found = skill_shifts(*windows(coins(rng, 3000, [0.8, 0.7, 0.6]), coins(rng, 1500, [0.6, 0.5, 0.4])), list("abc"))
-    assert not any(shift.shifted for shift in found.shifts)
-    assert all(shift.change.high < 0 < shift.p_value for shift in found.shifts)
-    assert found.lost_lead is None
-
-
-def test_an_easier_holdout_does_not_pass_the_shift_on():
-    """All rise by 0.1 but one, which falls: the others' lead rises with their means, and yet they did not shift."""
-    rng = np.random.default_rng(0)
-    found = skill_shifts(*windows(coins(rng, 6000, [0.8, 0.6, 0.5, 0.4]), coins(rng, 6000, [0.65, 0.7, 0.6, 0.5])), list("abcd"))
-    assert [shift.model for shift in found.shifts if shift.shifted] == ["a"]
-
-
-def test_a_lead_that_grows_while_the_mean_falls_is_no_shift():
-    rng = np.random.default_rng(0)
-    found = skill_shifts(*windows(coins(rng, 20_000, [0.7, 0.9]), coins(rng, 20_000, [0.65, 0.6])), ["a", "b"], resamples=20)
-    assert [shift.model for shift in found.shifts if shift.shifted] == ["b"]
-    assert found.shifts[0].change.high < 0 < found.shifts[0].relative.low
-
-
-def test_a_lead_that_falls_while_the_mean_may_not_is_no_shift():
-    """The lead is certain, for both models fail on the same queries; the mean is not."""
-    turn = np.arange(200)
-    before = np.stack([turn % 2, turn % 2], axis=1)
-    after = np.stack([(turn % 2) * (turn >= 20), turn % 2], axis=1)
-    [found, _] = skill_shifts(*windows(before, after), ["a", "b"]).shifts
-    assert found.relative.high < 0
-    assert found.p_value < 0.01
-    assert found.change.high > 0
-    assert not found.shifted
-
-
-def test_two_contaminated_models_are_both_named():
-    rng = np.random.default_rng(0)
-    found = skill_shifts(*windows(coins(rng, 3000, [0.9, 0.85, 0.6, 0.5]), coins(rng, 1500, [0.65, 0.6, 0.6, 0.5])), list("abcd"))
-    assert [shift.model for shift in found.shifts if shift.shifted] == ["a", "b"]
-
-
-def test_a_change_too_small_to_matter_is_none_however_sure():
-    turn = np.arange(100_000) % 1000
-    before, after = (np.stack([turn < share, turn % 2 == 0], axis=1) for share in (500, 485))
-    [small, _] = skill_shifts(*windows(before, after), ["a", "b"], resamples=2).shifts
-    assert small.relative.value == pytest.approx(-0.015)
-    assert small.p_value < 1e-3
-    assert not small.shifted
-
-
-def test_another_mix_of_tasks_is_no_shift():
-    """Model a knows task 0, model b task 1; the holdout asks more of task 1."""
-    rng = np.random.default_rng(0)
-
-    def window(n, share):
-        task = (rng.random(n) < share).astype(int)
-        chance = np.where(task[:, None] == np.arange(2), 0.9, 0.4)
-        return Window(quality=(rng.random((n, 2)) < chance).astype(float), strata=task)
-
-    before, after = window(3000, 0.3), window(2000, 0.7)
-    found = skill_shifts(before, after, ["a", "b"])
-    assert not any(shift.shifted for shift in found.shifts)
-    assert abs(found.shifts[0].change.value) < 0.03
-    blind = [Window(quality=one.quality, strata=np.zeros(len(one.quality), int)) for one in (before, after)]
-    assert all(shift.shifted for shift in skill_shifts(*blind, ["a", "b"], resamples=20).shifts[:1])
-
-
-def test_shifts_are_seldom_seen_where_there_is_none():
-    """The test is at 1 % for all models together."""
-    rng = np.random.default_rng(7)
-    wrong = sum(
-        any(s.shifted for s in skill_shifts(*windows(coins(rng, 300, [0.6] * 5), coins(rng, 200, [0.6] * 5)), list("abcde"),
-                                            resamples=2).shifts)
-        for _ in range(300)
-    )  # fmt: skip
-    assert wrong <= 8
-
-
-def test_windows_that_cannot_be_compared_say_so():
-    few = windows(np.ones((100, 2)), np.ones((29, 2)))
-    assert skill_shifts(*few, ["a", "b"]).note.startswith("a window of fewer than 30")
-    other = [Window(quality=np.ones((100, 2)), strata=np.full(100, number)) for number in (0, 1)]
-    assert "asks other things" in skill_shifts(*other, ["a", "b"]).note
-    same = skill_shifts(*windows(np.ones((100, 2)), np.ones((50, 2))), ["a", "b"])
-    assert [(s.p_value, s.shifted) for s in same.shifts] == [(1.0, False)] * 2
-
-
-def test_only_a_log_with_a_history_has_windows():
-    early, late = windows_by_time(np.arange(100.0)[::-1] * 3600.0)
-    assert (len(early), len(late)) == (70, 30)
-    assert max(early) == 99  # the times run backwards
-    assert windows_by_time(np.arange(100.0)) is None  # less than an hour
-    assert windows_by_time(np.where(np.arange(100) < 10, np.nan, np.arange(100) * 3600.0)) is None
-    assert windows_by_time(np.full(100, np.nan)) is None
 
 
 # Calibration
