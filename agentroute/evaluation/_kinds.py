@@ -9,17 +9,16 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.evaluation._baselines import PSEUDO_COUNTS
 from agentroute.evaluation._laps import parts
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Query
 
-__all__ = ["Kinds", "clusters", "kinds", "labelled", "lookup"]
+__all__ = ["Kinds", "clusters", "kinds", "labelled", "lookup", "shrunk"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Rows: TypeAlias = npt.NDArray[np.int64]
 
-PSEUDO_COUNTS = 10.0
-"""Queries of average success that the mean of a kind is mixed with."""
 _PER_CLUSTER = 100
 _MOST_CLUSTERS = 32
 _ROUNDS = 20
@@ -116,6 +115,19 @@ def _nearest(centres: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32])
     return np.asarray((vectors @ centres.T).argmax(axis=1), np.int64)
 
 
+def shrunk(values: Floats, kind: Rows, kinds: int) -> Floats:
+    """float64 [kinds, c]: the mean of each kind, mixed with a few rows of average success, as the baseline `task lookup` is.
+
+    Args:
+        values: float64 [n, c].
+        kind: int64 [n].
+        kinds: How many there are.
+    """
+    totals = np.stack([np.bincount(kind, weights=column, minlength=kinds) for column in values.T], axis=1)
+    counts = np.bincount(kind, minlength=kinds)[:, None]
+    return np.asarray((totals + PSEUDO_COUNTS * values.mean(axis=0)) / (counts + PSEUDO_COUNTS), np.float64)
+
+
 def lookup(table: OutcomeTable, of: Kinds, fold: Rows, best: Rows, *, folds: int | None = None, seed: int = 0) -> Rows:
     """int64 [n]: the best model of each query's kind, learned on the other folds, and so are clusters.
 
@@ -135,9 +147,7 @@ def lookup(table: OutcomeTable, of: Kinds, fold: Rows, best: Rows, *, folds: int
             centres, learned = clusters(table.embeddings[train], seed=seed)
             asked = _nearest(centres, table.embeddings[here])
         quality, count = table.quality[train], int(max(learned.max(), asked.max())) + 1
-        totals = np.stack([np.bincount(learned, weights=column, minlength=count) for column in quality.T], axis=1)
-        counts = np.bincount(learned, minlength=count)[:, None]
-        score = np.round((totals + PSEUDO_COUNTS * quality.mean(axis=0)) / (counts + PSEUDO_COUNTS), 6)
+        score = np.round(shrunk(quality, learned, count), 6)
         score[:, best[here[0]]] += 1e-7
         picks[here] = score.argmax(axis=1)[asked]
     return picks

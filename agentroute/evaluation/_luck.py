@@ -8,6 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.evaluation._laps import means_of
+
 __all__ = ["dependence", "independent_oracle", "top_two"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -29,9 +31,7 @@ def dependence(quality: Floats, strata: Rows) -> tuple[Floats, Callable[[Floats]
         quality: float64 [n, m].
         strata: int64 [n], the kind of each query.
     """
-    count = np.bincount(strata)[:, None]
-    totals = np.stack([np.bincount(strata, weights=column) for column in quality.T], axis=1)
-    apart = quality - (totals / np.maximum(count, 1))[strata]
+    apart = quality - means_of(quality, strata)
     spread = apart.std(axis=0)
     varied = spread > 1e-9
     scaled = apart[:, varied] / spread[varied]

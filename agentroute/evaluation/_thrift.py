@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.evaluation._base import Base, over_mix, priced, saving, wide
-from agentroute.evaluation._baselines import PSEUDO_COUNTS
 from agentroute.evaluation._frontier import _picks, exchange_rates
 from agentroute.evaluation._intervals import Interval
-from agentroute.evaluation._kinds import Kinds
+from agentroute.evaluation._kinds import Kinds, shrunk
 from agentroute.evaluation._laps import parts
 from agentroute.evaluation._results import FrontierPoint
 from agentroute.evaluation._sheet import Sheet
@@ -131,11 +130,7 @@ def _rate(quality: Floats, cost: Floats, single: Floats, paid: Floats, *, margin
 def _table(quality: Floats, cost: Floats, kind: Rows, rates: Sequence[float], single: int, kinds: int) -> Rows:
     """int64 [kinds]: the model of the best mean utility for each kind, at the rate that saves most at no loss here."""
     at = np.arange(len(kind))
-    counts = np.bincount(kind, minlength=kinds)[:, None]
-    means = []
-    for values in (quality, cost):
-        totals = np.stack([np.bincount(kind, weights=column, minlength=kinds) for column in values.T], axis=1)
-        means.append((totals + PSEUDO_COUNTS * values.mean(axis=0)) / (counts + PSEUDO_COUNTS))
+    means = [shrunk(values, kind, kinds) for values in (quality, cost)]
     tables = []
     for rate in rates:
         utility = np.round(means[0] - (0.0 if math.isinf(rate) else means[1] / rate), 6)

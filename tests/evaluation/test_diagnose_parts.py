@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentroute.evaluation import metrics
+from agentroute.evaluation._baselines import Arena, task_lookup
 from agentroute.evaluation._calibration_checks import auroc_within, predictable, regime
 from agentroute.evaluation._diagnosed import Cascade, Vote
 from agentroute.evaluation._headroom import best_cascade, best_votes, can_vote, climb, majority
@@ -236,6 +237,22 @@ def test_a_lookup_learns_from_the_other_folds(logs):
     # A kind that only one fold has is answered by its best single model.
     lone = kinds(logs.scored(np.ones((40, 2)), tasks=["a"] * 20 + ["b"] * 20))
     assert lookup(logs.scored(np.ones((40, 2))), lone, np.repeat([0, 1], 20), np.ones(40, int)).tolist() == [1] * 40
+
+
+def test_both_task_lookups_are_one(logs):
+    """What a diagnosis looks up by task is the baseline of that name, small tasks and all."""
+    rng = np.random.default_rng(0)
+    task = rng.choice(12, 200, p=np.arange(1, 13) / 78)
+    log = logs.scored(rng.random((200, 3)) < np.array([0.5, 0.55, 0.6]), tasks=task)
+    fold = np.arange(200) % 2
+    best = np.zeros(200, int)
+    for part in (0, 1):
+        best[fold == part] = log.quality[fold != part].mean(axis=0).argmax()
+    picks = lookup(log, kinds(log), fold, best)
+    for part in (0, 1):
+        train, test = log.take(np.flatnonzero(fold != part)), log.take(np.flatnonzero(fold == part))
+        arena = Arena(train=train, test=test, queries=test.queries, means=train.quality.mean(axis=0), costs=np.full(3, np.nan))
+        assert task_lookup(arena).argmax(axis=1).tolist() == picks[fold == part].tolist()
 
 
 # Sheet
