@@ -5,6 +5,7 @@ A scorer is anything with `name`, `needs`, `ceiling`, `score` and `ascore`; a pl
 
 from agentroute.scorers._asking import Asker, AskerLike, as_asker
 from agentroute.scorers._base import Scorer, ScorerLike, as_scorer
+from agentroute.scorers._by_model import ByModel
 from agentroute.scorers._calibration import Calibrated, Calibrator, Isotonic, Platt, cross_calibrate
 from agentroute.scorers._checks import Finished, JsonSchemaCheck, NotEmpty, RegexCheck, ToolCallCheck, UnitTests
 from agentroute.scorers._combined import All, Weighted
@@ -18,6 +19,7 @@ __all__ = [
     "All",
     "Asker",
     "AskerLike",
+    "ByModel",
     "Calibrated",
     "Calibrator",
     "Canary",

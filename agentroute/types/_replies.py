@@ -49,6 +49,7 @@ class Reply:
 
     Attributes:
         text: The answer's text; empty when there is none, as beside a tool call.
+        model: Who said it, by its id in the pool; `None` = not told.
         tokens: The answer's tokens with their log-probabilities; `None` = the provider gave none.
         tool_calls: The tool calls that it asks for, broken ones too.
         parsed: The object made of the text where a schema was asked for.
@@ -60,6 +61,7 @@ class Reply:
     """
 
     text: str
+    model: str | None = None
     tokens: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     parsed: Any = None

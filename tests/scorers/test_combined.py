@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agentroute.errors import ConfigError, MissingSignalError
-from agentroute.scorers import All, Finished, LogprobScorer, NotEmpty, Weighted, as_scorer
+from agentroute.scorers import All, ByModel, Finished, LogprobScorer, NotEmpty, Weighted, as_scorer
 from agentroute.types import Query, Reply, Score
 
 QUERY, REPLY = Query(text="?"), Reply(text="Lima")
@@ -129,3 +129,19 @@ async def test_combinations_nest():
     found = await both(Weighted([(inner, 1), (fixed("c", 1.0), 1)]))
     assert found.value == 0.75
     assert set(found.signals) == {"weighted", "all", "not_empty", "b", "b.x", "c", "c.x"}
+
+
+async def test_each_model_is_judged_by_its_own():
+    judge = ByModel({"small": lambda reply: 0.2, "middle": as_scorer(lambda reply: 0.4, ceiling=0.5, needs={"logprobs"})})
+    small, middle = (Reply(text="!", model=model) for model in ("small", "middle"))
+    assert [judge.score(QUERY, one).value for one in (small, middle)] == [0.2, 0.4]
+    assert (await judge.ascore(QUERY, middle)).value == 0.4
+    assert (judge.ceiling, judge.needs) == (0.5, {"logprobs"})
+    for other in (Reply(text="!", model="large"), Reply(text="!")):
+        with pytest.raises(MissingSignalError, match="small, middle"):
+            judge.score(QUERY, other)
+    assert ByModel({"small": lambda reply: 0.2}, default=lambda reply: 0.9).score(QUERY, Reply(text="!")).value == 0.9
+    unknown = ByModel({"small": as_scorer(lambda reply: 0.2, ceiling=None)}, default=lambda reply: 0.9)
+    assert unknown.ceiling is None
+    with pytest.raises(ConfigError, match="no scorers"):
+        ByModel({})

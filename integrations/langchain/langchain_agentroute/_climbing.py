@@ -227,7 +227,7 @@ class CascadeCall(RoutedCall):
             schema = isinstance(self.request.binding, SchemaBinding)
             reply = reply_of(attempt.answer, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency, schema=schema)
         answer = attempt.answer if step.final else Kept(answer=attempt.answer, held=held)
-        return replace(attempt, answer=answer, reply=reply)
+        return replace(attempt, answer=answer, reply=replace(reply, model=step.model))
 
     # --- checks ---
 
