@@ -55,8 +55,8 @@ def logistic(
     for _ in range(_STEPS):
         expected = sigmoid(x @ found + offset)
         slope = x.T @ (weight * (expected - y)) + penalty * found
-        bend = weight * expected * (1.0 - expected)
-        step = np.linalg.solve((x * bend[:, None]).T @ x + ridge, slope)
+        bent = x * np.sqrt(weight * expected * (1.0 - expected))[:, None]
+        step = np.linalg.solve(bent.T @ bent + ridge, slope)
         # The loss is convex: a step that is too long is halved until it goes downhill.
         for halvings in range(30):
             tried = found - step * 0.5**halvings
@@ -66,7 +66,7 @@ def logistic(
         else:
             return found
         gained, found, least = least - now, tried, now
-        if gained <= 1e-9 * max(1.0, abs(least)):
+        if gained <= 1e-8 * max(1.0, abs(least)):
             break
     return found
 

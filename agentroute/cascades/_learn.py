@@ -20,8 +20,8 @@ Bools = npt.NDArray[np.bool_]
 
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _ALL_STATES = 5  # models up to which every run set of a query is learned from
-_ROWS = 40_000  # rows of a regression, about; more logged queries mean fewer run sets of each
-_TRIAL_ROWS = 8_000  # of those by which the penalty is chosen
+_ROWS = 16_000  # rows of a regression, about; more logged queries mean fewer run sets of each
+_TRIAL_ROWS = 6_000  # of those by which the penalty is chosen
 _FEWEST = 30  # logs below which a covariance is borrowed
 _CELLS = 4096  # covariances that are kept at most
 _SHRINK = 5.0  # inverse variance of the prior of a recalibration's slope and intercept
@@ -53,7 +53,7 @@ class Sample:
 def sampled(answered: Bools, seed: int) -> Sample:
     """Run sets of every query, each within the models that answered it; all sizes count alike, and every query once."""
     n, m = answered.shape
-    if m <= _ALL_STATES and n << m <= 4 * _ROWS:
+    if m <= _ALL_STATES and n << m <= 2 * _ROWS:
         sets = (np.arange(1 << m)[:, None] >> np.arange(m) & 1).astype(np.bool_)
         size = sets.sum(axis=1)
         share = 1.0 / ((m + 1) * np.array([math.comb(m, k) for k in size]))
