@@ -1,14 +1,15 @@
 """Asks each cheaper model whether its own answer is right: the self-check that ships with the log.
 
-Run `python scripts/ladder/self_check.py checks.jsonl [MODEL]`; stop and go on at will, and run several models side by side with a
-file each. It is the scorer `SelfVerification` that asks, with the prompt in `prompt.txt`, one token a check: a live cascade
-that asks with it sees what the log holds.
+Run `python scripts/ladder/self_check.py checks.jsonl [MODEL]`; stop and go on at will, and run several models side by side with
+a file each. It is the scorer `SelfVerification` that asks, with the prompt in `agentroute/data/self-check.txt`, one token a
+check: a live cascade that asks with it sees what the log holds.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
 from agentroute.collection import ChatEndpoint, load_ladder
@@ -20,7 +21,7 @@ MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 """Those from which a cascade can climb."""
 
 
-TEMPLATE = Path(__file__).with_name("prompt.txt").read_text(encoding="utf-8")
+TEMPLATE = (resources.files("agentroute") / "data" / "self-check.txt").read_text(encoding="utf-8")
 
 
 def main(path: str, *wanted: str) -> None:
