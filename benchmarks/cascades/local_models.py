@@ -123,13 +123,12 @@ def replay(console: Console, ladder: Ladder, resamples: int) -> None:
 
 def _figures(quality: Floats, best: Floats, cost: Floats, resamples: int) -> tuple[str, str, str]:
     columns = np.column_stack([quality, quality - best, cost])
+
     def means(weights: Floats) -> Floats:
         found: Floats = weights @ columns / weights.sum(axis=1, keepdims=True)
         return found
 
     mean, lead, spent = bootstrap(means, len(columns), resamples=resamples)
-        lambda weights: weights @ columns / weights.sum(axis=1, keepdims=True), len(columns), resamples=resamples
-    )
     return (
         f"{mean.value:.3f}",
         f"{100 * lead.value:+.1f} ({100 * lead.low:+.1f} to {100 * lead.high:+.1f})",
