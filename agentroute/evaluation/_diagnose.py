@@ -41,7 +41,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 BASELINES = ("random", "cheapest", "best single", "task lookup", "plain kNN")
 """Without the heads of scikit-learn, which take longer than all else together."""
 JUDGE_ERROR = 0.2
-_LARGE, _SMALL = 5000, 1000
+_DRAWINGS = ((1000, 5, 3), (2000, 5, 2), (4000, 5, 1), (7000, 4, 1))
+"""Queries below which the log is parted into so many, so many times over: each step does about the work of the one before."""
 _WEIGHED = 10_000_000
 """Queries times resamples: so that a log of 10,000 queries has its verdict within ten seconds. Its intervals are narrow."""
 _STAGES = ("embedding", "skill shift", "out of fold", "frontier", "calibration", "votes, cascades and luck", "verdict")
@@ -63,8 +64,9 @@ def diagnose(
     """Says whether routing is worth it on a log, with the numbers behind the verdict.
 
     Everything is judged out of fold, on queries that all models answered: the router, the tables, votes and cascades learn
-    from some parts of the log and are judged by the others (five parts, drawn two or three times over; three parts from 5,000
-    queries on). Gains and savings are counted from always the same model: the best one of the whole log, of equals the cheaper.
+    from some parts of the log and are judged by the others (five parts, drawn three times over below 1,000 queries and twice
+    below 2,000; four parts from 4,000 queries on, three from 7,000). Gains and savings are counted from always the same model:
+    the best one of the whole log, of equals the cheaper.
 
     Args:
         table: Outcomes of several models on the same queries.
@@ -151,9 +153,7 @@ def _check_tasks(options: Options | None, table: OutcomeTable) -> None:
 
 def _drawings(queries: int) -> tuple[int, int]:
     """Folds of one drawing, and drawings: few queries are worth several, and large logs do not need them."""
-    if queries >= _LARGE:
-        return 3, 1
-    return 5, 3 if queries < _SMALL else 2
+    return next(((count, laps) for below, count, laps in _DRAWINGS if queries < below), (3, 1))
 
 
 def _best_single(table: OutcomeTable) -> str:

@@ -9,7 +9,7 @@ import pytest
 from agentroute.embedders import CallableEmbedder, normalise
 from agentroute.errors import ConfigError, DataError, LowSupportWarning
 from agentroute.estimators import MeanEstimator
-from agentroute.evaluation._diagnose import diagnose
+from agentroute.evaluation._diagnose import _drawings, diagnose
 from agentroute.outcomes import OutcomeTable
 from agentroute.router import Router
 from agentroute.testing import planted_table
@@ -131,6 +131,16 @@ def test_large_logs_are_sampled_before_anything_slow():
     assert found.settings["queries"] == "300 of 200,000"
 
 
+def test_a_larger_log_is_more_work_and_not_less():
+    """Queries that are judged, by how many learn for them: in all drawings."""
+    work = []
+    for queries in (100, 500, 999, 1999, 3999, 4999, 6999, 10_000, 20_000):
+        count, laps = _drawings(queries)
+        work.append(queries * count * laps)
+    assert work == sorted(work)
+    assert _drawings(999) == (5, 3)
+
+
 def test_a_holdout_of_other_models_is_compared_where_it_can_be(logs):
     log, holdout = logs.contaminated(0)
     renamed = replace(holdout, models=("m0", "m1", "m2", "m3", "x", "y"))
@@ -234,6 +244,8 @@ def test_models_that_are_always_right_are_no_noise(logs):
     assert found.verdict == "single model"
     assert np.isnan(found.dependence.value)
     assert found.detectable_gain == 0.0
+    assert [one.kind for one in found.findings] == ["degenerate"]
+    assert not any("fail on the same queries" in line or "Nothing foresees" in line for line in found.reasons)
 
 
 def routerdc(split, tasks):
