@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from agentroute.cli._options import By
+from agentroute.cli._options import By, Seen
 from agentroute.errors import AgentRouteError, AgentRouteWarning, ConfigError
 
 __all__ = ["app", "run"]
@@ -44,7 +44,24 @@ Prices = Annotated[
     Path | None,
     typer.Option(help="Prices of the models, as a pool TOML: they fill in costs from logged tokens.", show_default=False),
 ]
-Share = Annotated[float, typer.Option(help="Share of the queries that is held out.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Cascades: look at an answer before another model is asked.")]
+Signals = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMNS",
+        help="With --cascade: what the log knows of each answer, such as logprob,self_check; left out = logprob and length.",
+        show_default=False,
+    ),
+]
+Answer = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="With --cascade: the answers' texts; left out = answer.", show_default=False)
+]
+ScoreCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="With --cascade: USD of scoring each answer; left out = score_cost_usd.", show_default=False
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -100,7 +117,12 @@ def fit(
     willingness_to_pay: Annotated[
         float | None, typer.Option(help="USD that a right answer instead of a wrong one is worth; left out = quality alone.")
     ] = None,
-    mean_cost: Annotated[float | None, typer.Option(help="USD to spend per query on average, instead.")] = None,
+    mean_cost: Annotated[
+        float | None,
+        typer.Option(
+            "--mean-cost", "--budget", help="USD to spend per query on average, instead; of a cascade scoring included."
+        ),
+    ] = None,
     default: Annotated[str | None, typer.Option(help="The model that answers when the log says too little.")] = None,
     cards: Annotated[
         Path | None,
@@ -109,11 +131,31 @@ def fit(
         ),
     ] = None,
     keep_prompts: Annotated[bool, typer.Option("--keep-prompts", help="Store the logged prompts in the router.")] = False,
+    cascade: Cascade = False,
+    signals: Signals = None,
+    answer: Answer = None,
+    score_cost: ScoreCost = None,
 ) -> None:
-    """Learn a router from a log.
+    """Learn a router, or a cascade, from a log.
 
-    Columns of a file log: prompt, model and score (0 to 1); if known, cost_usd, latency_s, input_tokens, output_tokens, task.
+    Columns of a file log: prompt, model and score (0 to 1); if known, cost_usd, latency_s, input_tokens, output_tokens, task. For
+    a cascade also logprob or other signals, the answer's text, and score_cost_usd.
     """
+    seen = _seen(cascade, signals, answer, score_cost)
+    if seen is not None:
+        from agentroute.cli._cascade import run_fit_cascade
+
+        run_fit_cascade(
+            log,
+            output,
+            seen,
+            willingness_to_pay=willingness_to_pay,
+            budget=mean_cost,
+            default=default,
+            cards=cards,
+            keep=keep_prompts,
+        )
+        return
     from agentroute.cli._fit import run_fit
 
     run_fit(
@@ -123,8 +165,16 @@ def fit(
 
 @app.command()
 def evaluate(
-    folder: Folder,
-    log: Log,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[DIR]", help="The folder that `agentroute fit` wrote; with --cascade it may be left out.", show_default=False
+        ),
+    ],
+    log: Annotated[
+        Path | None,
+        typer.Argument(metavar="LOG", help="An outcome log: .sqlite, .jsonl, .jsonl.gz, .csv or .parquet.", show_default=False),
+    ] = None,
     *,
     by: Annotated[
         By,
@@ -133,13 +183,37 @@ def evaluate(
         ),
     ] = By.QUERY,
     seed: Seed = 0,
-    test_share: Share = 0.3,
+    test_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the queries that is held out; left out = 0.3, and with --cascade each query once, by fifths."
+        ),
+    ] = None,
     probes: Annotated[int, typer.Option(min=1, help="With --by model: outcomes with which the new model joins.")] = 200,
+    cascade: Cascade = False,
+    signals: Signals = None,
+    answer: Answer = None,
+    score_cost: ScoreCost = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --cascade: print all figures as JSON.")] = False,
 ) -> None:
-    """Say what the router's settings gain on held-out queries: they are learned anew from the rest of the log first."""
+    """Say what the router's settings gain on held-out queries: they are learned anew from the rest of the log first.
+
+    With --cascade: whether looking at answers, and asking another model, would pay beside routing.
+    """
+    seen = _seen(cascade, signals, answer, score_cost)
+    if seen is not None:
+        from agentroute.cli._cascade import run_evaluate_cascade
+
+        settings, data = (None, folder) if log is None else (folder, log)
+        run_evaluate_cascade(settings, data, seen, by=by, seed=seed, test_share=test_share, as_json=as_json)
+        return
     from agentroute.cli._evaluate import run_evaluate
 
-    run_evaluate(folder, log, by=by, seed=seed, test_share=test_share, probes=probes)
+    if log is None:
+        raise ConfigError("give a router's folder and a log: agentroute evaluate DIR LOG (a log alone goes with --cascade)")
+    if as_json:
+        raise ConfigError("--json goes with --cascade; agentroute diagnose --json prints what routing gains as JSON")
+    run_evaluate(folder, log, by=by, seed=seed, test_share=0.3 if test_share is None else test_share, probes=probes)
 
 
 @app.command()
@@ -176,11 +250,16 @@ def report(
     options: Options = None,
     cards: Prices = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    cascade: Cascade = False,
+    signals: Signals = None,
+    answer: Answer = None,
+    score_cost: ScoreCost = None,
 ) -> None:
     """Write a diagnosis as a page to hand on: the cost-quality plane, tables by task and model, calibration, limits."""
+    seen = _seen(cascade, signals, answer, score_cost)
     from agentroute.cli._report import run_report
 
-    run_report(log, router, output, png=png, holdout=holdout, options=options or (), cards=cards, seed=seed)
+    run_report(log, router, output, png=png, holdout=holdout, options=options or (), cards=cards, seed=seed, cascade=seen)
 
 
 @app.command()
@@ -204,6 +283,14 @@ def show_log(log: Log) -> None:
     from agentroute.cli._log import run_log
 
     run_log(log)
+
+
+def _seen(cascade: bool, signals: str | None, answer: str | None, score_cost: str | None) -> Seen | None:  # noqa: FBT001  # as the options are
+    """What a cascade may look at; `None` = nothing is asked about cascades."""
+    found = Seen(signals=signals, answer=answer, score_cost=score_cost)
+    if not cascade and found.given:
+        raise ConfigError("--signals, --answer and --score-cost go with --cascade")
+    return found if cascade else None
 
 
 def _discard_output() -> None:

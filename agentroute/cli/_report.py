@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from agentroute.cli._data import card_prices, exists, in_common, progress_bar, read_table
+from agentroute.cli._options import Seen
 from agentroute.cli._output import check, flows, write
 from agentroute.collection import pool_of, read_pool
 from agentroute.errors import ConfigError
-from agentroute.evaluation import RoutingDiagnosis, diagnose
+from agentroute.evaluation import CascadeComparison, RoutingDiagnosis, diagnose
 from agentroute.outcomes import OutcomeTable
 from agentroute.reporting import report_html, report_json, report_png, summary
 from agentroute.reporting.words import plain
@@ -53,6 +54,7 @@ def run_report(
     options: Sequence[str],
     seed: int,
     cards: Path | None = None,
+    cascade: Seen | None = None,
 ) -> None:
     """Diagnoses a log and writes the report.
 
@@ -65,6 +67,7 @@ def run_report(
         options: As for `run_diagnose`.
         seed: Of everything random.
         cards: A pool TOML; its prices fill in costs from logged tokens, before those of the router.
+        cascade: What a cascade may look at; `None` = the page says nothing of cascades.
     """
     # What cannot be written is said before anything long begins.
     for place in (output, png):
@@ -74,16 +77,30 @@ def run_report(
         raise ConfigError(f"--png {png}: the picture is a PNG, so name it {png.with_suffix('.png').name}")
     if png is not None and png.resolve() == output.resolve():
         raise ConfigError(f"the page and the picture cannot both be {png}: name two files")
+    cascades = None if cascade is None else _cascades(log, router, cascade, seed=seed, cards=cards)
     found = _diagnosis(log, router, holdout=holdout, options=options, seed=seed, cards=cards)
     # A page that goes into a pipe is alone there.
     console = Console(stderr=any(place is not None and flows(place) for place in (output, png)))
-    page = report_html(found, source=log.name if router is None else f"{log.name}, settings of {router.name}")
+    source = log.name if router is None else f"{log.name}, settings of {router.name}"
+    page = report_html(found, source=source, cascades=cascades)
     for place, content in ((output, page.encode()), (png, None)):
         if place is not None:
-            write(place, report_png(found) if content is None else content)
+            write(place, report_png(found, cascades=cascades) if content is None else content)
     console.print(plain(found.headline), style="bold", soft_wrap=True, highlight=False, markup=False)
+    if cascades is not None:
+        console.print(plain(cascades.sentence), soft_wrap=True, highlight=False, markup=False)
     written = [str(place) for place in (output, png) if place is not None]
     console.print(f"written: {' and '.join(written)}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _cascades(log: Path, folder: Path | None, seen: Seen, *, seed: int, cards: Path | None) -> CascadeComparison:
+    """Whether a cascade would pay on the log."""
+    from agentroute.cli._cascade import compared
+
+    router = None if folder is None else Router.load(exists(folder))
+    prices = {} if cards is None else card_prices(pool_of(read_pool(cards)))
+    with progress_bar() as tell:
+        return compared(log, seen, router=router, prices=prices, seed=seed, progress=tell)[0]
 
 
 def _diagnosis(

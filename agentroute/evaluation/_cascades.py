@@ -24,6 +24,7 @@ from agentroute.evaluation._frontier import singles
 from agentroute.evaluation._intervals import bootstrap, once
 from agentroute.evaluation._results import Replay
 from agentroute.evaluation._splits import Fold, KFold, Split
+from agentroute.evaluation._units import listed
 from agentroute.outcomes import OutcomeTable
 from agentroute.router import Router
 
@@ -34,6 +35,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 
 _SIGNAL_RESAMPLES = 400
 """There may be dozens of signals, and AUROC is the slowest metric."""
+
+_FREE = frozenset({"logprob", "length"})
+"""Signals that come with the answer itself."""
 
 
 def compare_cascades(
@@ -276,6 +280,7 @@ def _notes(judged: AnswerTable, queries: int, held: int) -> tuple[str, ...]:
         )
     if judged.agreement is None:
         notes.append("answers were not compared: the log has no texts of answers, so that agreement of models is not known")
-    if judged.signals and not judged.score_cost.any():
-        notes.append("scoring counts as free: the log does not say what it cost to measure the signals")
+    bought = [name for name in judged.signals if name not in _FREE]
+    if bought and not judged.score_cost.any():
+        notes.append(f"looking counts as free: it is not known what it cost to measure {listed(bought)}")
     return tuple(notes)

@@ -218,6 +218,7 @@ def test_a_router_gives_the_models_and_what_is_expected_before_an_answer():
     assert found.best_single == "m2"
     assert told == [("split 1", 0.0), ("intervals", 0.5)]
     assert "routing: mean quality" in str(found)
+    assert "looking counts as free: it is not known what it cost to measure confidence" in found.notes
     with pytest.raises(KeyError, match="is none of"):
         _ = found["voting"]
 
