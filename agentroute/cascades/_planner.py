@@ -111,6 +111,7 @@ class CascadeRouting:
         self.refine = refine
         self._rules = Rules(climb=climb, ordered=ordered, latency_weight=latency_weight, max_models=max_models)
         self._sets: SuperModels | None = None
+        self._given = Rates.constant(1.0 / willingness_to_pay)
 
     rates_: Rates
     expected_cost_: float
@@ -268,9 +269,10 @@ class CascadeRouting:
             toll=self._rules.toll(latency),
             rate=rate,
         )
-        best = (options.worth - rate * options.cost).argmax(axis=1)
-        first = int(options.first(best, may_stop=answered > 0)[0])
-        return None if first < 0 else first
+        best = int((options.worth - rate * options.cost).argmax())
+        if best == 0 and answered:
+            return None
+        return int(options.leads[..., best or 1].flat[0])
 
     def _course(self, states: StateEstimates, quality: Matrix, cost: Matrix) -> Course:
         """All ways through these states under this policy's rules."""
@@ -296,7 +298,7 @@ class CascadeRouting:
         if budget is None:
             # One model alone costs what the plan says: the price itself is right.
             price = 1.0 / self.willingness_to_pay
-            return valued(course, price, refine=self.refine) if self.climb else Rates.constant(price)
+            return valued(course, price, refine=self.refine) if self.climb else self._given
         return tuned(course, budget, mix=self.mix, refine=self.refine and self.climb)
 
     def _decided_rates(self) -> Rates:
@@ -304,7 +306,7 @@ class CascadeRouting:
             return self.rates_
         except AttributeError:
             if self.budget is None:
-                return Rates.constant(1.0 / self.willingness_to_pay)
+                return self._given
             msg = f"this {type(self).__name__} has a budget and is not fitted: call fit(states, quality, cost) first"
             raise NotFittedError(msg) from None
 

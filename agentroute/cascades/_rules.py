@@ -16,7 +16,6 @@ from agentroute.types import Matrix
 __all__ = ["Plans", "Rules", "bits"]
 
 _ALL = 2**31
-_PRUNE = 6  # models from which on it is quicker to look first for those that cannot be in the best set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,27 +90,21 @@ class Rules:
             rate: Lambda where it is known, and there is one query: sets that cannot be best are then left out.
         """
         places = np.array(columns)
-        free = self.climb and not self.ordered
-        if free and len(columns) > MOST:
+        if len(columns) > MOST and self.climb and not self.ordered:
             expected = np.where(np.isnan(quality), -np.inf, quality)[:, places]
             places = places[fewest_beaten(expected, cost[:, places], MOST)]
             places = places[0] if len(places) == 1 else places
-        done = bits(answered)
-        if rate is not None and free and factor is not None and len(columns) >= _PRUNE:
-            drawn = sets.drawn(quality, factor)[0]
-            price = rate * cost[0, places] + (0.0 if toll is None else toll[0, places])
-            kept = sets.worthwhile(drawn[places], drawn[done].max(axis=0) if done else None, price)
-            places = places[kept or [0]]
         return sets.options(
             quality,
             cost,
             places,
-            answered=done,
+            answered=bits(answered),
             factor=factor,
             toll=toll,
             ordered=self.ordered,
             alone=not self.climb,
             most=self._left(answered | failed),
+            rate=rate,
         )
 
     def _left(self, called: int) -> int:

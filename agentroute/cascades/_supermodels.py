@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError
 
-__all__ = ["MOST", "Options", "SuperModels", "fewest_beaten", "normal_draws", "sums"]
+__all__ = ["MOST", "Options", "SuperModels", "fewest_beaten", "normal_draws"]
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -23,6 +23,7 @@ MOST: Final = 12
 
 _TRIES = 32
 _DIRECTIONS = 300
+_PRUNE = 10  # models from which on it is quicker to look first for those that cannot be in the best set
 _BLOCK = 2**18  # draws that are held at once: 1 MB, so that a block stays in the cache
 _ROUNDING = 1e-6  # float32 means: a gain that falls short of the price by less is not safely short
 
@@ -84,19 +85,6 @@ def _excess_error(draws: Floats, directions: Floats) -> float:
         for level in (-1.0, -0.5, 0.0, 0.5, 1.0)
     ]
     return float(np.square(errors).mean())
-
-
-def sums(parts: Floats) -> Floats:
-    """Sums over every set, by doubling: float64 [..., k] → [..., 2^k]; bit j of the place says whether j is in the set.
-
-    >>> sums(np.array([1.0, 10.0])).tolist()
-    [0.0, 1.0, 10.0, 11.0]
-    """
-    count = parts.shape[-1]
-    found = np.zeros((*parts.shape[:-1], 1 << count))
-    for j in range(count):
-        np.add(found[..., : 1 << j], parts[..., j : j + 1], out=found[..., 1 << j : 2 << j])
-    return found
 
 
 def fewest_beaten(quality: Floats, cost: Floats, keep: int) -> Columns:
@@ -185,9 +173,10 @@ class SuperModels:
     def __init__(self, draws: Singles) -> None:
         self.draws = draws
         self._share = np.full(draws.shape[1], 1.0 / draws.shape[1], np.float32)
-        places = np.arange(1 << MOST)
-        self._lowest = np.array([0, *((int(p) & -int(p)).bit_length() - 1 for p in places[1:])])
-        self._sizes = np.array([int(p).bit_count() for p in places])
+        # Bit j of a set's place says whether model j is in it.
+        members = np.arange(1 << MOST) >> np.arange(MOST)[:, None] & 1
+        self._members = members.astype(np.float64)
+        self._lowest, self._sizes = members.argmax(axis=0), members.sum(axis=0)
 
     def drawn(self, quality: Floats, factor: Floats | None) -> Singles:
         """Qualities as they may turn out: float64 [r, m] → float32 [r, m, s], or [r, m, 1] when nothing is uncertain.
@@ -197,7 +186,8 @@ class SuperModels:
             factor: float64 [m, m], its product with its transpose the covariance; `None` = no uncertainty.
         """
         # What is unknown is below everything: it never raises a maximum.
-        known = np.where(np.isnan(quality), -np.inf, quality).astype(np.float32)[:, :, None]
+        known = quality.astype(np.float32)[:, :, None]
+        known[np.isnan(known)] = -np.inf
         return known if factor is None else known + factor.astype(np.float32) @ self.draws
 
     def best_of_all(self, drawn: Singles, base: Singles | None) -> Floats:
@@ -268,6 +258,7 @@ class SuperModels:
         ordered: bool = False,
         alone: bool = False,
         most: int = MOST,
+        rate: float | None = None,
     ) -> Options:
         """What can be planned in a state.
 
@@ -281,15 +272,18 @@ class SuperModels:
             ordered: Only prefixes of `columns` are weighed, not every set.
             alone: Only one model is weighed at a time.
             most: Models that may still be called.
+            rate: Lambda where it is known, and r is 1: sets that cannot be best are then left out.
         """
-        wide = columns if columns.ndim == 2 else np.broadcast_to(columns, (len(quality), len(columns)))
-        prices, tolls = (None if one is None else np.take_along_axis(one, wide, axis=1) for one in (cost, toll))
-        assert prices is not None  # noqa: S101  # for the type checker: cost is never None
         # Where nothing is uncertain no second model can add to the best one, and where one is called none does.
         single = alone or (factor is None and not ordered)
         drawn = self.drawn(quality, None if single else factor)
         base = drawn[:, answered].max(axis=1) if answered else None
-        added = drawn[:, columns] if columns.ndim == 1 else np.take_along_axis(drawn, columns[:, :, None], axis=1)
+        added = _of(drawn, columns)
+        if rate is not None and len(columns) >= _PRUNE and not (single or ordered):
+            price = rate * cost[0, columns] + (0.0 if toll is None else toll[0, columns])
+            kept = self.worthwhile(added[0], None if base is None else base[0], price) or [0]
+            columns, added = columns[kept], added[:, kept]
+        prices, tolls = _of(cost, columns), None if toll is None else _of(toll, columns)
         if single or ordered:
             start = np.full_like(added[:, :1], -np.inf) if base is None else base[:, None]
             joined = np.concatenate([start, added], axis=1)
@@ -297,16 +291,26 @@ class SuperModels:
             worth, total = self._mean(joined), _padded(prices if single else prices.cumsum(axis=1))
             wait = None if tolls is None else _padded(tolls if single else tolls.cumsum(axis=1))
             leads = np.concatenate([columns[..., :1], columns], axis=-1)
-            if ordered and not single:
-                leads = np.repeat(columns[..., :1], len(worth[0]), axis=-1)
+            if not single:
+                leads = np.repeat(columns[..., :1], worth.shape[1], axis=-1)
                 worth[:, most + 1 :] = -np.inf
         else:
-            worth, total = self.best_of_all(added, base), sums(prices)
-            wait = None if tolls is None else sums(tolls)
-            leads = columns[..., self._lowest[: worth.shape[1]]]
-            if most < added.shape[1]:
-                worth[:, self._sizes[: worth.shape[1]] > most] = -np.inf
+            worth = self.best_of_all(added, base)
+            count, sets = added.shape[1], worth.shape[1]
+            total = prices @ self._members[:count, :sets]
+            wait = None if tolls is None else tolls @ self._members[:count, :sets]
+            leads = columns[..., self._lowest[:sets]]
+            if most < count:
+                worth[:, self._sizes[:sets] > most] = -np.inf
         return Options(worth=worth if wait is None else worth - wait, cost=total, leads=leads)
+
+
+T = TypeVar("T", np.float32, np.float64)
+
+
+def _of(values: npt.NDArray[T], columns: Columns) -> npt.NDArray[T]:
+    """Columns [k] of all rows, or [r, k] of each."""
+    return values[:, columns] if columns.ndim == 1 else values[np.arange(len(values))[:, None], columns]
 
 
 def _padded(values: Floats) -> Floats:

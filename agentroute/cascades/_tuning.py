@@ -19,7 +19,10 @@ _STEPS = 4  # steps with a lambda of their own; later ones are rare
 _FACTORS = (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)
 _ZOOM = np.geomspace(0.2, 5.0, 9)
 _SWEEPS = 2
-_SURE = 2.0
+_LEVELS = (0.1, 0.18, 0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 4.0)
+# Standard errors by which a choice must be better, so that small logs do not teach luck. A price for lambda is often far off,
+# a lambda tuned to a budget hardly ever: there is less to gain.
+_SURE_OF_PRICE, _SURE_OF_STEP = 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +85,8 @@ def valued(course: Course, price: float, *, refine: bool) -> Rates:
 
     The price itself is the best lambda only where all that is planned is called. A plan prices the whole set that it has in
     mind, though an early answer may end it: with the price for lambda it looks at too few cheap answers. So other lambdas are
-    tried, the same for all steps and then step by step, and judged by what they really gained and spent.
+    tried, the same for all steps and then step by step, and judged by what they really gained and spent; one is taken when it is
+    surely better.
 
     Args:
         course: The log.
@@ -93,26 +97,26 @@ def valued(course: Course, price: float, *, refine: bool) -> Rates:
         return Rates.constant(0.0)
 
     def worth(table: Matrix) -> Floats:
-        points = course.points(table)
-        found: Floats = points[:, 1] - price * points[:, 0]
-        return found
+        spent, quality = course.gains(table)
+        return quality - price * spent
 
-    steps = min(_STEPS, course.models) if refine else 1
-    tried = np.concatenate([[price], _grid(course)])[:, None] * np.ones(steps)
-    found = worth(tried)
-    # argmax takes the first of equals, the price itself.
-    chosen, best = tried[found.argmax()], found.max()
-    for _ in range(_SWEEPS if steps > 1 else 0):
-        before = chosen
-        for step in range(steps):
-            levels = np.unique([chosen[step], 0.0, *(price * factor for factor in (*_FACTORS, 1.0, 0.1))])
-            tried = np.stack([_with(chosen, step, level) for level in levels])
-            found = worth(tried)
-            if found.max() > best:
-                chosen, best = tried[found.argmax()], found.max()
-        if chosen is before:
+    shape = np.full(min(_STEPS, course.models) if refine else 1, price)
+    best = worth(shape[None])[0]
+    levels = price * np.array(_LEVELS)
+    tried = levels[:, None] * np.ones(len(shape))
+    at, found = _surest(worth(tried), best, _SURE_OF_PRICE)
+    if at is not None:
+        shape, best = tried[at], found
+    for _ in range(_SWEEPS if refine else 0):
+        before = shape
+        for step in range(len(shape)):
+            tried = np.stack([_with(shape, step, level) for level in (0.0, price, *levels)])
+            at, found = _surest(worth(tried), best, _SURE_OF_PRICE)
+            if at is not None:
+                shape, best = tried[at], found
+        if shape is before:
             break
-    return Rates(table=chosen[None], shares=np.ones(1))
+    return Rates(table=shape[None], shares=np.ones(1))
 
 
 def _grid(course: Course) -> Floats:
@@ -154,21 +158,26 @@ def _refined(course: Course, shape: Floats, budget: float, scale: float) -> Floa
         before = shape
         for step in range(1, len(shape)):
             tried = np.stack([_with(shape, step, shape[step] * factor) for factor in _FACTORS])
-            found = [_at_budget(*course.gains(scales[:, None] * one), budget) for one in tried]
-            # The same queries at the same spend: their differences say whether the step is a gain or the luck of the draw.
-            gains = [-np.inf if one is None else _surely(one - best) for one in found]
-            at = int(np.argmax(gains))
-            taken = found[at]
-            if gains[at] > 0.0 and taken is not None:
-                best, shape = taken, tried[at]
+            spent = [_at_budget(*course.gains(scales[:, None] * one), budget) for one in tried]
+            held = np.stack([np.full_like(best, -np.inf) if one is None else one for one in spent])
+            at, found = _surest(held, best, _SURE_OF_STEP)
+            if at is not None:
+                shape, best = tried[at], found
         if shape is before:
             break
     return shape
 
 
-def _surely(gain: Floats) -> float:
-    """What a mean gain surely is: the mean less some of its standard errors."""
-    return float(gain.mean() - _SURE * gain.std() / np.sqrt(len(gain)))
+def _surest(found: Floats, best: Floats, errors: float) -> tuple[int | None, Floats]:
+    """Which of several choices, float64 [g, n], is better than the best so far by more than luck; `None` = none is.
+
+    The same queries count in all of them, so that their differences tell a gain from the luck of the draw.
+    """
+    gains = found - best
+    with np.errstate(invalid="ignore"):
+        sure = gains.mean(axis=1) - errors * gains.std(axis=1) / np.sqrt(gains.shape[1])
+    at = int(np.where(np.isfinite(sure), sure, -np.inf).argmax())
+    return (at, found[at]) if sure[at] > 0.0 else (None, best)
 
 
 def _with(shape: Floats, step: int, value: float) -> Floats:

@@ -1,6 +1,6 @@
 """Routing, cascading and cascade routing on a real log with simulated estimates of known quality (RouterBench simulation).
 
-    python benchmarks/cascades/simulation.py [--seeds 5] [--budgets 24] [--noise low medium high] [--models 3 5 11] [--data FOLDER]
+    python benchmarks/cascades/simulation.py [--seeds 5] [--budgets 24] [--noise low medium high] [--models 3 5 11] [--data DIR]
 
 Outcomes and costs are RouterBench's (3,164 zero-shot queries, 11 models). What a policy is told is the truth plus normal noise,
 shrunk by a linear regression for each model: ex-ante estimates, and better ones of the models that have answered. Estimates are
@@ -11,8 +11,8 @@ are learned on a random 5 % of the queries, for each of several budgets, and mea
 "Threshold cascade" climbs through all models in order, with one threshold for all; "best threshold chain" is `ThresholdCascade`,
 which also picks up to three of the models; "without uncertainty" is cascade routing without the covariance.
 
-Figures are areas under the curve of quality over cost, x 100, between the cheapest and the dearest single model; intervals are 95 %
-over seeds (other splits, other noise). Linear interpolation mixes single models at random and is the same for all noise.
+Figures are areas under the curve of quality over cost, x 100, between the cheapest and the dearest single model; intervals are
+95 % over seeds (other splits, other noise). Linear interpolation mixes single models at random, whatever the noise.
 
 Source of the design: Dekoninck et al. 2024, arXiv:2410.10347, section 5. Their figures are for another part of RouterBench.
 """
@@ -59,10 +59,12 @@ class Simulated:
     latency: None = None
 
     def quality(self, answered: int, rows: np.ndarray) -> np.ndarray:
+        """[r, m], the better estimates of those that have answered."""
         done = answered >> np.arange(self.before.shape[1]) & 1
         return np.where(done, self.after[rows], self.before[rows])
 
     def factor(self, answered: int) -> np.ndarray | None:
+        """[m, m]; the covariance of the others' moves when they answer."""
         if self.covariance is None:
             return None
         # What has answered moves no more.
@@ -73,6 +75,7 @@ class Simulated:
         return root
 
     def take(self, rows: np.ndarray) -> Simulated:
+        """Some of the queries."""
         return replace(self, before=self.before[rows], after=self.after[rows], cost=self.cost[rows])
 
 
