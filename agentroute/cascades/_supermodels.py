@@ -201,16 +201,19 @@ class SuperModels:
             float64 [r, 2^k]; -inf for the empty set when nobody has answered.
         """
         rows, count, samples = drawn.shape
-        found = np.empty((rows, 1 << count))
-        block = max(1, min(rows, _BLOCK // (samples << count)))
-        table = np.empty((block, 1 << count, samples), np.float32)
+        found = np.zeros((rows, 1 << count))
+        width = min(samples, max(64, _BLOCK >> count))
+        block = max(1, min(rows, _BLOCK // (width << count)))
+        table = np.empty((block, 1 << count, width), np.float32)
         for start in range(0, rows, block):
-            part = drawn[start : start + block]
-            held = table[: len(part)]
-            held[:, 0] = -np.inf if base is None else base[start : start + block]
-            for j in range(count):
-                np.maximum(held[:, : 1 << j], part[:, j : j + 1], out=held[:, 1 << j : 2 << j])
-            found[start : start + block] = self._mean(held)
+            some = slice(start, start + block)
+            for left in range(0, samples, width):
+                part = drawn[some, :, left : left + width]
+                held = table[: len(part), :, : part.shape[2]]
+                held[:, 0] = -np.inf if base is None else base[some, left : left + width]
+                for j in range(count):
+                    np.maximum(held[:, : 1 << j], part[:, j : j + 1], out=held[:, 1 << j : 2 << j])
+                found[some] += self._mean(held) if width == samples else held @ self._share[: held.shape[2]]
         return found
 
     def _mean(self, drawn: Singles) -> Floats:
