@@ -105,22 +105,23 @@ def test_orders_are_chosen_on_the_other_folds():
     assert plan.quality.max() == 0.0
 
 
+@pytest.mark.parametrize("budget", [4, 2])
 @pytest.mark.parametrize("worth", [0.05, 0.0])
 @pytest.mark.parametrize("error", [0.0, 0.1, 0.2, 0.3])
-def test_the_best_order_is_that_of_brute_force(error, worth):
+def test_the_best_order_is_that_of_brute_force(error, worth, budget):
     rng = np.random.default_rng(1)
     quality = (rng.random((400, 5)) < [0.5, 0.6, 0.7, 0.65, 0.8]).astype(float)
     cost = rng.random((400, 5)) * np.array([0.1, 0.2, 0.5, 0.4, 1.0])
     # Two folds of the same queries: what one chooses on the other is what it would choose on itself.
     quality, cost, fold = np.tile(quality, (2, 1)), np.tile(cost, (2, 1)), np.repeat([0, 1], 400)
-    limit = cost[:, 4].mean()
+    limit = cost[:, budget].mean()
 
     def value(order):
         right, paid = climb(quality, cost, order, error)
         return right.mean() - worth * paid.mean() / limit if paid.mean() <= limit * (1 + 1e-9) else -1.0
 
     best = max(value(order) for k in (1, 2, 3) for order in permutations(range(5), k))
-    plan = best_cascade(quality, cost, fold, np.full(800, 4), error, worth=worth)
+    plan = best_cascade(quality, cost, fold, np.full(800, budget), error, worth=worth)
     assert value(plan.models) == pytest.approx(best)
     assert plan.quality.mean() == pytest.approx(climb(quality, cost, plan.models, error)[0].mean())
 
@@ -377,6 +378,15 @@ SAVES = thrift(at(-0.002, 0.01), at(0.4, 0.05))
 )
 def test_the_verdict_follows_its_rules(changes, verdict):
     assert decide(evidence(**changes)) == verdict
+
+
+def test_no_cascade_and_no_vote_is_spoken_of_where_luck_or_a_cheaper_model_explains_it():
+    facts = {"cascade": CHEAP, "vote": vote(at(0.03, 0.01))}
+    assert evidence(**facts).climbs
+    assert evidence(**facts).outvotes
+    for changes in (UNTOLD, COIN, {"peer": peer(at(0.0, 0.01))}):
+        assert not evidence(**facts, **changes).climbs
+        assert not evidence(**facts, **changes).outvotes
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,12 @@ def test_a_cheaper_model_that_is_as_good_is_better_advice_than_a_cascade(logs):
 def test_a_cascade_says_that_its_judge_is_assumed(logs):
     found = diagnose(logs.difficulty(0), resamples=100)
     assert "(assumed here, its cost not counted)" in found.headline
+    [cascade] = [one for one in found.cascades if one.judge_error == 0.2]
+    assert f"has {points(cascade.gain)} over always m1" in found.headline
+    judges = found.reasons[0]
+    assert [
+        f"{100 * one.judge_error:.0f} %: {' → '.join(one.models)} has {points(one.gain)}" in judges for one in found.cascades
+    ] == [len(one.models) > 1 for one in found.cascades]
     assert "even" not in found.headline
 
 
@@ -166,6 +172,7 @@ def test_equal_models_of_unlike_prices_are_said_to_be(logs):
     found = diagnose(logs.scored(np.stack([cheap, dear], axis=1), cost=np.array([0.01, 1.0])), resamples=100)
     assert found.verdict == "single model"
     assert found.headline.startswith("Single model: always m1, or m0 at 1 % of its cost, which these queries do not tell apart")
+    assert any(line.startswith("m0 scores") and line.endswith("at 1 % of the cost the former may do.") for line in found.reasons)
 
 
 def test_a_cascade_beside_a_cheap_equal_model_names_what_it_costs_less_than(logs):
@@ -183,6 +190,22 @@ def test_a_cascade_beside_a_cheap_equal_model_names_what_it_costs_less_than(logs
         # Its height over the hull is about that over the better of the two.
         [cascade] = [one for one in found.cascades if one.judge_error == 0.2]
         assert cascade.over_mix.value - cascade.gain.value == pytest.approx(0.005, abs=0.0051)
+
+
+def test_of_several_votes_the_best_is_advised(logs):
+    found = diagnose(logs.difficulty(0, 1000, skill=(1.5,) * 4 + (0.0,), cost=(1.0,) * 5, spread=1.0), resamples=100)
+    gains = [vote.gain.value for vote in found.votes]
+    best = found.votes[int(np.argmax(gains))]
+    assert max(gains) > min(gains) + 0.005
+    assert found.verdict == "ensemble"
+    assert f"scores {points(best.gain)} over always" in found.headline
+
+
+def test_a_saving_says_what_a_random_mix_would_do(logs):
+    found = diagnose(cheap_half(logs), resamples=200)
+    assert found.recommended.over_mix.low > 0
+    mix = f"a random mix of single models for that money scores {100 * found.recommended.over_mix.value:.1f} points less"
+    assert any(mix in line for line in found.reasons)
 
 
 def test_without_costs_the_headline_says_that_savings_are_not_judged(logs):
