@@ -122,6 +122,12 @@ class CascadeRouting:
         """Most models that it calls for one query, when none fails; `None` = no limit."""
         return self.max_models if self.climb else 1
 
+    def restricted(self, *, climb: bool | None = None, ordered: bool | None = None) -> CascadeRouting:
+        """An unfitted policy with the same options but for its freedom; `None` = the same."""
+        options = self._options()
+        options |= {name: given for name, given in (("climb", climb), ("ordered", ordered)) if given is not None}
+        return type(self)(**options)
+
     def fit(self, states: StateEstimates, quality: Matrix, cost: Matrix, /) -> Self:
         """Tunes lambda on a log, in seconds for thousands of queries.
 

@@ -106,6 +106,11 @@ class PostHocEstimator:
         return self._known().signals
 
     @property
+    def score_cost_(self) -> Floats:
+        """float64 [m], mean USD of scoring an answer, in the order of `models_`."""
+        return self._known().score_cost
+
+    @property
     def l2_(self) -> float:
         """The strength of the penalty."""
         return self._known().strength

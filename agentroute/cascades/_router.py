@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from agentroute.cascades._planner import CascadeRouting
 from agentroute.cascades._plans import Planned, Straight
 from agentroute.cascades._posthoc import PostHocEstimator
 from agentroute.cascades._rational import RationalThresholds
+from agentroute.cascades._replay import CascadeReplay, replay
 from agentroute.cascades._threshold import ThresholdCascade
 from agentroute.embedders import Embedder
 from agentroute.errors import ArtefactError, ConfigError, EmbedderMismatchError, NotFittedError
@@ -36,7 +38,8 @@ class CascadeRouter:
 
     It joins three parts: a `Router`, whose estimator says what to expect before anybody has answered; a `PostHocEstimator`, which
     says it anew after each answer; and a policy, which weighs what a further call would gain against what it costs. With
-    no log, or for a query unlike all that was logged, the router's default answers.
+    no log, or for a query unlike all that was logged, the router's default answers. Where the log says that looking at answers
+    gains nothing over plain routing, it routes, and no answer is scored (`looks`).
 
     Args:
         router: A router, or what one is made of: a pool, cards or ids. Its policy is not asked.
@@ -69,6 +72,7 @@ class CascadeRouter:
         self.check_last = check_last
         self._compares = False
         self._fitted = False
+        self._instead: CascadeRouting | None = None
 
     @property
     def fitted(self) -> bool:
@@ -116,19 +120,82 @@ class CascadeRouter:
             raise ConfigError(
                 f"the log holds no answer of {', '.join(map(repr, missing))}: leave it out of the pool, or log some"
             )
-        answers = self._aligned(answers)
-        if isinstance(self.policy, CascadeRouting) and self.policy.calls == 1:
-            # Nobody looks at the only answer there is.
-            answers = replace(answers, score_cost=np.zeros_like(answers.score_cost))
+        answers = self._charged(self._aligned(answers))
         self.router.fit(answers.table)
         rows = np.arange(len(answers))
         estimate = self.router.estimator.cross_predict(answers.table, rows)
         self.posthoc.fit(answers, estimate)
-        billed = answers.select(self.posthoc.models_)
-        self.policy.fit(self.posthoc.fitted_states(), billed.table.quality, billed.table.cost + billed.score_cost)
+        self._instead = self._tune(answers.select(self.posthoc.models_))
         self._compares = answers.agreement is not None
         self._fitted = True
         return self
+
+    def _charged(self, answers: AnswerTable) -> AnswerTable:
+        """The answers, without the cost of scores that nobody will ask for: of the only answer there is, or of the last one."""
+        if isinstance(self.policy, CascadeRouting) and self.policy.calls == 1:
+            return replace(answers, score_cost=np.zeros_like(answers.score_cost))
+        known = np.isfinite(answers.table.cost)
+        if self.check_last or not known.any(axis=0).all():
+            return answers
+        mean = np.where(known, answers.table.cost, 0.0).sum(axis=0) / known.sum(axis=0)
+        return replace(answers, score_cost=np.where(np.arange(len(mean)) == mean.argmax(), 0.0, answers.score_cost))
+
+    def _tune(self, answers: AnswerTable) -> CascadeRouting | None:
+        """Fits the policy, and plain routing beside it; the latter is given where looking at answers does not pay.
+
+        Looking pays when it gains more than plain routing does by at least one standard error, on estimates made without the
+        rows themselves. Otherwise no answer is scored: what it would cost is saved.
+        """
+        states, quality, cost = self.posthoc.fitted_states(), answers.table.quality, answers.table.cost
+        policy = self.policy
+        if not isinstance(policy, CascadeRouting) or policy.ordered or not policy.climb:
+            policy.fit(states, quality, cost + answers.score_cost)
+            return None
+        routing = policy.restricted(climb=False)
+        unscored = replace(states, cost=states.cost - self.posthoc.score_cost_)
+        routing.fit(unscored, quality, cost)
+        try:
+            policy.fit(states, quality, cost + answers.score_cost)
+        except ConfigError:
+            # Scoring alone spends the budget.
+            return routing
+        price = 1.0 / policy.willingness_to_pay
+        looking, plain = replay(policy, states, quality, cost + answers.score_cost), replay(routing, unscored, quality, cost)
+        gain = (looking.quality - price * looking.cost) - (plain.quality - price * plain.cost)
+        gain = gain[np.isfinite(gain)]
+        if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):
+            return routing
+        return None
+
+    @property
+    def looks(self) -> bool:
+        """Whether answers are looked at, and so scored: `False` where the log says that it gains nothing over routing."""
+        return self._instead is None
+
+    @property
+    def deciding(self) -> CascadePolicy:
+        """The policy that decides: the one given, or plain routing where looking at answers does not pay."""
+        return self.policy if self._instead is None else self._instead
+
+    def replay(self, answers: AnswerTable, /) -> CascadeReplay:
+        """What the cascade would have done on other answers, such as held-out ones, and what it would have cost.
+
+        Scoring is paid for where answers are looked at, but for the dearest model's unless `check_last`.
+
+        Args:
+            answers: Answers of all models of the pool; only those of models that would have been called are looked at.
+
+        Raises:
+            NotFittedError: Nothing is learned yet.
+            UnknownModelError: The answers lack a model of the pool.
+        """
+        aligned, estimate = self.expected(answers)
+        states = self.posthoc.states(aligned, estimate)
+        seen = self._charged(aligned).select(self.posthoc.models_)
+        score_cost = np.nan_to_num(seen.score_cost)
+        if not self.looks:
+            states, score_cost = replace(states, cost=states.cost - self.posthoc.score_cost_), np.zeros_like(score_cost)
+        return replay(self.deciding, states, seen.table.quality, seen.table.cost + score_cost, seen.table.latency)
 
     def _aligned(self, answers: AnswerTable) -> AnswerTable:
         """The answers in the pool's columns, with vectors; without queries that have neither a text nor a vector."""
@@ -178,11 +245,11 @@ class CascadeRouter:
         if not estimate.supported[0]:
             return self._straight(eligible, "nothing like it is in the log")
         columns = [self.pool.index(model) for model in self.posthoc.models_]
-        cost = self.posthoc.cost(estimate)[0]
+        cost = self.posthoc.cost(estimate)[0] - (0.0 if self.looks else self.posthoc.score_cost_)
         latency = estimate.latency[0, columns]
         return Planned(
             posthoc=self.posthoc,
-            policy=self.policy,
+            policy=self.deciding,
             quality=estimate.quality[0, columns],
             cost=cost,
             latency=None if np.isnan(latency).any() else latency,
@@ -213,6 +280,8 @@ class CascadeRouter:
         config: dict[str, Any] = {"check_last": self.check_last, "compares": self._compares}
         arrays: dict[str, npt.NDArray[Any]] = {}
         states = {"router": self.router.state(), "posthoc": self.posthoc.state(), "policy": self.policy.state()}
+        if self._instead is not None:
+            states["instead"] = self._instead.state()
         for part, (state, parts) in states.items():
             config[part] = state
             # The router's graph keeps its name: it goes into a file of its own.
@@ -234,7 +303,7 @@ class CascadeRouter:
             EmbedderMismatchError: It was fitted with another embedder.
         """
         config, arrays = read_artefact(folder, kind="cascade")
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"router": {}, "posthoc": {}, "policy": {}}
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {"router": {}, "posthoc": {}, "policy": {}, "instead": {}}
         try:
             for name, array in arrays.items():
                 part, _, rest = name.partition(".")
@@ -246,6 +315,8 @@ class CascadeRouter:
                 same=same,
                 check_last=bool(config["check_last"]),
             )
+            if "instead" in config:
+                made._instead = CascadeRouting.from_state(config["instead"], parts["instead"])
             made._compares, made._fitted = bool(config["compares"]), True
         except EmbedderMismatchError:
             raise

@@ -82,16 +82,9 @@ def replayed(ladder: Ladder, way: Way, share: float, fold: npt.NDArray[np.int64]
     for part in range(FOLDS):
         held = answers.take(fold == part)
         router = CascadeRouter([entry.card for entry in ladder.entries], policy=way.make(budget)).fit(answers.take(fold != part))
-        aligned, estimate = router.expected(held)
-        called, chosen = router.policy.run(router.posthoc.states(aligned, estimate))
-        seen = aligned.select(router.posthoc.models_)
-        looked = called & way.climb
-        # The answer that ends a cascade because nobody is left is not looked at.
-        looked &= ~(called.all(axis=1)[:, None] & (np.arange(called.shape[1]) == called.shape[1] - 1))
+        done = router.replay(held)
         rows = np.flatnonzero(fold == part)
-        quality[rows] = seen.table.quality[np.arange(len(rows)), chosen]
-        spent[rows] = (called * seen.table.cost + looked * seen.score_cost).sum(axis=1)
-        calls[rows] = called.sum(axis=1)
+        quality[rows], spent[rows], calls[rows] = done.quality, done.cost, done.called.sum(axis=1)
     return quality, spent, calls
 
 
@@ -185,7 +178,8 @@ def live(console: Console, ladder: Ladder, count: int, share: float, seed: int) 
             learned = answers.take(np.array([query.id not in held for query in answers.table.queries]))
             budget = share * float(answers.table.cost.mean(axis=0).max())
             router = CascadeRouter([entry.card for entry in entries], policy=way.make(budget)).fit(learned)
-            model = CascadeChatModel(models=models, router=router, judge=judges[way.signals] if way.climb else None)
+            judge = judges[way.signals] if way.climb and router.looks else None
+            model = CascadeChatModel(models=models, router=router, judge=judge)
             rows[way.name] = []
             for task in tasks:
                 message = model.invoke(task.prompt, max_tokens=task.max_tokens)

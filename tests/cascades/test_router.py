@@ -274,11 +274,49 @@ def test_routing_alone_pays_no_scoring(known):
     assert step.final
 
 
-def test_dear_scoring_keeps_it_from_looking(known):
+def test_where_looking_does_not_pay_it_routes_and_nobody_scores(known, tmp_path):
+    answers, _ = known
+    useless = np.random.default_rng(5).standard_normal((600, 2))
+    for log in (
+        replace(answers, signals={"sure": useless}),
+        replace(answers, score_cost=np.column_stack([np.full(600, 0.5), np.zeros(600)])),
+    ):
+        router = fitted(log, CascadeRouting(willingness_to_pay=0.05))
+        assert not router.looks
+        step = router.plan(asked(answers)).next((), MODELS)
+        assert (step.model, step.final) == ("large", True)
+        # What nobody looks at is not paid for.
+        done = router.replay(world(200, seed=3))
+        assert dict(zip(router.posthoc.models_, done.called.sum(axis=0), strict=True)) == {"small": 0, "large": 200}
+        assert done.cost.mean() == pytest.approx(0.01, rel=0.05)
+    router.save(tmp_path / "cascade")
+    again = CascadeRouter.load(tmp_path / "cascade", embedder=EMBEDDER)
+    assert not again.looks
+    assert again.plan(asked(answers)).next((), MODELS) == step
+
+
+def test_a_budget_that_scoring_alone_would_spend_is_kept_by_routing(known):
     answers, _ = known
     dear = replace(answers, score_cost=np.column_stack([np.full(600, 0.02), np.zeros(600)]))
-    router = fitted(dear, CascadeRouting(willingness_to_pay=0.05))
-    assert router.plan(asked(answers)).next((), MODELS).model == "large"
+    router = fitted(dear, CascadeRouting(budget=0.004))
+    assert not router.looks
+    assert router.deciding.expected_cost_ <= 0.004
+
+
+def test_where_looking_pays_the_replay_pays_for_it(known):
+    answers, _ = known
+    paid = replace(answers, score_cost=np.full((600, 2), 0.0005))
+    router = fitted(paid, CascadeRouting(willingness_to_pay=0.05))
+    assert router.looks
+    held = replace(world(300, seed=4), score_cost=np.full((300, 2), 0.0005))
+    done = router.replay(held)
+    small, both = done.called[:, 0], done.called.all(axis=1)
+    expected = held.table.cost[:, 0] * small + held.table.cost[:, 1] * done.called[:, 1] + 0.0005 * small
+    # The last answer is taken as it is: nobody pays to have it judged.
+    np.testing.assert_allclose(done.cost, expected)
+    assert 0.3 < both.mean() < 0.7
+    judged = fitted(paid, CascadeRouting(willingness_to_pay=0.05), check_last=True).replay(held)
+    np.testing.assert_allclose(judged.cost, expected + 0.0005 * done.called[:, 1])
 
 
 def test_a_model_without_answers_is_named():
