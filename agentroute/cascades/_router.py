@@ -91,12 +91,14 @@ class CascadeRouter:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """The signals that it was fitted on: the judge's `Score.signals` must have them, or they count as missing."""
-        return self.posthoc.signals_ if self._fitted else ()
+        """The signals that it looks at: the judge's `Score.signals` must have them, or they count as missing."""
+        return self.posthoc.signals_ if self._fitted and self.looks else ()
 
     @property
     def paradigm(self) -> Paradigm:
         """When the cascade decides, by what and how."""
+        if not self.looks:
+            return Paradigm(when="pre-generation", what=(*self.router.estimator.what, "cost"), how=self.deciding.how)
         what = (*self.router.estimator.what, "answer", *self.signals, *(("agreement",) if self._compares else ()), "cost")
         return Paradigm(when="multi-stage", what=what, how=self.policy.how)
 

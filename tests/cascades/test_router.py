@@ -283,6 +283,7 @@ def test_where_looking_does_not_pay_it_routes_and_nobody_scores(known, tmp_path)
     ):
         router = fitted(log, CascadeRouting(willingness_to_pay=0.05))
         assert not router.looks
+        assert (router.signals, router.paradigm.when) == ((), "pre-generation")
         step = router.plan(asked(answers)).next((), MODELS)
         assert (step.model, step.final) == ("large", True)
         # What nobody looks at is not paid for.
