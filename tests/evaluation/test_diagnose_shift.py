@@ -15,7 +15,7 @@ from agentroute.evaluation._windows import compared
 from agentroute.router import Router
 from agentroute.types import Query
 
-SEEDS = range(int(os.environ.get("SEEDS", "6")))
+SEEDS = range(int(os.environ.get("SEEDS", "3")))
 
 
 # Two windows of scores
@@ -214,7 +214,7 @@ def test_where_clusters_cannot_part_the_mix_the_questions_are_said_to_be_others(
     """The kinds overlap in the space of vectors: within clusters the mix is another, and a model seems to shift."""
     moved = 0
     for seed in SEEDS:
-        log = season(logs, seed, 1500, TWO, spread=2.5)
+        log = season(logs, seed, 600, TWO, spread=2.5)
         found = drift(log)
         assert found.others
         assert named(found) == []
@@ -404,8 +404,8 @@ def unknown(diagnosis):
 
 
 def test_a_holdout_of_one_common_model_leaves_it_unknown_and_says_why(logs):
-    log, holdout = logs.contaminated(0)
-    found = diagnose(log, holdout=holdout.select(["m0"]), resamples=50)
+    log, holdout = logs.contaminated(0, 150, 60)
+    found = diagnose(log, holdout=holdout.select(["m0"]), resamples=20)
     assert found.shifts == ()
     was, now = log.quality[:, 0].mean(), holdout.quality[:, 0].mean()
     [said] = findings(found, "holdout")
@@ -417,14 +417,14 @@ def test_a_holdout_of_one_common_model_leaves_it_unknown_and_says_why(logs):
 
 
 def test_a_holdout_without_the_best_model_leaves_that_one_unknown(logs):
-    log, holdout = logs.contaminated(0)
-    found = diagnose(log, holdout=holdout.select(["m1", "m2", "m3", "m4"]), resamples=50)
+    log, holdout = logs.contaminated(0, 150, 60)
+    found = diagnose(log, holdout=holdout.select(["m1", "m2", "m3", "m4"]), resamples=20)
     assert [shift.model for shift in found.shifts] == ["m1", "m2", "m3", "m4"]
     assert [one.text for one in findings(found, "holdout")] == [
         "The holdout has no outcomes of m0 and m5 (of which m0 is the best): whether their scores hold is not known."
     ]
     assert "whether the scores of m0 hold on later or other queries (the holdout has no outcomes of it)" in unknown(found)
-    whole = diagnose(log, holdout=holdout, resamples=50)
+    whole = diagnose(log, holdout=holdout, resamples=20)
     assert findings(whole, "holdout") == []
     assert "hold" not in unknown(whole)
 
