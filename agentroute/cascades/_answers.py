@@ -198,6 +198,17 @@ class AnswerTable:
             score_cost=np.nan_to_num(measured[score_cost].value),
         )
 
+    def last_unscored(self) -> Self:
+        """The same answers, but that scoring those of the dearest model costs nothing: nobody is left to climb to after it.
+
+        Unless a cascade checks its last answer, it takes that one as it is.
+        """
+        known = np.isfinite(self.table.cost)
+        count = known.sum(axis=0)
+        mean = np.divide(np.where(known, self.table.cost, 0.0).sum(axis=0), count, out=np.full(len(count), -1.0), where=count > 0)
+        dearest = np.arange(len(mean)) == mean.argmax()
+        return replace(self, score_cost=np.where(dearest, 0.0, self.score_cost))
+
     def take(self, rows: Sequence[int] | npt.NDArray[Any], /) -> Self:
         """The table of some rows, by numbers or by a mask of booleans [n]; numbers may repeat."""
         chosen = np.arange(len(self))[np.asarray(rows) if len(rows) else np.empty(0, dtype=np.int64)]

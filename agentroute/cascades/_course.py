@@ -48,12 +48,19 @@ class Course:
         states: Estimates for n queries.
         quality: float64 [n, m], as observed; NaN = not observed, the estimate at the time stands in.
         cost: float64 [n, m], as billed; NaN likewise.
+        check_last: Whether an answer after which nobody may be called is looked at, too; otherwise it is taken as it is.
     """
 
     def __init__(
-        self, plan: Callable[[int, Columns], Options | None], states: StateEstimates, quality: Matrix, cost: Matrix
+        self,
+        plan: Callable[[int, Columns], Options | None],
+        states: StateEstimates,
+        quality: Matrix,
+        cost: Matrix,
+        *,
+        check_last: bool = False,
     ) -> None:
-        self._plan, self._states = plan, states
+        self._plan, self._states, self._check_last = plan, states, check_last
         self._quality, self._cost = quality, np.where(np.isnan(cost), states.cost, cost)
         self.rows, self.models = cost.shape
         # Tables of states; each has one column more than there are changes. They grow by doubling.
@@ -61,23 +68,24 @@ class Course:
         self._count = 0
         self._row, self._mask = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._known, self._answer, self._gain = np.zeros(0, np.bool_), np.zeros(0, np.int64), np.zeros(0)
+        self._open = np.zeros(0, np.bool_)
         self._rates = np.zeros((0, 1))
         self._calls, self._next = np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64)
         self._roots = self._state_of(0, np.arange(self.rows))
 
-    def walk(self, weights: Floats) -> tuple[Floats, Columns]:
+    def walk(self, weights: Floats) -> tuple[Floats, Columns, Columns]:
         """Follows every query at several choices of lambda.
 
         Args:
             weights: float64 [g, s], lambda of each step; the last one holds for all later steps.
 
         Returns:
-            USD spent, float64 [g, n], and the states in which the queries end, int64 [g, n].
+            USD spent, float64 [g, n], the states in which the queries end, int64 [g, n], and who was called last, int64 [g, n].
         """
         tried, last = len(weights), weights.shape[1] - 1
         state = np.tile(self._roots, tried)
         trial = np.repeat(np.arange(tried), self.rows)
-        spent, end = np.zeros(len(state)), state.copy()
+        spent, end, latest = np.zeros(len(state)), state.copy(), np.zeros(len(state), np.int64)
         going = np.arange(len(state))
         for step in range(self.models + 1):
             fresh = state[~self._known[state]]
@@ -92,15 +100,23 @@ class Course:
             if not len(going):
                 break
             spent[going] += self._cost[self._row[state], call]
+            latest[going] = call
             self._link(state, piece)
             state = self._next[state, piece]
         shape = (tried, self.rows)
-        return spent.reshape(shape), end.reshape(shape)
+        return spent.reshape(shape), end.reshape(shape), latest.reshape(shape)
 
     def gains(self, weights: Floats) -> tuple[Floats, Floats]:
         """USD spent and quality of the answer, each float64 [g, n], at several choices of lambda, as in `walk`."""
-        spent, end = self.walk(weights)
-        return spent, self._gain[end]
+        spent, end, latest = self.walk(weights)
+        gain = self._gain[end]
+        unseen = self._unseen(end)
+        if unseen.any():
+            rows = np.broadcast_to(np.arange(self.rows), end.shape)[unseen]
+            found = self._quality[rows, latest[unseen]]
+            # What was not observed is worth what is estimated where all have answered.
+            gain[unseen] = np.where(np.isnan(found), gain[unseen], found)
+        return spent, gain
 
     def points(self, weights: Floats) -> Matrix:
         """float64 [g, 2]: mean USD a query and mean quality at each of several choices of lambda, as in `walk`."""
@@ -112,9 +128,13 @@ class Course:
 
     def outcome(self, weights: Floats) -> tuple[Bools, Columns]:
         """Who is called for each query, bool [n, m], and whose answer is taken, int64 [n], at one choice of lambda."""
-        end = self.walk(weights[None])[1][0]
+        _, end, latest = (part[0] for part in self.walk(weights[None]))
         called = (self._mask[end][:, None] >> np.arange(self.models) & 1).astype(np.bool_)
-        return called, self._answer[end]
+        return called, np.where(self._unseen(end), latest, self._answer[end])
+
+    def _unseen(self, end: Columns) -> Bools:
+        """Whether the last answer before these states was taken as it is, because nobody was left to call."""
+        return ~self._open[end] & (self._mask[end] > 0) & (not self._check_last)
 
     def changes(self) -> Floats:
         """The lambdas at which the first decision of some query changes, rising."""
@@ -139,8 +159,8 @@ class Course:
         if size <= held:
             return
         more = max(size, 2 * held) - held
-        for name, fill in (("_row", 0), ("_mask", 0), ("_known", 0), ("_answer", 0), ("_gain", 0), ("_rates", 0)):
-            _extend(self, name, more, fill)
+        for name in ("_row", "_mask", "_known", "_open", "_answer", "_gain", "_rates"):
+            _extend(self, name, more, 0)
         _extend(self, "_calls", more, _STOP)
         _extend(self, "_next", more, _UNKNOWN)
 
@@ -156,6 +176,7 @@ class Course:
             self._known[at] = True
             if options is None:
                 continue
+            self._open[at] = True
             rates, best = options.envelope()
             calls = np.stack([options.first(column, may_stop=answered > 0) for column in best.T], axis=1)
             self._widen(rates.shape[1])

@@ -20,7 +20,8 @@ from agentroute.types import Matrix
 __all__ = ["CascadeRouting", "draw_of"]
 
 _OPTIONS = (
-    "budget", "willingness_to_pay", "climb", "ordered", "latency_weight", "max_models", "samples", "seed", "mix", "refine"
+    "budget", "willingness_to_pay", "climb", "ordered", "latency_weight", "max_models", "samples", "seed", "mix", "refine",
+    "check_last",
 )  # fmt: skip
 
 
@@ -56,6 +57,8 @@ class CascadeRouting:
         seed: Of the draws.
         mix: Whether two adjacent lambdas are mixed at random so that the log's mean spend is the budget to the cent. It is
             for estimates that take few values; the same query is always decided alike, by its key.
+        check_last: Whether the answer after which nobody is left to call is looked at too, and may lose to an earlier one.
+            Otherwise it is taken as it comes, which lets it be streamed.
         refine: Whether lambda is tuned for each step; otherwise it is the same for all.
 
     Attributes:
@@ -86,6 +89,7 @@ class CascadeRouting:
         seed: int = 0,
         mix: bool = False,
         refine: bool = True,
+        check_last: bool = False,
     ) -> None:
         if budget is not None and not 0.0 < budget < math.inf:
             raise ConfigError(f"budget={budget!r} must be a positive number of USD a query")
@@ -105,6 +109,7 @@ class CascadeRouting:
         self.ordered = ordered
         self.latency_weight = latency_weight
         self.max_models = max_models
+        self.check_last = check_last
         self.samples = samples
         self.seed = seed
         self.mix = mix
@@ -233,7 +238,7 @@ class CascadeRouting:
         last: int | None = None,  # noqa: ARG002  # the contract of policies; the best answer counts, not the last
         draw: float | None = None,
     ) -> int | None:
-        """The column to call next; `None` = stop, and the answer of the best estimate is taken.
+        """The column to call next; `None` = stop, and the answer of the best estimate is taken (see `check_last`).
 
         While nobody has answered somebody is called, whatever it costs, as long as somebody may be.
 
@@ -260,8 +265,8 @@ class CascadeRouting:
             return None
         rate = self._decided_rates().at(called if step is None else step, draw)
         # Plain numbers are quicker to look at than array cells.
-        if any(c != c and q == q for q, c in zip(quality.tolist(), cost.tolist(), strict=True)):  # noqa: PLR0124  # NaN
-            if rate:
+        if any(price != price for price in cost.tolist()):  # noqa: PLR0124  # NaN
+            if rate and not np.isnan(quality[np.isnan(cost)]).all():
                 raise DataError("a model of known quality has no known cost, and cost is weighed: give its price")
             cost = np.where(np.isnan(cost), 0.0, cost)
         options = self._rules.options(
@@ -291,7 +296,7 @@ class CascadeRouting:
             raise DataError("there are no queries: give states of one or more")
         if np.isnan(states.cost).any():
             raise DataError("a model has no known cost: give its price")
-        return Course(Plans(self._rules, self._supermodels(shape[1]), states), states, quality, cost)
+        return Course(Plans(self._rules, self._supermodels(shape[1]), states), states, quality, cost, check_last=self.check_last)
 
     def _supermodels(self, models: int) -> SuperModels:
         if self._sets is None:

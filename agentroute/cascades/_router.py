@@ -46,8 +46,6 @@ class CascadeRouter:
         policy: Decides on further calls; `None` = `CascadeRouting()`, the best expected quality whatever it costs.
         posthoc: Estimates qualities from answers; `None` = `PostHocEstimator()`.
         same: Whether two answers say the same, as the log was compared; `None` = `same_answer`.
-        check_last: Whether the last possible model's answer is checked too, and may lose to an earlier one; then nothing can
-            be streamed before it is judged.
 
     ```python
     answers = AnswerTable.from_jsonl("answers.jsonl", signals=["logprob"])
@@ -63,13 +61,11 @@ class CascadeRouter:
         policy: CascadePolicy | None = None,
         posthoc: PostHocEstimator | None = None,
         same: Same | None = None,
-        check_last: bool = False,
     ) -> None:
         self.router = router if isinstance(router, Router) else Router(router)
         self.policy: CascadePolicy = CascadeRouting() if policy is None else policy
         self.posthoc = PostHocEstimator() if posthoc is None else posthoc
         self.same: Same = same_answer if same is None else same
-        self.check_last = check_last
         self._compares = False
         self._fitted = False
         self._instead: CascadeRouting | None = None
@@ -136,11 +132,8 @@ class CascadeRouter:
         """The answers, without the cost of scores that nobody will ask for: of the only answer there is, or of the last one."""
         if isinstance(self.policy, CascadeRouting) and self.policy.calls == 1:
             return replace(answers, score_cost=np.zeros_like(answers.score_cost))
-        known = np.isfinite(answers.table.cost)
-        if self.check_last or not known.any(axis=0).all():
-            return answers
-        mean = np.where(known, answers.table.cost, 0.0).sum(axis=0) / known.sum(axis=0)
-        return replace(answers, score_cost=np.where(np.arange(len(mean)) == mean.argmax(), 0.0, answers.score_cost))
+        checked = isinstance(self.policy, CascadeRouting) and self.policy.check_last
+        return answers if checked else answers.last_unscored()
 
     def _tune(self, answers: AnswerTable) -> CascadeRouting | None:
         """Fits the policy, and plain routing beside it; the latter is given where looking at answers does not pay.
@@ -168,6 +161,11 @@ class CascadeRouter:
         if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):
             return routing
         return None
+
+    @property
+    def check_last(self) -> bool:
+        """Whether the last possible model's answer is looked at, too, as the policy says."""
+        return isinstance(self.deciding, CascadeRouting) and self.deciding.check_last
 
     @property
     def looks(self) -> bool:
@@ -279,7 +277,7 @@ class CascadeRouter:
         self._check_fitted()
         if self._compares and self.same is not same_answer:
             raise ConfigError("same= is a function of your own, which cannot be saved: pickle-free files hold no code")
-        config: dict[str, Any] = {"check_last": self.check_last, "compares": self._compares}
+        config: dict[str, Any] = {"compares": self._compares}
         arrays: dict[str, npt.NDArray[Any]] = {}
         states = {"router": self.router.state(), "posthoc": self.posthoc.state(), "policy": self.policy.state()}
         if self._instead is not None:
@@ -315,7 +313,6 @@ class CascadeRouter:
                 posthoc=PostHocEstimator.from_state(config["posthoc"], parts["posthoc"]),
                 policy=_POLICIES[config["policy"]["kind"]].from_state(config["policy"], parts["policy"]),
                 same=same,
-                check_last=bool(config["check_last"]),
             )
             if "instead" in config:
                 made._instead = CascadeRouting.from_state(config["instead"], parts["instead"])

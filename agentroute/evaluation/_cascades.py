@@ -57,8 +57,8 @@ def compare_cascades(
     in order of cost; `cascade routing` whichever it likes; `threshold cascade` is FrugalGPT's. They share all estimates, so
     that what differs is what they are free to do. `linear interpolation` is the best random mix of single models.
 
-    Cascades pay for scoring each answer that they look at: planned ones at every answer, the last model's too, as
-    `CascadeRouter(check_last=True)` does; a threshold cascade not at that of its last model; routing at none.
+    Cascades pay for scoring each answer that they look at, but for the dearest model's, which is taken as it is; routing pays
+    for none.
 
     Figures are mean heights of the curve of quality over cost between the mean costs of the cheapest and the dearest single
     model; a curve that begins right of the cheapest model begins at that model. Where each query is judged by several splits,
@@ -95,7 +95,7 @@ def compare_cascades(
             if missing
             else "there is one model only: a cascade needs a second one to climb to"
         )
-    answers = answers.select(made.pool.ids)
+    answers = answers.select(made.pool.ids).last_unscored()
     unpriced = [
         model for model, mean in zip(answers.models, _known_means(answers.table.cost).tolist(), strict=True) if math.isnan(mean)
     ]

@@ -119,7 +119,7 @@ def test_the_best_estimate_is_picked_unless_the_last_answer_was_final(known):
 
 def test_with_check_last_nothing_is_final(known):
     answers, _ = known
-    plan = fitted(answers, CascadeRouting(willingness_to_pay=0.05), check_last=True).plan(asked(answers))
+    plan = fitted(answers, CascadeRouting(willingness_to_pay=0.05, check_last=True)).plan(asked(answers))
     assert not plan.next((attempt("small", -1.2),), ("large",)).final
 
 
@@ -229,7 +229,6 @@ def test_answers_are_compared_where_the_log_compared_them():
     apart = plan.estimates((attempt("small", text="It is 4."), attempt("large", text="5")))
     assert alike[0] > 0.85
     assert apart[0] < 0.15
-    assert "agreement" in router.paradigm.what
 
 
 def test_with_nothing_learned_the_default_answers_and_the_others_stand_by():
@@ -316,7 +315,7 @@ def test_where_looking_pays_the_replay_pays_for_it(known):
     # The last answer is taken as it is: nobody pays to have it judged.
     np.testing.assert_allclose(done.cost, expected)
     assert 0.3 < both.mean() < 0.7
-    judged = fitted(paid, CascadeRouting(willingness_to_pay=0.05), check_last=True).replay(held)
+    judged = fitted(paid, CascadeRouting(willingness_to_pay=0.05, check_last=True)).replay(held)
     np.testing.assert_allclose(judged.cost, expected + 0.0005 * done.called[:, 1])
 
 

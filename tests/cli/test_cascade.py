@@ -151,7 +151,7 @@ def test_columns_of_other_names_are_read_and_scoring_is_paid(folder, capsys):
     found = json.loads(capsys.readouterr().out)
     [planned] = [curve for curve in found["curves"] if curve["name"] == "cascade routing"]
     assert planned["scoring"] > 0.0
-    assert planned["points"][-1]["scoring"] == pytest.approx(1e-5 * planned["points"][-1]["calls"])
+    assert planned["points"][-1]["scoring"] == pytest.approx(1e-5 * (planned["points"][-1]["calls"] - 1))  # not the last
     seen = Seen(signals="judged", answer="said", score_cost="judge_usd")
     answers = read_answers(folder / "log.jsonl", seen)
     assert tuple(answers.signals) == ("judged",)
