@@ -139,13 +139,12 @@ def _scale(course: Course, shape: Floats, budget: float, grid: Floats) -> tuple[
     high = float(grid[over[-1] + 1]) if over[-1] + 1 < len(grid) else 2.0 * low
     while high > low and course.spend(high * shape) > budget:
         low, high = high, 2.0 * high if high else 1.0
-    # Spend falls in steps, one for each decision that changes; fifty halvings find the step.
-    for _ in range(50):
+    # Spend falls in steps, one for each decision that changes. Both scales stay so far from the step that rounding in a single
+    # decision does not cross it.
+    while high - low > 1e-9 * high:
         middle = (low + high) / 2.0
-        if not low < middle < high:
-            break
         low, high = (middle, high) if course.spend(middle * shape) > budget else (low, middle)
-    return low, high
+    return low, high * (1.0 + 1e-9)
 
 
 def _refined(course: Course, shape: Floats, budget: float, scale: float) -> Floats:

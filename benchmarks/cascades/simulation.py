@@ -130,9 +130,9 @@ def curves(
         "routing": points(CascadeRouting(budget=1.0, climb=False), None),
         "threshold cascade": threshold(other, quality[~fit], cost[~fit], np.unique(kept)),
         "best threshold chain": np.array(ran),
-        "optimal cascade": points(CascadeRouting(budget=1.0, ordered=True), uncertain),
-        "cascade routing": points(CascadeRouting(budget=1.0), uncertain),
-        "without uncertainty": points(CascadeRouting(budget=1.0), None),
+        "optimal cascade": points(CascadeRouting(budget=1.0, check_last=True, ordered=True), uncertain),
+        "cascade routing": points(CascadeRouting(budget=1.0, check_last=True), uncertain),
+        "without uncertainty": points(CascadeRouting(budget=1.0, check_last=True), None),
     }
 
 
