@@ -67,5 +67,5 @@ def over_mix(quality: Floats, cost: Floats, costs: Floats, singles: Floats) -> F
 
 
 def saving(paid: Floats, single: Floats) -> Floats:
-    """Share of what the single model costs that is saved."""
-    return np.asarray(np.where(single > 0, 1.0 - paid / single, np.nan), np.float64)
+    """Share of what the single model costs that is saved; of what is free, nothing is, and NaN where the other is not free."""
+    return np.asarray(np.where(single > 0, 1.0 - paid / single, np.where(paid > 0, np.nan, 0.0)), np.float64)

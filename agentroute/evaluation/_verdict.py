@@ -20,7 +20,7 @@ CASCADE_COST = 0.70
 _INDEPENDENT = 0.05
 """Correlation below which models do not fail on the same queries: real logs have 0.15 and more."""
 CHOSEN = 2.58
-"""Standard errors, 99 %: the best of several votes, or of several models, was chosen."""
+"""Standard errors, 99 %: where the best of several was chosen, and where coins must not pass for models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +113,17 @@ class Evidence:
     def real(self) -> bool:
         """Whether scores are surely more than coin flips: foreseen within a kind, or models fail on the same queries (or apart).
 
-        Otherwise what votes and cascades gain may be luck: coins gain by them too, on paper.
+        Surely is at 99 %, for otherwise what votes and cascades gain may be luck: coins gain by them too, on paper.
         """
-        return self.predictable or self.dependence.low > 0.0 or self.dependence.high < -_INDEPENDENT
+        error = (self.dependence.high - self.dependence.low) / 3.92
+        return self.predictable or self.dependence.value > CHOSEN * error or self.dependence.high < -_INDEPENDENT
 
     @property
     def noise(self) -> bool:
         """Whether scores surely look like coin flips: of 100 queries or more, nothing foresees them and none go together."""
         if self.real or self.gains or self.queries < ENOUGH:
             return False
-        return self.dependence.high < _INDEPENDENT  # NaN: no two models vary
+        return self.dependence.low <= 0.0 and self.dependence.high < _INDEPENDENT  # NaN, where no two models vary, is none
 
     @property
     def untold(self) -> bool:

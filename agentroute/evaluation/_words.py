@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from agentroute.evaluation._calibration_checks import LEVELS, predictable
+from agentroute.evaluation._diagnosed import Cascade
 from agentroute.evaluation._figures import WHOLE
 from agentroute.evaluation._shift_words import flattered, unheld, warning
 from agentroute.evaluation._told import Told
@@ -100,7 +101,7 @@ def at_rate(rate: float) -> str:
 def _paid(told: Told) -> str:
     """What the cascade costs; where that is more than the best single model does, beside whom it costs less than."""
     cascade, dear = told.evidence.cascade, told.evidence.dear
-    if cascade is None or not math.isfinite(cascade.saving.value):
+    if cascade is None or not cascade.cost.value > 0.0 or not math.isfinite(cascade.saving.value):
         return ""
     if cascade.saving.value >= 0.0 or dear is None:
         return f" and {share(cascade.saving)} of its cost saved"
@@ -203,7 +204,16 @@ def _cascade(told: Told) -> str | None:
         return None
     name = f"A cascade {' → '.join(cascade.models)} whose judge errs in 20 % of the answers (assumed)"
     has = f"{'could do more: it has' if told.verdict == 'route' else 'has'} {points(cascade.gain)} over {told.best}"
-    return f"{name} {has} and saves {share(cascade.saving)} of its cost, not counting what the judge costs."
+    return f"{name} {has}{_spent(cascade)}, not counting what the judge costs."
+
+
+def _spent(cascade: Cascade) -> str:
+    """What it saves; of one that is dearer than the best single model, how many times as dear. Nothing of free ones."""
+    if not cascade.cost.value > 0.0 or not math.isfinite(cascade.saving.value):
+        return ""
+    if cascade.saving.value < 0.0:
+        return f" at {1.0 - cascade.saving.value:.1f} times its cost"
+    return f" and saves {share(cascade.saving)} of its cost"
 
 
 def _judges(told: Told) -> str:
@@ -211,7 +221,7 @@ def _judges(told: Told) -> str:
     lines = []
     for one in told.figures.cascades:
         if len(one.models) > 1:
-            does = f"{' → '.join(one.models)} has {points(one.gain)} and saves {share(one.saving)}"
+            does = f"{' → '.join(one.models)} has {points(one.gain)}{_spent(one).removesuffix(' of its cost')}"
         else:
             does = f"none is better than always {one.models[0]}"
         lines.append(f"{percent(one.judge_error)}: {does}")

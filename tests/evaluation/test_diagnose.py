@@ -66,7 +66,9 @@ def test_coins_that_hang_on_the_task_alone_are_no_reason_for_a_cascade(logs):
         return logs.scored(right, kinds=kind, tasks=kind, cost=np.geomspace(0.1, 10.0, 5))
 
     found = diagnosed(coins)
-    assert_mostly(found, lambda one: one.verdict == "single model" and "within a task the scores look like noise" in one.headline)
+    assert_mostly(found, lambda one: one.verdict == "single model")
+    # One log in twenty has a correlation that cannot be told from 0, and from 0.05.
+    assert sum("within a task the scores look like noise" in one.headline for one in found) >= 0.8 * len(found)
 
 
 def test_a_small_log_of_real_models_is_not_called_noise(logs):

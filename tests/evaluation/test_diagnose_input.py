@@ -302,6 +302,14 @@ def test_models_that_cost_nothing_are_diagnosed():
     assert "nan" not in str(diagnose(free, resamples=100)).casefold()
 
 
+def test_a_cascade_of_free_models_costs_nothing_and_is_advised(logs):
+    log = logs.difficulty(0, 600, skill=(0.5, 0.8, 1.0), cost=(1.0, 1.0, 1.0))
+    found = diagnose(replace(log, cost=np.zeros((600, 3))), resamples=100)
+    assert found.verdict == "cascade"
+    assert "cost saved" not in found.headline
+    assert found.cascades[2].saving.value == 0.0
+
+
 def test_grades_are_no_coins_that_a_judge_could_call():
     table = planted_table(300)
     assert diagnose(table, resamples=100).cascades == ()
