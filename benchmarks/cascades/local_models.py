@@ -63,6 +63,9 @@ WAYS = (
     Way(name="thresholds, self-check", signals=("self_check",), policy=ThresholdCascade),
 )
 
+LIVE = tuple(way for way in WAYS if way.name not in {"cascade routing, self-check", "cascade routing, both"})
+"""Those that are asked live: the others route by this log, as `routing` does."""
+
 
 def answers_of(signals: Sequence[str]) -> AnswerTable:
     """The log that ships, with these signals and what they cost; log-probabilities come with the answer."""
@@ -161,7 +164,7 @@ def live(console: Console, ladder: Ladder, count: int, share: float, seed: int) 
             ("logprob", "self_check"): Weighted([(LogprobScorer(name="logprob"), 1.0), (ByModel(checks), 1.0)]),
         }
         rows: dict[str, list[tuple[float, float, int]]] = {f"always {name}": [] for name in names}
-        steps = bar.add_task("answering", total=len(tasks) * (len(names) + len(WAYS)))
+        steps = bar.add_task("answering", total=len(tasks) * (len(names) + len(LIVE)))
         for name in names:
             for task in tasks:
                 message = models[name].invoke(task.prompt, max_tokens=task.max_tokens)
@@ -173,7 +176,7 @@ def live(console: Console, ladder: Ladder, count: int, share: float, seed: int) 
                 rows[f"always {name}"].append((verify(message.text, task.verifier), cost, 1))
                 bar.advance(steps)
         held = {task.id for task in tasks}
-        for way in WAYS:
+        for way in LIVE:
             answers = answers_of(way.signals)
             learned = answers.take(np.array([query.id not in held for query in answers.table.queries]))
             budget = share * float(answers.table.cost.mean(axis=0).max())
