@@ -18,9 +18,6 @@ from agentroute.types import Query
 SEEDS = range(int(os.environ.get("SEEDS", "3")))
 
 
-# Two windows of scores
-
-
 def windows(before, after):
     return tuple(Window(quality=np.asarray(one, float), strata=np.zeros(len(one), int)) for one in (before, after))
 
