@@ -21,6 +21,7 @@ AgentRouteWarning (UserWarning)
 ├── PriceUnknownWarning                    a model's cost will be unknown, not zero
 ├── LowSupportWarning                      the log says too little; the default answers
 ├── RouterFailedWarning                    the router failed; the default answers
+├── JudgeFailedWarning                     a judge failed; the next model is asked
 ├── OutcomeDroppedWarning                  an outcome could not be logged
 └── OutcomesSkippedWarning                 logged queries that nothing can be learned from
 ```
@@ -42,6 +43,7 @@ __all__ = [
     "DeadlineExceededError",
     "DuplicateModelError",
     "EmbedderMismatchError",
+    "JudgeFailedWarning",
     "LowSupportWarning",
     "MissingExtraError",
     "MissingSignalError",
@@ -218,6 +220,10 @@ class LowSupportWarning(AgentRouteWarning):
 
 class RouterFailedWarning(AgentRouteWarning):
     """The router raised; the declared default answers."""
+
+
+class JudgeFailedWarning(AgentRouteWarning):
+    """A judge could not score an answer, or measured nothing that the router reads; said once for each kind of failure."""
 
 
 class OutcomeDroppedWarning(AgentRouteWarning):

@@ -13,11 +13,11 @@ from agentroute import errors
 FROZEN = """
     AgentRouteError AgentRouteWarning AllModelsFailedError ArtefactError BudgetPolicy CallableEmbedder Candidate ConfigError
     DataError DeadlineExceededError Decision DuplicateModelError Embedder EmbedderMismatchError Estimate Estimator Explanation
-    Fingerprint GenaiPrices KNNEstimator LowSupportWarning MeanEstimator MemoryOutcomeLog MissingExtraError MissingSignalError
-    ModelCard ModelPool NoEligibleModelError NotFittedError Outcome OutcomeDroppedWarning OutcomeLog OutcomeTable
-    OutcomesSkippedWarning Paradigm Policy Price PriceBook PriceUnknownError PriceUnknownWarning Query QueuedOutcomeLog Router
-    RouterFailedWarning SentenceTransformerEmbedder SqliteOutcomeLog StaticEmbedder StaticPrices StorageError UnknownModelError
-    Usage UtilityPolicy
+    Fingerprint GenaiPrices JudgeFailedWarning KNNEstimator LowSupportWarning MeanEstimator MemoryOutcomeLog MissingExtraError
+    MissingSignalError ModelCard ModelPool NoEligibleModelError NotFittedError Outcome OutcomeDroppedWarning OutcomeLog
+    OutcomeTable OutcomesSkippedWarning Paradigm Policy Price PriceBook PriceUnknownError PriceUnknownWarning Query
+    QueuedOutcomeLog Router RouterFailedWarning SentenceTransformerEmbedder SqliteOutcomeLog StaticEmbedder StaticPrices
+    StorageError UnknownModelError Usage UtilityPolicy
 """.split()
 
 

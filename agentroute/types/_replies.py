@@ -81,10 +81,10 @@ class Score:
         cost: USD that it cost to find out, on top of the answer; `None` = unknown.
         reason: One sentence for people.
         signals: What was measured on the way, by the scorer's name, such as a mean log-probability: features from which a
-            cascade can learn more than the value tells.
+            cascade can learn more than the value tells. NaN = missing.
 
     Raises:
-        DataError: The value is outside [0, 1], or the cost is negative.
+        DataError: The value is outside [0, 1], the cost is negative, or a signal is no number.
     """
 
     value: float
@@ -98,3 +98,10 @@ class Score:
             raise DataError(f"a score of {self.value!r} is outside [0, 1]: rescale it in the scorer")
         if self.cost is not None and not (self.cost >= 0.0 and math.isfinite(self.cost)):
             raise DataError(f"a score cannot cost {self.cost!r} USD: give 0 or more, or None when unknown")
+        for name, signal in self.signals.items():
+            try:
+                fine = not math.isinf(signal)
+            except TypeError:
+                fine = False
+            if not fine:
+                raise DataError(f"the signal {name!r} is {signal!r}: give a finite number, or leave it out")
