@@ -181,8 +181,6 @@ class Course:
             calls = np.stack([options.first(column, may_stop=answered > 0) for column in best.T], axis=1)
             self._widen(rates.shape[1])
             self._rates[at, : rates.shape[1]] = rates
-            # Past the last change nothing changes.
-            self._calls[at] = calls[:, -1:]
             self._calls[at, : calls.shape[1]] = calls
 
     def _settle(self, at: Columns, answered: int, rows: Columns) -> None:

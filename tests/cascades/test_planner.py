@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agentroute.cascades._planner import CascadeRouting, draw_of
 from agentroute.cascades._replay import replay
+from agentroute.cascades._tuning import Rates
 from agentroute.errors import ConfigError, DataError, NotFittedError
 
 
@@ -214,6 +215,37 @@ def test_hard_limits():
     assert policy.decide(quality, cost, failed=0b11) is None
     assert policy.calls == 2
     assert CascadeRouting().calls is None
+
+
+def test_a_limit_counts_failed_calls_when_sets_are_weighed():
+    # Together the first two are worth .5 + .3 / sqrt(pi) - .02 = .649, alone the third is worth .58, the first .49.
+    quality, cost = np.array([0.5, 0.5, 0.6, 0.0]), np.array([0.01, 0.01, 0.02, 0.01])
+    factor = np.diag([0.3, 0.3, 0.0, 0.0])
+    assert CascadeRouting(willingness_to_pay=1.0, max_models=3).decide(quality, cost, factor=factor, failed=0b1000) == 0
+    assert CascadeRouting(willingness_to_pay=1.0, max_models=2).decide(quality, cost, factor=factor, failed=0b1000) == 2
+
+
+def test_each_step_has_its_lambda():
+    states, truth, cost = random_states(5, 80, 3)
+    policy = CascadeRouting(budget=0.003, samples=64).fit(states, truth, cost)
+    policy.rates_ = Rates(table=np.array([[200.0, 5.0, 0.0]]), shares=np.ones(1))
+    called, _ = policy.run(states)
+    for row in range(80):
+        done = []
+        while True:
+            quality = states.quality(columns(done), np.array([row]))[0]
+            given = {"answered": columns(done), "factor": states.factor(columns(done))}
+            rate = (200.0, 5.0, 0.0)[min(len(done), 2)]
+            chosen = policy.decide(quality, cost[row], **given)
+            assert chosen == policy.decide(quality, cost[row], step=len(done), **given)
+            same = CascadeRouting(willingness_to_pay=1.0 / rate if rate else math.inf)
+            same._sets = policy._sets
+            assert chosen == same.decide(quality, cost[row], **given)
+            if chosen is None:
+                break
+            done.append(chosen)
+        assert sorted(done) == np.flatnonzero(called[row]).tolist()
+    assert set(called.sum(axis=1).tolist()) >= {1, 2}
 
 
 @settings(max_examples=150, deadline=None)
