@@ -289,11 +289,21 @@ def agreements(texts: npt.NDArray[np.object_], same: Same | None = None) -> Floa
                     continue
                 value: float = 1.0
                 if a != b:
-                    value = float(same(row[a], row[b])) if same is not None else float(_alike(keys[a], keys[b]))
-                    if not 0.0 <= value <= 1.0:
-                        raise ConfigError(f"same(...) gave {value!r}: it must be true or false, or a degree from 0 to 1")
+                    value = float(_alike(keys[a], keys[b])) if same is None else degree(same, row[a], row[b])
                 found[i, a, b] = found[i, b, a] = value
     return found
+
+
+def degree(same: Same, one: str, other: str) -> float:
+    """How far two answers say the same, in [0, 1].
+
+    Raises:
+        ConfigError: `same` gave something else.
+    """
+    value = float(same(one, other))
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"same(...) gave {value!r}: it must be true or false, or a degree from 0 to 1")
+    return value
 
 
 @dataclass(frozen=True, slots=True)

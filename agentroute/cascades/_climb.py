@@ -88,6 +88,11 @@ class Limits:
                 raise ConfigError(f"{name}={value!r} must be above 0; None = no limit")
 
 
+def _usd(amount: float | None) -> float | None:
+    """An amount that can be counted with: what is NaN, infinite or negative is as good as unknown."""
+    return amount if amount is not None and 0.0 <= amount < math.inf else None
+
+
 @dataclass(slots=True, eq=False)
 class _Guard:
     """Keeps one query within its limits."""
@@ -129,7 +134,7 @@ class _Guard:
     def _against(self, model: str, *, first: bool) -> str | None:
         most = self.limits.max_cost
         if most is not None:
-            ceiling = self.ceilings.get(model)
+            ceiling = _usd(self.ceilings.get(model))
             if ceiling is None:
                 return "the most that it can cost is unknown, and max_cost is set: give its card a price and max_output_tokens"
             # A sum of floats may pass the limit by its last bit.
@@ -141,7 +146,7 @@ class _Guard:
         return None
 
     def deadline(self, model: str, allowed: Sequence[str]) -> float | None:
-        """When a call must have ended: at the end, less what the strongest of the others needs to make up for a failure."""
+        """When a call or check must have ended: at the end, less what the strongest other model needs to make up for it."""
         ends = self.end
         others = [other for other in allowed if other != model]
         if others and math.isfinite(ends):
@@ -151,9 +156,9 @@ class _Guard:
             ends = min(ends, self.clock() + self.limits.timeout)
         return ends if math.isfinite(ends) else None
 
-    def check_deadline(self) -> float | None:
-        ends = self.end if self.limits.timeout is None else min(self.end, self.clock() + self.limits.timeout)
-        return ends if math.isfinite(ends) else None
+    def last_call(self, tried: Sequence[Attempt[Any]]) -> bool:
+        """Whether one more call is all that may be made."""
+        return self.limits.max_models is not None and len(tried) + 1 >= self.limits.max_models
 
     def may_check(self) -> bool:
         most = self.limits.max_cost
@@ -161,11 +166,11 @@ class _Guard:
 
     def book(self, attempt: Attempt[Any]) -> None:
         """What is not known to have cost less has cost the most that it can."""
-        cost = attempt.cost if attempt.cost is not None else self.ceilings.get(attempt.model)
-        self.spent += cost or 0.0
+        cost = _usd(attempt.cost)
+        self.spent += (_usd(self.ceilings.get(attempt.model)) or 0.0) if cost is None else cost
 
     def book_check(self, attempt: Attempt[Any]) -> None:
-        cost = attempt.score.cost if attempt.score is not None else None
+        cost = _usd(attempt.score.cost) if attempt.score is not None else None
         self.spent += cost if cost is not None else self.check_ceiling or 0.0
 
 
@@ -227,6 +232,9 @@ def cascade(
         ahead = plan.next(tuple(attempts), tuple(allowed))
         if ahead is None:
             break
+        if guard.last_call(attempts):
+            # Asked again with this one alone, the plan knows that nobody comes after it.
+            ahead = plan.next(tuple(attempts), (ahead.model,)) or ahead
         deadline = guard.deadline(ahead.model, allowed)
         attempt = yield Call(model=ahead.model, attempt=len(attempts), final=ahead.final, deadline=deadline)
         guard.book(attempt)
@@ -237,7 +245,7 @@ def cascade(
             elif ahead.final:
                 attempt = replace(attempt, final=True)
             elif guard.may_check():
-                attempt = yield Check(attempt=attempt, deadline=guard.check_deadline())
+                attempt = yield Check(attempt=attempt, deadline=guard.deadline(ahead.model, allowed))
                 guard.book_check(attempt)
         attempts.append(attempt)
         if attempt.error is not None:

@@ -103,15 +103,16 @@ class CascadeRouting:
             raise ConfigError(f"samples={samples!r} must be a whole number, 16 or more")
         if not is_whole(seed, 0):
             raise ConfigError(f"seed={seed!r} must be a whole number, 0 or more")
-        self.budget = budget
-        self.willingness_to_pay = willingness_to_pay
+        # A number of NumPy's could not be saved as JSON.
+        self.budget = None if budget is None else float(budget)
+        self.willingness_to_pay = float(willingness_to_pay)
         self.climb = climb
         self.ordered = ordered
-        self.latency_weight = latency_weight
-        self.max_models = max_models
+        self.latency_weight = float(latency_weight)
+        self.max_models = None if max_models is None else int(max_models)
         self.check_last = check_last
-        self.samples = samples
-        self.seed = seed
+        self.samples = int(samples)
+        self.seed = int(seed)
         self.mix = mix
         self.refine = refine
         self._rules = Rules(climb=climb, ordered=ordered, latency_weight=latency_weight, max_models=max_models)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.cascades._answers import Same
+from agentroute.cascades._answers import Same, degree
 from agentroute.cascades._climb import Next, Pick, problem_of
 from agentroute.cascades._flow import Attempt
 from agentroute.cascades._posthoc import PostHocEstimator
@@ -40,6 +40,7 @@ class Decider(Protocol):
         factor: Floats | None = None,
         latency: Floats | None = None,
         step: int = 0,
+        draw: float | None = None,
     ) -> int | None:
         """The column to call next; `None` = stop."""
 
@@ -84,6 +85,7 @@ class Planned:
         same: Whether two answers say the same; `None` = they are not compared.
         check_last: Whether the last possible model's answer is checked too, and may lose to an earlier one. Then nothing can
             be streamed before.
+        draw: The query's own number in [0, 1), for a policy that mixes.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Planned:
         eligible: frozenset[str],
         same: Same | None,
         check_last: bool = False,
+        draw: float | None = None,
     ) -> None:
         self.models = posthoc.models_
         self.reason = "planned by the expected gain of each further call"
@@ -106,6 +109,7 @@ class Planned:
         self._eligible = eligible
         self._same = same
         self._check_last = check_last
+        self._draw = draw
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -137,6 +141,7 @@ class Planned:
             factor=self._posthoc.factor(answered),
             latency=self._latency,
             step=len(attempts),
+            draw=self._draw,
         )
         if chosen is None:
             return None
@@ -179,11 +184,20 @@ class Planned:
         agreement = None
         if self._same is not None:
             agreement = np.full((m, m), np.nan)
+            replies.sort()  # as in a log: by column
             for place, (i, one) in enumerate(replies):
                 agreement[i, i] = 1.0
                 for j, other in replies[:place]:
-                    agreement[i, j] = agreement[j, i] = float(self._same(one, other))
+                    agreement[i, j] = agreement[j, i] = self._degree(other, one)
         return self._posthoc.predict(self._quality, signals, agreement, answered)
+
+    def _degree(self, one: str, other: str) -> float:
+        """How far two answers say the same; NaN = the caller's function cannot tell, which must not cost an answer."""
+        assert self._same is not None  # noqa: S101  # asked only where answers are compared
+        try:
+            return degree(self._same, one, other)
+        except Exception:  # whatever a function of the caller's raises
+            return math.nan
 
     def _sets(self, attempts: Sequence[Attempt[Any]]) -> tuple[int, int]:
         """Who has given an answer that can be used, and who has not; bit j = `models[j]`."""

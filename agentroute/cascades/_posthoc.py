@@ -321,6 +321,8 @@ def _pays(plain: PostHocStates, moving: PostHocStates, answers: AnswerTable) -> 
 
     Judged by the mean height of the frontier of quality over cost, between the cheapest and the dearest model.
     """
+    if len(plain.models) < 2:
+        return False
     rows = np.sort(np.random.default_rng(0).permutation(len(answers))[:_JUDGED])
     table = answers.table.take(rows)
     low, *_, high = np.sort(plain.cost.mean(axis=0))

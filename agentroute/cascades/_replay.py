@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from agentroute.cascades._course import StateEstimates
 from agentroute.errors import DataError
+from agentroute.outcomes import OutcomeTable
 from agentroute.types import Matrix
 
 __all__ = ["CascadeReplay", "Replayable", "replay"]
@@ -20,7 +21,9 @@ Floats = npt.NDArray[np.float64]
 class Replayable(Protocol):
     """A fitted policy, such as `CascadeRouting` or `ThresholdCascade`."""
 
-    def run(self, states: StateEstimates, /) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    def run(
+        self, states: StateEstimates, /, *, draws: Floats | None = None
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Who is called for each of n queries, bool [n, m], and whose answer is taken, int64 [n]."""
 
 
@@ -32,7 +35,7 @@ class CascadeReplay:
         called: bool [n, m].
         answer: int64 [n], the column whose answer was taken.
         quality: float64 [n], of that answer; NaN = not observed.
-        cost: float64 [n], USD of all calls; NaN = one was not observed.
+        cost: float64 [n], USD of all calls; what was not observed is as expected.
         latency: float64 [n], seconds of all calls, one after the other; `None` = not given.
     """
 
@@ -47,6 +50,16 @@ class CascadeReplay:
         """int64 [n], models called."""
         return np.asarray(self.called.sum(axis=1), np.int64)
 
+    def with_model(self, rows: npt.NDArray[np.bool_], column: int, table: OutcomeTable) -> CascadeReplay:
+        """The same, but that one model alone answers some queries, bool [n], as a default does."""
+        return CascadeReplay(
+            called=np.where(rows[:, None], np.arange(self.called.shape[1]) == column, self.called),
+            answer=np.where(rows, column, self.answer),
+            quality=np.where(rows, table.quality[:, column], self.quality),
+            cost=np.where(rows, table.cost[:, column], self.cost),
+            latency=None if self.latency is None else np.where(rows, table.latency[:, column], self.latency),
+        )
+
     @property
     def point(self) -> tuple[float, float]:
         """Mean USD a query and mean quality, over what was observed."""
@@ -54,7 +67,13 @@ class CascadeReplay:
 
 
 def replay(
-    policy: Replayable, states: StateEstimates, quality: Matrix, cost: Matrix, latency: Matrix | None = None
+    policy: Replayable,
+    states: StateEstimates,
+    quality: Matrix,
+    cost: Matrix,
+    latency: Matrix | None = None,
+    *,
+    draws: Floats | None = None,
 ) -> CascadeReplay:
     """Runs a policy over a log, all queries at once, in steps.
 
@@ -64,6 +83,7 @@ def replay(
         quality: float64 [n, m], as observed, the cheapest model first as in `states`; NaN = not observed.
         cost: float64 [n, m], USD, scoring included.
         latency: float64 [n, m], seconds.
+        draws: float64 [n] in [0, 1), each query's own number, for a policy that mixes; `None` = drawn from its seed.
 
     Returns:
         Who was called, whose answer was taken, and what came of it.
@@ -75,11 +95,12 @@ def replay(
     for name, given in (("quality", quality), ("cost", cost), ("latency", latency)):
         if given is not None and given.shape != shape:
             raise DataError(f"{name} is {given.shape}, the states are {shape}: give the same queries and models")
-    called, answer = policy.run(states)
+    called, answer = policy.run(states, draws=draws)
     return CascadeReplay(
         called=called,
         answer=answer,
         quality=np.take_along_axis(quality, answer[:, None], axis=1)[:, 0],
-        cost=np.where(called, cost, 0.0).sum(axis=1),
+        # Without the calls of unknown cost, what is cheap to look up would look cheap to call.
+        cost=np.where(called, np.where(np.isnan(cost), states.cost, cost), 0.0).sum(axis=1),
         latency=None if latency is None else np.where(called, latency, 0.0).sum(axis=1),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -12,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.cascades._answers import AnswerTable, Same, same_answer
-from agentroute.cascades._planner import CascadeRouting
+from agentroute.cascades._planner import CascadeRouting, draw_of
 from agentroute.cascades._plans import Planned, Straight
 from agentroute.cascades._posthoc import PostHocEstimator
 from agentroute.cascades._rational import RationalThresholds
 from agentroute.cascades._replay import CascadeReplay, replay
 from agentroute.cascades._threshold import ThresholdCascade
 from agentroute.embedders import Embedder
-from agentroute.errors import ArtefactError, ConfigError, EmbedderMismatchError, NotFittedError
+from agentroute.errors import ArtefactError, ConfigError, EmbedderMismatchError, NotFittedError, PriceUnknownWarning
 from agentroute.pool import ModelPool
 from agentroute.router import Router, read_artefact, write_artefact
 from agentroute.types import Estimate, ModelCard, Paradigm, Query
@@ -119,11 +121,12 @@ class CascadeRouter:
                 f"the log holds no answer of {', '.join(map(repr, missing))}: leave it out of the pool, or log some"
             )
         answers = self._charged(self._aligned(answers))
-        self.router.fit(answers.table)
-        rows = np.arange(len(answers))
-        estimate = self.router.estimator.cross_predict(answers.table, rows)
-        self.posthoc.fit(answers, estimate)
-        self._instead = self._tune(answers.select(self.posthoc.models_))
+        # Copies are fitted: after an error this cascade plans as it did before.
+        router = self.router.clone().fit(answers.table)
+        estimate = router.estimator.cross_predict(answers.table, np.arange(len(answers)))
+        posthoc, policy = copy(self.posthoc).fit(answers, estimate), copy(self.policy)
+        instead = _tuned(policy, posthoc, answers.select(posthoc.models_))
+        self.router, self.posthoc, self.policy, self._instead = router, posthoc, policy, instead
         self._compares = answers.agreement is not None
         self._fitted = True
         return self
@@ -135,33 +138,6 @@ class CascadeRouter:
         checked = isinstance(self.policy, CascadeRouting) and self.policy.check_last
         return answers if checked else answers.last_unscored()
 
-    def _tune(self, answers: AnswerTable) -> CascadeRouting | None:
-        """Fits the policy, and plain routing beside it; the latter is given where looking at answers does not pay.
-
-        Looking pays when it gains more than plain routing does by at least one standard error, on estimates made without the
-        rows themselves. Otherwise no answer is scored: what it would cost is saved.
-        """
-        states, quality, cost = self.posthoc.fitted_states(), answers.table.quality, answers.table.cost
-        policy = self.policy
-        if not isinstance(policy, CascadeRouting) or policy.ordered or not policy.climb:
-            policy.fit(states, quality, cost + answers.score_cost)
-            return None
-        routing = policy.restricted(climb=False)
-        unscored = replace(states, cost=states.cost - self.posthoc.score_cost_)
-        routing.fit(unscored, quality, cost)
-        try:
-            policy.fit(states, quality, cost + answers.score_cost)
-        except ConfigError:
-            # Scoring alone spends the budget.
-            return routing
-        price = 1.0 / policy.willingness_to_pay
-        looking, plain = replay(policy, states, quality, cost + answers.score_cost), replay(routing, unscored, quality, cost)
-        gain = (looking.quality - price * looking.cost) - (plain.quality - price * plain.cost)
-        gain = gain[np.isfinite(gain)]
-        if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):
-            return routing
-        return None
-
     @property
     def check_last(self) -> bool:
         """Whether the last possible model's answer is looked at, too, as the policy says."""
@@ -169,8 +145,8 @@ class CascadeRouter:
 
     @property
     def looks(self) -> bool:
-        """Whether answers are looked at, and so scored: `False` where the log says that it gains nothing over routing."""
-        return self._instead is None
+        """Whether answers are looked at, and so scored: not where the log says that it gains nothing over routing."""
+        return self._instead is None and not (isinstance(self.policy, CascadeRouting) and self.policy.calls == 1)
 
     @property
     def deciding(self) -> CascadePolicy:
@@ -192,10 +168,14 @@ class CascadeRouter:
         aligned, estimate = self.expected(answers)
         states = self.posthoc.states(aligned, estimate)
         seen = self._charged(aligned).select(self.posthoc.models_)
-        score_cost = np.nan_to_num(seen.score_cost)
+        score_cost = seen.score_cost
         if not self.looks:
             states, score_cost = replace(states, cost=states.cost - self.posthoc.score_cost_), np.zeros_like(score_cost)
-        return replay(self.deciding, states, seen.table.quality, seen.table.cost + score_cost, seen.table.latency)
+        table = seen.table
+        draws = np.array([draw_of(query.key()) for query in table.queries])
+        done = replay(self.deciding, states, table.quality, table.cost + score_cost, table.latency, draws=draws)
+        strange = ~estimate.supported
+        return done.with_model(strange, self.posthoc.models_.index(self.default), table) if strange.any() else done
 
     def _aligned(self, answers: AnswerTable) -> AnswerTable:
         """The answers in the pool's columns, with vectors; without queries that have neither a text nor a vector."""
@@ -204,7 +184,7 @@ class CascadeRouter:
         numbered = replace(selected.table, at=np.arange(len(selected), dtype=np.float64))
         table = self.router.table(numbered)
         rows = table.at.astype(np.int64)
-        return replace(selected.take(rows), table=replace(table, at=selected.table.at[rows]))
+        return _priced(replace(selected.take(rows), table=replace(table, at=selected.table.at[rows])))
 
     def expected(self, answers: AnswerTable, /) -> tuple[AnswerTable, Estimate]:
         """Other answers, such as held-out ones, in the pool's columns, and what is expected before anybody has answered.
@@ -256,6 +236,7 @@ class CascadeRouter:
             eligible=frozenset(eligible),
             same=self.same if self._compares else None,
             check_last=self.check_last,
+            draw=draw_of(asked.key()),
         )
 
     def _straight(self, eligible: list[str], why: str) -> Straight:
@@ -327,3 +308,46 @@ class CascadeRouter:
         """Pool, policy and whether it is fitted; never vectors or prompts."""
         state = "fitted" if self._fitted else "not fitted"
         return f"CascadeRouter({list(self.pool.ids)!r}, policy={self.policy!r}, default={self.default!r}, {state})"
+
+
+def _tuned(policy: CascadePolicy, posthoc: PostHocEstimator, answers: AnswerTable) -> CascadeRouting | None:
+    """Fits the policy, and plain routing beside it; the latter is given where looking at answers does not pay.
+
+    Looking pays when it gains more than plain routing does by at least one standard error, on estimates made without the
+    rows themselves. Otherwise no answer is scored: what it would cost is saved.
+    """
+    states, quality, cost = posthoc.fitted_states(), answers.table.quality, answers.table.cost
+    if not isinstance(policy, CascadeRouting) or policy.ordered or not policy.climb:
+        policy.fit(states, quality, cost + answers.score_cost)
+        return None
+    routing = policy.restricted(climb=False)
+    unscored = replace(states, cost=states.cost - posthoc.score_cost_)
+    routing.fit(unscored, quality, cost)
+    try:
+        policy.fit(states, quality, cost + answers.score_cost)
+    except ConfigError:
+        # Scoring alone spends the budget.
+        return routing
+    price = 1.0 / policy.willingness_to_pay
+    looking, plain = replay(policy, states, quality, cost + answers.score_cost), replay(routing, unscored, quality, cost)
+    gain = (looking.quality - price * looking.cost) - (plain.quality - price * plain.cost)
+    gain = gain[np.isfinite(gain)]
+    if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):
+        return routing
+    return None
+
+
+def _priced(answers: AnswerTable) -> AnswerTable:
+    """The answers, with each model's mean where nobody knows what scoring an answer cost."""
+    known = np.isfinite(answers.score_cost)
+    if known.all():
+        return answers
+    unknown = [model for j, model in enumerate(answers.models) if not known[:, j].any()]
+    if unknown:
+        warnings.warn(
+            f"nobody knows what scoring answers of {', '.join(unknown)} costs: it counts as free; log score_cost",
+            PriceUnknownWarning,
+            stacklevel=4,
+        )
+    mean = np.where(known, answers.score_cost, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return replace(answers, score_cost=np.where(known, answers.score_cost, mean))

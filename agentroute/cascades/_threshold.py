@@ -65,9 +65,9 @@ class ChainPolicy(ABC):
             )
         if not 1 <= longest <= 3:
             raise ConfigError(f"longest={longest!r}: a chain has 1, 2 or 3 models; thresholds are searched for up to 3")
-        self.budget = budget
-        self.willingness_to_pay = willingness_to_pay
-        self.longest = longest
+        self.budget = None if budget is None else float(budget)
+        self.willingness_to_pay = float(willingness_to_pay)
+        self.longest = int(longest)
 
     chain_: Chain
     """The chosen chain."""
@@ -146,6 +146,7 @@ class ChainPolicy(ABC):
         latency: Floats | None = None,  # noqa: ARG002  # nor time
         step: int = 0,  # noqa: ARG002  # a chain knows its place by who has answered
         last: int | None = None,  # noqa: ARG002  # the last answer is that of the last model of the chain
+        draw: float | None = None,  # noqa: ARG002  # nothing is mixed
     ) -> int | None:
         """The column to call next; `None` = the last answer is taken.
 
@@ -162,6 +163,7 @@ class ChainPolicy(ABC):
             latency: Not used.
             step: Not used.
             last: Not used.
+            draw: Not used.
         """
         chain = self._fitted()
         done = [place for place, column in enumerate(chain.columns) if answered >> column & 1]
@@ -179,7 +181,7 @@ class ChainPolicy(ABC):
         others = [column for column in range(len(quality)) if open_ >> column & 1]
         return min(others, key=lambda column: float(cost[column]), default=None)
 
-    def run(self, states: States, /) -> tuple[Bools, Ints]:
+    def run(self, states: States, /, *, draws: Floats | None = None) -> tuple[Bools, Ints]:  # noqa: ARG002  # nothing is mixed
         """Who is called for each of n queries, bool [n, m], and whose answer is taken, int64 [n]: the last one's."""
         chain, (n, m) = self._fitted(), states.cost.shape
         called, answer = np.zeros((n, m), dtype=np.bool_), np.full(n, chain.columns[0])
@@ -262,7 +264,7 @@ class ThresholdCascade(ChainPolicy):
         super().__init__(budget=budget, willingness_to_pay=willingness_to_pay, longest=longest)
         if levels < 1:
             raise ConfigError(f"levels={levels!r}: give 1 or more")
-        self.levels = levels
+        self.levels = int(levels)
 
     def _options(self) -> dict[str, Any]:
         return super()._options() | {"levels": self.levels}

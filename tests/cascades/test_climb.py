@@ -181,9 +181,24 @@ def test_a_flow_with_checks_needs_a_check():
 
 
 def test_max_models_makes_the_plan_stop():
-    result, called, _ = run({"a": "1", "b": "2", "c": "3"}, {"a": 0.1, "b": 0.2}, limits=Limits(max_models=2))
-    assert called == ["a", "b"]
-    assert (result.model, result.accepted) == ("b", False)
+    result, called, judged = run({"a": "1", "b": "2", "c": "3"}, {"a": 0.1}, limits=Limits(max_models=2))
+    assert (called, judged) == (["a", "b"], ["a"])
+    # Nobody may come after b, so that its answer is taken as it comes, and may be streamed.
+    assert (result.model, result.accepted, result.attempts[1].final) == ("b", True, True)
+    plan = Ordered(["a", "b", "c"], check_last=True)
+    result, _, judged = run({"a": "1", "b": "2", "c": "3"}, {"a": 0.2, "b": 0.1}, plan, limits=Limits(max_models=2))
+    assert (result.model, result.accepted, judged) == ("a", False, ["a", "b"])
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1.0])
+def test_an_odd_cost_or_ceiling_is_an_unknown_one(odd):
+    with pytest.raises(NoEligibleModelError, match="unknown"):
+        run({"a": "1"}, {}, limits=Limits(max_cost=0.2), ceilings={"a": odd})
+    call, _ = caller({"a": "1", "b": "2"}, cost=odd)
+    check, _ = judge({"a": 0.1})
+    limits, ceilings = Limits(max_cost=1.5), {"a": 1.0, "b": 1.0}
+    result = drive(cascade(Ordered(["a", "b"]), ["a", "b"], retryable=retryable, limits=limits, ceilings=ceilings), call, check)
+    assert [attempt.model for attempt in result.attempts] == ["a"]  # a may have cost all of its ceiling
 
 
 def test_max_cost_rules_out_what_may_pass_it():
@@ -348,6 +363,19 @@ def test_time_is_kept_for_the_strongest_model():
     # Ten seconds less two for c; then seven are left, less two; then the rest.
     assert [(call.model, call.deadline) for call in calls] == [("a", 108.0), ("b", 108.0), ("c", 110.0)]
     assert result.model == "c"
+
+
+def test_a_check_leaves_time_for_the_next_model_too():
+    clock = Clock()
+
+    def answer(step):
+        clock.now += 3.0
+        return Attempt(model=step.model, answer="x", reply=Reply(text="x"))
+
+    limits = Limits(deadline=10.0)
+    flow = cascade(Ordered(["a", "b"]), ["a", "b"], retryable=retryable, limits=limits, latencies={"b": 2.0}, clock=clock)
+    seen, _ = steps_of(flow, answer)
+    assert [step.deadline for step in seen if isinstance(step, Check)] == [108.0]
 
 
 def test_nobody_is_called_who_has_too_little_time_but_for_the_first():

@@ -20,7 +20,8 @@ from agentroute.cascades import (
     cascade,
     drive,
 )
-from agentroute.errors import ArtefactError, ConfigError, NoEligibleModelError, NotFittedError
+from agentroute.cascades._tuning import Rates
+from agentroute.errors import ArtefactError, ConfigError, NoEligibleModelError, NotFittedError, PriceUnknownWarning
 from agentroute.router import Router
 from agentroute.testing import HashEmbedder, planted_table
 from agentroute.types import ModelCard, Query, Reply, Score
@@ -331,3 +332,82 @@ def test_outcomes_alone_are_not_enough():
 
 def test_plain_plans_need_no_router():
     assert Ordered(MODELS).next((), MODELS).model == "small"
+
+
+def test_a_policy_that_mixes_decides_each_query_live_as_in_the_replay():
+    """Half of the queries at each of two prices, by their keys: what is replayed is what is driven."""
+    router = fitted(world(300), CascadeRouting(budget=0.006, mix=True))
+    router.policy.rates_ = Rates(table=np.array([[1000.0], [1.0]]), shares=np.array([0.5, 0.5]))
+    held = world(80, seed=6)
+    done = router.replay(replace(held, table=replace(held.table, queries=tuple(asked(held, i) for i in range(80)))))
+    first = [router.plan(asked(held, i)).next((), MODELS).model for i in range(80)]
+    assert [MODELS[j] for j in done.called.argmax(axis=1)] == first or len(set(first)) == 2
+    for i, model in enumerate(first):
+        assert done.called[i, MODELS.index(model)]
+
+
+def test_what_scoring_cost_nobody_knows_is_the_mean_of_what_is_known(known):
+    answers, _ = known
+    cost = np.column_stack([np.where(np.arange(600) % 2, np.nan, 0.0005), np.zeros(600)])
+    router = fitted(replace(answers, score_cost=cost), CascadeRouting(willingness_to_pay=0.05))
+    assert router.looks
+    np.testing.assert_allclose(router.posthoc.score_cost_, [0.0005, 0.0])
+    with pytest.warns(PriceUnknownWarning, match="small, large"):
+        free = fitted(replace(answers, score_cost=np.full((600, 2), np.nan)), CascadeRouting(willingness_to_pay=0.05))
+    assert free.looks
+
+
+def test_queries_unlike_the_log_are_replayed_as_the_default(known):
+    _, router = known
+    held = world(60, seed=7)
+    texts = [f"zzz {i} qqq unlike anything {i * 7919}" for i in range(60)]
+    queries = tuple(Query(text=text, task="another") for text in texts)
+    strange = replace(held, table=replace(held.table, queries=queries, embeddings=EMBEDDER.embed(texts)))
+    done = router.replay(strange)
+    assert isinstance(router.plan(queries[0]), Straight)
+    np.testing.assert_array_equal(done.called, np.tile([False, True], (60, 1)))
+    np.testing.assert_array_equal(done.answer, np.ones(60))
+    np.testing.assert_allclose(done.cost, held.table.cost[:, 1])
+
+
+def test_after_a_fit_that_fails_it_plans_as_before():
+    router = fitted(world(300), ThresholdCascade(budget=0.006))
+    before = [router.plan(asked(world(20, seed=8), i)).next((), MODELS) for i in range(20)]
+    dearer = world(300, seed=9)
+    dearer = replace(dearer, table=replace(dearer.table, cost=dearer.table.cost[:, ::-1] * 10))
+    with pytest.raises(ConfigError, match="budget"):
+        router.fit(dearer)
+    assert router.posthoc.models_ == MODELS
+    assert [router.plan(asked(world(20, seed=8), i)).next((), MODELS) for i in range(20)] == before
+
+
+def test_a_comparison_that_fails_costs_no_answer():
+    answers = world(200)
+    agreement = np.ones((200, 2, 2))
+    for odd in (lambda *_: 1 / 0, lambda *_: 7.0):
+        plan = fitted(replace(answers, agreement=agreement), same=odd).plan(asked(answers))
+        tried = (attempt("small", 1.0), attempt("large"))
+        assert np.isfinite(plan.estimates(tried)).all()
+        assert plan.pick(tried).accepted
+
+
+def test_what_a_dear_call_cost_stands_in_when_it_was_not_logged(known):
+    _, router = known
+    held = world(200, seed=10)
+    holes = replace(held, table=replace(held.table, cost=held.table.cost * np.array([1.0, np.nan])))
+    assert router.replay(holes).point[0] == pytest.approx(router.replay(held).point[0], rel=0.05)
+
+
+def test_one_model_alone_is_a_cascade_too():
+    answers = world(100).take(np.arange(100))
+    alone = CascadeRouter(Router(["large"], embedder=EMBEDDER)).fit(answers.select(["large"]))
+    step = alone.plan(asked(answers)).next((), ("large",))
+    assert (step.model, step.final) == ("large", True)
+
+
+def test_options_of_numpy_can_be_saved(tmp_path):
+    for number, policy in enumerate(
+        (CascadeRouting(budget=np.float32(0.006), max_models=np.int64(2)), ThresholdCascade(levels=np.int64(10)))
+    ):
+        fitted(world(120), policy).save(tmp_path / str(number))
+        CascadeRouter.load(tmp_path / str(number), embedder=EMBEDDER)
