@@ -215,7 +215,7 @@ def main() -> None:
     """Prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--live", type=int, default=0, metavar="N", help="questions to ask live; 0 = none")
-    parser.add_argument("--share", type=float, default=0.8, help="the live budget, as a share of what the dearest model costs")
+    parser.add_argument("--share", type=float, default=1.0, help="the live budget, as a share of what the dearest model costs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resamples", type=int, default=2000)
     given = parser.parse_args()
