@@ -48,6 +48,7 @@ class Course:
         states: Estimates for n queries.
         quality: float64 [n, m], as observed; NaN = not observed, the estimate at the time stands in.
         cost: float64 [n, m], as billed; NaN likewise.
+        score_cost: float64 [n, m], what looking at an answer costs on top; `None` = nothing.
         check_last: Whether an answer after which nobody may be called is looked at, too; otherwise it is taken as it is.
     """
 
@@ -58,10 +59,12 @@ class Course:
         quality: Matrix,
         cost: Matrix,
         *,
+        score_cost: Matrix | None = None,
         check_last: bool = False,
     ) -> None:
         self._plan, self._states, self._check_last = plan, states, check_last
         self._quality, self._cost = quality, np.where(np.isnan(cost), states.cost, cost)
+        self._score_cost = score_cost
         self.rows, self.models = cost.shape
         # Tables of states; each has one column more than there are changes. They grow by doubling.
         self._places: dict[int, Columns] = {}
@@ -91,6 +94,10 @@ class Course:
             fresh = state[~self._known[state]]
             if len(fresh):
                 self._expand(np.unique(fresh))
+            if step and self._score_cost is not None:
+                # The last answer is looked at, unless it is taken as it is because nobody is left to call.
+                seen = self._open[state] | self._check_last
+                spent[going[seen]] += self._score_cost[self._row[state[seen]], latest[going[seen]]]
             rate = weights[trial[going], min(step, last)]
             piece = (rate[:, None] < self._rates[state]).sum(axis=1)
             call = self._calls[state, piece]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agentroute.cascades._course import Course, StateEstimates
 from agentroute.cascades._rules import Plans, Rules
 from agentroute.cascades._supermodels import Columns, Floats, SuperModels, is_whole, normal_draws
-from agentroute.cascades._tuning import Rates, tuned, valued
+from agentroute.cascades._tuning import Rates, rescaled, tuned, valued
 from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.types import Matrix
 
@@ -134,21 +134,38 @@ class CascadeRouting:
         options |= {name: given for name, given in (("climb", climb), ("ordered", ordered)) if given is not None}
         return type(self)(**options)
 
-    def fit(self, states: StateEstimates, quality: Matrix, cost: Matrix, /) -> Self:
+    def fit(
+        self,
+        states: StateEstimates,
+        quality: Matrix,
+        cost: Matrix,
+        /,
+        *,
+        score_cost: Matrix | None = None,
+        live: StateEstimates | None = None,
+    ) -> Self:
         """Tunes lambda on a log, in seconds for thousands of queries.
 
         Args:
             states: Out-of-fold estimates of n logged queries, the cheapest model first.
             quality: float64 [n, m], as observed; where a cell is NaN the estimate stands in.
             cost: float64 [n, m], as billed; the same.
+            score_cost: float64 [n, m], USD of looking at each answer, where `cost` does not hold it.
+            live: Estimates of the same queries by what new queries will be estimated with. Those of several folds differ a
+                little among themselves, and a budget that is kept between them is not kept by either; so the lambdas are scaled
+                until the spending by these keeps to it. `None` = they are not.
 
         Raises:
             ConfigError: Even calling the cheapest model alone costs more than the budget; the message gives its cost.
             DataError: The log and the states do not belong together, or the latency that is weighed is unknown.
         """
         self._sets = None
-        course = self._course(states, quality, cost)
-        self.rates_ = self._rates(course, self.budget)
+        course = self._course(states, quality, cost, score_cost)
+        rates = self._rates(course, self.budget)
+        if self.budget is not None and live is not None:
+            course = self._course(live, quality, cost, score_cost)
+            rates = rescaled(course, rates, self.budget, mix=self.mix)
+        self.rates_ = rates
         points = course.points(self.rates_.table)
         self.expected_cost_, self.expected_quality_ = (float(part) for part in self.rates_.shares @ points)
         return self
@@ -286,7 +303,7 @@ class CascadeRouting:
             return None
         return int(options.leads[..., best or 1].flat[0])
 
-    def _course(self, states: StateEstimates, quality: Matrix, cost: Matrix) -> Course:
+    def _course(self, states: StateEstimates, quality: Matrix, cost: Matrix, score_cost: Matrix | None = None) -> Course:
         """All ways through these states under this policy's rules."""
         shape = states.cost.shape
         if quality.shape != shape or cost.shape != shape:
@@ -297,7 +314,13 @@ class CascadeRouting:
             raise DataError("there are no queries: give states of one or more")
         if np.isnan(states.cost).any():
             raise DataError("a model has no known cost: give its price")
-        return Course(Plans(self._rules, self._supermodels(shape[1]), states), states, quality, cost, check_last=self.check_last)
+        plans = Plans(self._rules, self._supermodels(shape[1]), states)
+        return Course(plans, states, quality, cost, score_cost=score_cost, check_last=self.check_last)
+
+    def unseen(self, called: npt.NDArray[np.bool_], /) -> npt.NDArray[np.bool_]:
+        """Which queries' answers were the last possible ones, and so taken as they came: bool [n, m] called to bool [n]."""
+        most = called.shape[1] if self.calls is None else min(self.calls, called.shape[1])
+        return np.asarray((called.sum(axis=1) >= most) & (not self.check_last), np.bool_)
 
     def _supermodels(self, models: int) -> SuperModels:
         if self._sets is None:

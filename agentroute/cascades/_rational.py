@@ -52,7 +52,7 @@ class RationalThresholds(ChainPolicy):
     how = "probabilistic model"
 
     def _settings(self, columns: tuple[int, ...], log: ChainLog) -> tuple[Floats, Floats, Floats]:
-        c = log.cost[:, columns].mean(axis=0)
+        c = log.price(columns).mean(axis=0)
         if len(columns) == 1:
             return np.empty((1, 0)), log.expected(())[:, list(columns)].mean(axis=0), c
         last = log.expected(columns[:-1])[:, columns[-1]]

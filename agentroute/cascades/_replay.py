@@ -26,6 +26,9 @@ class Replayable(Protocol):
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Who is called for each of n queries, bool [n, m], and whose answer is taken, int64 [n]."""
 
+    def unseen(self, called: npt.NDArray[np.bool_], /) -> npt.NDArray[np.bool_]:
+        """Which queries' answers were the last possible ones, taken without a look: bool [n, m] called to bool [n]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CascadeReplay:
@@ -73,6 +76,7 @@ def replay(
     cost: Matrix,
     latency: Matrix | None = None,
     *,
+    score_cost: Matrix | None = None,
     draws: Floats | None = None,
 ) -> CascadeReplay:
     """Runs a policy over a log, all queries at once, in steps.
@@ -81,8 +85,9 @@ def replay(
         policy: A fitted policy.
         states: Estimates for the n queries, made without their outcomes.
         quality: float64 [n, m], as observed, the cheapest model first as in `states`; NaN = not observed.
-        cost: float64 [n, m], USD, scoring included.
+        cost: float64 [n, m], USD.
         latency: float64 [n, m], seconds.
+        score_cost: float64 [n, m], USD of looking at each answer, where `cost` does not hold it; `None` = nothing.
         draws: float64 [n] in [0, 1), each query's own number, for a policy that mixes; `None` = drawn from its seed.
 
     Returns:
@@ -96,11 +101,17 @@ def replay(
         if given is not None and given.shape != shape:
             raise DataError(f"{name} is {given.shape}, the states are {shape}: give the same queries and models")
     called, answer = policy.run(states, draws=draws)
+    looked = called.copy()
+    last = np.flatnonzero(policy.unseen(called))
+    looked[last, answer[last]] = False
+    # Without the calls of unknown cost, what is cheap to look up would look cheap to call.
+    spent = np.where(called, np.where(np.isnan(cost), states.cost, cost), 0.0)
+    if score_cost is not None:
+        spent += np.where(looked, score_cost, 0.0)
     return CascadeReplay(
         called=called,
         answer=answer,
         quality=np.take_along_axis(quality, answer[:, None], axis=1)[:, 0],
-        # Without the calls of unknown cost, what is cheap to look up would look cheap to call.
-        cost=np.where(called, np.where(np.isnan(cost), states.cost, cost), 0.0).sum(axis=1),
+        cost=spent.sum(axis=1),
         latency=None if latency is None else np.where(called, latency, 0.0).sum(axis=1),
     )

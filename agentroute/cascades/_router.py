@@ -18,6 +18,7 @@ from agentroute.cascades._planner import CascadeRouting, draw_of
 from agentroute.cascades._plans import Planned, Straight
 from agentroute.cascades._posthoc import PostHocEstimator
 from agentroute.cascades._rational import RationalThresholds
+from agentroute.cascades._regressions import PostHocStates
 from agentroute.cascades._replay import CascadeReplay, replay
 from agentroute.cascades._threshold import ThresholdCascade
 from agentroute.embedders import Embedder
@@ -120,23 +121,21 @@ class CascadeRouter:
             raise ConfigError(
                 f"the log holds no answer of {', '.join(map(repr, missing))}: leave it out of the pool, or log some"
             )
-        answers = self._charged(self._aligned(answers))
+        answers = self._aligned(answers)
         # Copies are fitted: after an error this cascade plans as it did before.
         router = self.router.clone().fit(answers.table)
         estimate = router.estimator.cross_predict(answers.table, np.arange(len(answers)))
-        posthoc, policy = copy(self.posthoc).fit(answers, estimate), copy(self.policy)
-        instead = _tuned(policy, posthoc, answers.select(posthoc.models_))
+        policy = copy(self.policy)
+        # What a plan expects to pay: nobody scores the only answer there is, nor as a rule that of the dearest model.
+        planned = answers if isinstance(policy, CascadeRouting) and policy.check_last else answers.last_unscored()
+        if _one_call(policy):
+            planned = replace(answers, score_cost=np.zeros_like(answers.score_cost))
+        posthoc = copy(self.posthoc).fit(planned, estimate)
+        instead = _tuned(policy, posthoc, answers.select(posthoc.models_), posthoc.states(answers, estimate))
         self.router, self.posthoc, self.policy, self._instead = router, posthoc, policy, instead
         self._compares = answers.agreement is not None
         self._fitted = True
         return self
-
-    def _charged(self, answers: AnswerTable) -> AnswerTable:
-        """The answers, without the cost of scores that nobody will ask for: of the only answer there is, or of the last one."""
-        if isinstance(self.policy, CascadeRouting) and self.policy.calls == 1:
-            return replace(answers, score_cost=np.zeros_like(answers.score_cost))
-        checked = isinstance(self.policy, CascadeRouting) and self.policy.check_last
-        return answers if checked else answers.last_unscored()
 
     @property
     def check_last(self) -> bool:
@@ -146,7 +145,7 @@ class CascadeRouter:
     @property
     def looks(self) -> bool:
         """Whether answers are looked at, and so scored: not where the log says that it gains nothing over routing."""
-        return self._instead is None and not (isinstance(self.policy, CascadeRouting) and self.policy.calls == 1)
+        return self._instead is None and not _one_call(self.policy)
 
     @property
     def deciding(self) -> CascadePolicy:
@@ -156,7 +155,7 @@ class CascadeRouter:
     def replay(self, answers: AnswerTable, /) -> CascadeReplay:
         """What the cascade would have done on other answers, such as held-out ones, and what it would have cost.
 
-        Scoring is paid for where answers are looked at, but for the dearest model's unless `check_last`.
+        Scoring is paid for where answers are looked at: not the last possible one, unless `check_last`.
 
         Args:
             answers: Answers of all models of the pool; only those of models that would have been called are looked at.
@@ -167,13 +166,12 @@ class CascadeRouter:
         """
         aligned, estimate = self.expected(answers)
         states = self.posthoc.states(aligned, estimate)
-        seen = self._charged(aligned).select(self.posthoc.models_)
-        score_cost = seen.score_cost
+        seen = aligned.select(self.posthoc.models_)
+        table, score_cost = seen.table, seen.score_cost if self.looks else None
         if not self.looks:
-            states, score_cost = replace(states, cost=states.cost - self.posthoc.score_cost_), np.zeros_like(score_cost)
-        table = seen.table
+            states = replace(states, cost=states.cost - self.posthoc.score_cost_)
         draws = np.array([draw_of(query.key()) for query in table.queries])
-        done = replay(self.deciding, states, table.quality, table.cost + score_cost, table.latency, draws=draws)
+        done = replay(self.deciding, states, table.quality, table.cost, table.latency, score_cost=score_cost, draws=draws)
         strange = ~estimate.supported
         return done.with_model(strange, self.posthoc.models_.index(self.default), table) if strange.any() else done
 
@@ -310,26 +308,31 @@ class CascadeRouter:
         return f"CascadeRouter({list(self.pool.ids)!r}, policy={self.policy!r}, default={self.default!r}, {state})"
 
 
-def _tuned(policy: CascadePolicy, posthoc: PostHocEstimator, answers: AnswerTable) -> CascadeRouting | None:
+def _one_call(policy: CascadePolicy) -> bool:
+    """Whether it never calls a second model, whatever the first one says."""
+    return isinstance(policy, CascadeRouting) and policy.calls == 1
+
+
+def _tuned(policy: CascadePolicy, posthoc: PostHocEstimator, answers: AnswerTable, live: PostHocStates) -> CascadeRouting | None:
     """Fits the policy, and plain routing beside it; the latter is given where looking at answers does not pay.
 
     Looking pays when it gains more than plain routing does by at least one standard error, on estimates made without the
     rows themselves. Otherwise no answer is scored: what it would cost is saved.
     """
-    states, quality, cost = posthoc.fitted_states(), answers.table.quality, answers.table.cost
+    states, quality, cost, score = posthoc.fitted_states(), answers.table.quality, answers.table.cost, answers.score_cost
     if not isinstance(policy, CascadeRouting) or policy.ordered or not policy.climb:
-        policy.fit(states, quality, cost + answers.score_cost)
+        policy.fit(states, quality, cost, score_cost=None if _one_call(policy) else score, live=live)
         return None
     routing = policy.restricted(climb=False)
-    unscored = replace(states, cost=states.cost - posthoc.score_cost_)
-    routing.fit(unscored, quality, cost)
+    unscored, unscored_live = (replace(one, cost=one.cost - posthoc.score_cost_) for one in (states, live))
+    routing.fit(unscored, quality, cost, live=unscored_live)
     try:
-        policy.fit(states, quality, cost + answers.score_cost)
+        policy.fit(states, quality, cost, score_cost=score, live=live)
     except ConfigError:
         # Scoring alone spends the budget.
         return routing
     price = 1.0 / policy.willingness_to_pay
-    looking, plain = replay(policy, states, quality, cost + answers.score_cost), replay(routing, unscored, quality, cost)
+    looking, plain = replay(policy, states, quality, cost, score_cost=score), replay(routing, unscored, quality, cost)
     gain = (looking.quality - price * looking.cost) - (plain.quality - price * plain.cost)
     gain = gain[np.isfinite(gain)]
     if len(gain) < 2 or gain.mean() <= gain.std(ddof=1) / math.sqrt(len(gain)):

@@ -78,19 +78,31 @@ class ChainPolicy(ABC):
     def _settings(self, columns: tuple[int, ...], log: ChainLog) -> tuple[Floats, Floats, Floats]:
         """Thresholds float64 [s, len(columns) - 1] that come into question, with the quality [s] and cost [s] they give."""
 
-    def fit(self, states: States, quality: Matrix, cost: Matrix, /) -> Self:
+    def fit(
+        self,
+        states: States,
+        quality: Matrix,
+        cost: Matrix,
+        /,
+        *,
+        score_cost: Matrix | None = None,
+        live: States | None = None,  # noqa: ARG002  # the contract of policies; quantiles of the log are what they are
+    ) -> Self:
         """Finds the chain and the thresholds.
 
         Args:
             states: Out-of-fold estimates of n logged queries (`PostHocEstimator.fitted_states`).
             quality: float64 [n, m], as observed, columns as those of the states; where a cell is NaN its estimate stands in.
-            cost: float64 [n, m], as billed, with what scoring cost; the same.
+            cost: float64 [n, m], as billed; the same.
+            score_cost: float64 [n, m], USD of looking at each answer, where `cost` does not hold it: paid for all but the last
+                answer of a chain.
+            live: Not used.
 
         Raises:
             ConfigError: Even the cheapest model alone costs more than the budget; the message gives its cost.
             DataError: The log and the states do not belong together.
         """
-        log = ChainLog(states, quality, cost)
+        log = ChainLog(states, quality, cost, score_cost)
         columns: list[tuple[int, ...]] = []
         rows: list[Floats] = []
         for chain in _chains(log.quality.shape[1], self.longest):
@@ -193,6 +205,10 @@ class ChainPolicy(ABC):
                 going = going[~(states.quality(answered, going)[:, column] >= chain.thresholds[place])]
         return called, answer
 
+    def unseen(self, called: Bools, /) -> Bools:
+        """Which queries' answers were those of the chain's last model, which nobody looks at: bool [n, m] called to bool [n]."""
+        return np.asarray(called[:, self._fitted().columns[-1]], np.bool_)
+
     def _fitted(self) -> Chain:
         try:
             return self.chain_
@@ -270,7 +286,7 @@ class ThresholdCascade(ChainPolicy):
         return super()._options() | {"levels": self.levels}
 
     def _settings(self, columns: tuple[int, ...], log: ChainLog) -> tuple[Floats, Floats, Floats]:
-        q, c = log.quality[:, columns], log.cost[:, columns]
+        q, c = log.quality[:, columns], log.price(columns)
         n = len(q)
         if len(columns) == 1:
             return np.empty((1, 0)), q.mean(axis=0), c.mean(axis=0)
@@ -294,7 +310,7 @@ class ThresholdCascade(ChainPolicy):
 class ChainLog:
     """What was observed, its gaps filled with estimates, and the estimates of answers."""
 
-    def __init__(self, states: States, quality: Matrix, cost: Matrix) -> None:
+    def __init__(self, states: States, quality: Matrix, cost: Matrix, score_cost: Matrix | None) -> None:
         if quality.shape != states.cost.shape or cost.shape != states.cost.shape:
             raise DataError(
                 f"quality {quality.shape}, cost {cost.shape} and states {states.cost.shape}: give the same rows and columns"
@@ -302,7 +318,15 @@ class ChainLog:
         self._states, self._rows = states, np.arange(len(quality))
         self.quality = np.where(np.isnan(quality), states.quality(0, self._rows), quality)
         self.cost = np.where(np.isnan(cost), states.cost, cost)
+        self._score_cost = score_cost
         self._known: dict[int, Matrix] = {}
+
+    def price(self, columns: Sequence[int]) -> Matrix:
+        """float64 [n, k], what calling each of these costs, and looking at all but the last."""
+        found: Matrix = self.cost[:, list(columns)]
+        if self._score_cost is not None:
+            found = found + np.pad(self._score_cost[:, list(columns[:-1])], ((0, 0), (0, 1)))
+        return found
 
     def expected(self, answered: Sequence[int]) -> Matrix:
         """float64 [n, m], where these columns have answered."""

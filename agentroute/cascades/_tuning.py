@@ -12,7 +12,7 @@ from agentroute.cascades._supermodels import Floats
 from agentroute.errors import ConfigError
 from agentroute.types import Matrix
 
-__all__ = ["Rates", "tuned", "valued"]
+__all__ = ["Rates", "rescaled", "tuned", "valued"]
 
 _GRID = 32
 _STEPS = 4  # steps with a lambda of their own; later ones are rare
@@ -72,6 +72,35 @@ def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
         shape = _refined(course, shape, budget, high)
         if (shape != 1.0).any():
             low, high = _scale(course, shape, budget, _grid(course))
+    return _between(course, shape, (low, high), budget, mix=mix)
+
+
+def rescaled(course: Course, rates: Rates, budget: float, *, mix: bool) -> Rates:
+    """The same lambdas in the same ratios, scaled so that the mean spend of another course keeps to the budget.
+
+    Args:
+        course: The same queries with other estimates.
+        rates: What was tuned.
+        budget: USD a query.
+        mix: As for `tuned`.
+    """
+    shape = rates.table[0]
+    if not shape.any():
+        if course.spend(shape) <= budget:
+            return rates
+        shape = np.ones_like(shape)
+    shape = shape / shape[np.flatnonzero(shape)[0]]
+    # A lambda of 0 at some step has no scale: whatever the others are, too much may be spent there.
+    if course.spend(1e12 * shape) > budget:
+        shape = np.where(shape > 0.0, shape, 1.0)
+    if course.spend(1e12 * shape) > budget:
+        return Rates(table=np.full((1, len(shape)), np.inf), shares=np.ones(1))
+    return _between(course, shape, _scale(course, shape, budget, _grid(course)), budget, mix=mix)
+
+
+def _between(course: Course, shape: Floats, scales: tuple[float, float], budget: float, *, mix: bool) -> Rates:
+    """The scale of a shape that keeps to a budget, or both sides of it mixed."""
+    low, high = scales
     table = np.stack([high * shape, low * shape])
     if not mix or low == high:
         return Rates(table=table[:1], shares=np.ones(1))

@@ -411,3 +411,52 @@ def test_options_of_numpy_can_be_saved(tmp_path):
     ):
         fitted(world(120), policy).save(tmp_path / str(number))
         CascadeRouter.load(tmp_path / str(number), embedder=EMBEDDER)
+
+
+def driven(router, held, *, score_cost):
+    """Every query through the flow: who was called, whose answer was taken, and what it really cost."""
+    found = []
+    models = held.models
+    for i in range(len(held)):
+
+        def call(step, i=i):
+            j = models.index(step.model)
+            return Attempt(model=step.model, answer=j, cost=float(held.table.cost[i, j]), reply=Reply(text="x"))
+
+        def check(tried, i=i):
+            signals = {name: float(values[i, tried.answer]) for name, values in held.signals.items()}
+            return Score(value=0.5, cost=float(score_cost[i, tried.answer]), signals=signals)
+
+        order = router.pool.ids
+        result = drive(cascade(router.plan(asked(held, i)), order, retryable=lambda _: True), call, check)
+        found.append(({one.model for one in result.attempts}, result.model, result.cost))
+    return found
+
+
+@pytest.mark.parametrize("options", [{}, {"max_models": 2}, {"check_last": True}, {"ordered": True}, {"climb": False}])
+def test_with_three_models_the_replay_calls_answers_and_pays_as_the_flow_does(options):
+    """Easy, needy and hard queries; the middle model helps few of them, so that it is mostly skipped; looking costs something."""
+
+    def log(rows, seed):
+        rng = np.random.default_rng(seed)
+        kind = rng.choice(3, rows, p=[0.5, 0.15, 0.35])
+        quality = np.column_stack([kind == 0, kind <= 1, rng.random(rows) < 0.9]).astype(float)
+        table = planted_table(rows, models=3, kinds=1, seed=seed)
+        cost = np.array([0.001, 0.003, 0.01]) * rng.uniform(0.9, 1.1, (rows, 3))
+        sure = quality + 0.3 * rng.standard_normal((rows, 3))
+        table = replace(table, models=("small", "middle", "large"), quality=quality, cost=cost)
+        return AnswerTable(table=table, signals={"sure": sure}, score_cost=np.full((rows, 3), 0.0004))
+
+    router = CascadeRouter(
+        Router(("small", "middle", "large"), embedder=EMBEDDER), policy=CascadeRouting(willingness_to_pay=0.05, **options)
+    ).fit(log(600, 0))
+    held = log(150, 1)
+    done = router.replay(held)
+    live = driven(router, held, score_cost=held.score_cost)
+    names = router.posthoc.models_
+    for i, (called, answer, cost) in enumerate(live):
+        assert called == {name for name, on in zip(names, done.called[i], strict=True) if on}
+        assert names[done.answer[i]] == answer
+        assert cost == pytest.approx(done.cost[i])
+    if not options:
+        assert 1.05 < np.mean([len(called) for called, _, _ in live]) < 2.5
