@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentroute.cascades._plans import Planned, Straight
     from agentroute.cascades._posthoc import PostHocEstimator
     from agentroute.cascades._rational import RationalThresholds
+    from agentroute.cascades._replay import CascadeReplay, replay
     from agentroute.cascades._router import CascadeRouter
     from agentroute.cascades._threshold import ThresholdCascade
 
@@ -24,6 +25,7 @@ __all__ = [
     "AnswerTable",
     "Attempt",
     "Call",
+    "CascadeReplay",
     "CascadeResult",
     "CascadeRouter",
     "CascadeRouting",
@@ -48,6 +50,7 @@ __all__ = [
     "drive",
     "failover",
     "problem_of",
+    "replay",
     "same_answer",
 ]
 
@@ -58,6 +61,7 @@ _HOMES = {
     "_plans": "Planned Straight",
     "_posthoc": "PostHocEstimator",
     "_rational": "RationalThresholds",
+    "_replay": "CascadeReplay replay",
     "_router": "CascadeRouter",
     "_threshold": "ThresholdCascade",
 }
