@@ -18,7 +18,7 @@ from langchain_agentroute._bindings import SchemaBinding
 from langchain_agentroute._calls import Ready, RoutedCall
 from langchain_agentroute._ceilings import ceilings
 from langchain_agentroute._doors import Door, Opened
-from langchain_agentroute._holding import Held, arelease, hold, release
+from langchain_agentroute._holding import Gate, Held, arelease, gate, hold, release
 from langchain_agentroute._judging import ajudged, judged
 from langchain_agentroute._kept import Ended, Kept, at, hollow, nothing, parsed, shut
 from langchain_agentroute._record import billed, cascade_record, check_record, totals_of, usage_of
@@ -59,6 +59,7 @@ class CascadeCall(RoutedCall):
     _pending: dict[int, Outcome] = field(default_factory=dict)
     _opened: dict[int, Opened] = field(default_factory=dict)
     _fates: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _gates: dict[int, tuple[Gate, ...]] = field(default_factory=dict)
     _left: set[int] = field(default_factory=set)
     _over: bool = False
 
@@ -147,12 +148,27 @@ class CascadeCall(RoutedCall):
         return {name: value for name, value in told.items() if value is not None}
 
     def _leave(self, index: int) -> None:
-        """Nobody waits for this call any more: what it has opened is closed, by whoever comes second."""
+        """Nobody waits for this call any more: it shows nothing more, and what it has opened is closed, by whoever comes second."""
         with self._lock:
             self._left.add(index)
             opened = self._opened.pop(index, None)
+            for one in self._gates.pop(index, ()):
+                one.shut()
         if opened is not None:
             shut(opened)
+
+    def shown(self, step: Call, config: RunnableConfig) -> tuple[RunnableConfig, tuple[Held, ...]]:
+        """The configuration by which users see as much of a call as they may, and what is kept from them until it is accepted."""
+        if not step.final:
+            return hold(config)
+        if step.deadline is not None:
+            config, gates = gate(config)
+            with self._lock:
+                self._gates[step.attempt] = gates
+                if step.attempt in self._left:
+                    for one in gates:
+                        one.shut()
+        return config, ()
 
     # --- calls ---
 
@@ -166,9 +182,7 @@ class CascadeCall(RoutedCall):
     def _ready(self, step: Call) -> tuple[Ready, tuple[Held, ...]]:
         with mistakes():
             ready = self.ready(step)
-            held: tuple[Held, ...] = ()
-            if not step.final:
-                ready.config, held = hold(ready.config)
+            ready.config, held = self.shown(step, ready.config)
             return ready, held
 
     def invoke(self, step: Call) -> Attempt[Any]:
@@ -219,7 +233,9 @@ class CascadeCall(RoutedCall):
 
     def _streaming(self, step: Call) -> Ready:
         with mistakes():
-            return self.prepared(step, self.targets[step.model], self.request.binding)
+            ready = self.prepared(step, self.targets[step.model], self.request.binding)
+            ready.config, _ = self.shown(step, ready.config)
+            return ready
 
     def replied(self, step: Call, attempt: Attempt[Any], held: tuple[Held, ...] = (), reply: Reply | None = None) -> Attempt[Any]:
         """The attempt as scorers read it; an answer that is not final is kept until it is accepted."""

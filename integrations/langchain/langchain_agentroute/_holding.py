@@ -6,13 +6,16 @@ For a rung that has still to be judged, each of them is replaced by a `Held`, wh
 When the answer is accepted, all of it is passed on, so that the user sees that answer once, under its own run; else nothing is.
 
 LangChain's own way, the tag `nostream`, would not do: `astream_events` does not know it, and what it hides stays hidden.
+
+A call that is shown as it comes, and that a deadline may leave behind, gets a `Gate` in place of each of them: it lets everything
+through until the call is left. A thread cannot be stopped, and another answer is on the user's screen by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.callbacks.manager import ahandle_event, handle_event
@@ -22,7 +25,7 @@ from langchain_core.runnables import RunnableConfig
 
 from langchain_agentroute._replies import as_chunk
 
-__all__ = ["Held", "arelease", "hold", "release", "unseen"]
+__all__ = ["Gate", "Held", "arelease", "gate", "hold", "release", "unseen"]
 
 _EVENTS = frozenset(name for name in dir(BaseCallbackHandler) if name.startswith("on_"))
 
@@ -66,6 +69,71 @@ class Held(BaseCallbackHandler):
             yield event, args, kwargs
 
 
+class Gate:
+    """Stands in for a handler, and tells it everything until it is shut.
+
+    Args:
+        handler: The handler.
+    """
+
+    def __init__(self, handler: BaseCallbackHandler) -> None:
+        self.handler = handler
+        self.open = True
+
+    @property
+    def __class__(self) -> Any:
+        """The handler's: LangChain and LangGraph ask `isinstance` how a handler wants to be told."""
+        return type(self.handler)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the handler has, but for events when the gate is shut."""
+        if name in _EVENTS and not self.open:
+            return _unheard
+        found = getattr(self.handler, name)
+        if name == "tap_output_iter":
+            return partial(self._tap, found)
+        return partial(self._atap, found) if name == "tap_output_aiter" else found
+
+    def shut(self) -> None:
+        """Lets nothing through any more."""
+        self.open = False
+
+    def _tap(self, tap: Callable[..., Iterator[Any]], run_id: Any, output: Iterator[Any]) -> Iterator[Any]:
+        rest = []
+
+        def shown() -> Iterator[Any]:
+            for item in output:
+                if not self.open:
+                    rest.append(item)
+                    return
+                yield item
+
+        yield from tap(run_id, shown())
+        yield from rest
+        yield from output
+
+    async def _atap(self, tap: Callable[..., AsyncIterator[Any]], run_id: Any, output: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        rest = []
+
+        async def shown() -> AsyncIterator[Any]:
+            async for item in output:
+                if not self.open:
+                    rest.append(item)
+                    return
+                yield item
+
+        async for item in tap(run_id, shown()):
+            yield item
+        for item in rest:
+            yield item
+        async for item in output:
+            yield item
+
+
+def _unheard(*_: Any, **__: Any) -> None:
+    pass
+
+
 def _message(response: Any) -> Any:
     generations = getattr(response, "generations", None)
     generation = generations[0][0] if generations and generations[0] else None
@@ -77,24 +145,35 @@ def _about(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs[name] for name in ("run_id", "parent_run_id", "tags") if name in kwargs}
 
 
-def _streams(handler: BaseCallbackHandler) -> bool:
-    """Whether a handler streams to a user: LangChain knows such handlers by this method, too. A held one may be held again."""
-    return isinstance(handler, Held) or callable(getattr(handler, "tap_output_iter", None))
+def _streams(handler: Any) -> bool:
+    """Whether a handler streams to a user: LangChain knows such handlers by this method, too. A stand-in may be replaced again."""
+    return type(handler) in (Held, Gate) or callable(getattr(handler, "tap_output_iter", None))
 
 
 def hold(config: RunnableConfig) -> tuple[RunnableConfig, tuple[Held, ...]]:
     """The configuration with all handlers that stream to a user held, and what holds them."""
+    changed, held = _replaced(config, Held)
+    return changed, cast("tuple[Held, ...]", held)
+
+
+def gate(config: RunnableConfig) -> tuple[RunnableConfig, tuple[Gate, ...]]:
+    """The configuration with a gate before each handler that streams to a user, and the gates."""
+    changed, gates = _replaced(config, Gate)
+    return changed, cast("tuple[Gate, ...]", gates)
+
+
+def _replaced(config: RunnableConfig, stand_in: Callable[[BaseCallbackHandler], Any]) -> tuple[RunnableConfig, tuple[Any, ...]]:
     callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         handlers = [*callbacks.handlers, *callbacks.inheritable_handlers]
     else:
         handlers = list(callbacks or ())
-    held = {id(handler): Held(handler) for handler in handlers if _streams(handler)}
-    if not held:
+    made = {id(handler): stand_in(handler) for handler in handlers if _streams(handler)}
+    if not made:
         return config, ()
 
     def swapped(some: Sequence[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-        return [held.get(id(handler), handler) for handler in some]
+        return [made.get(id(handler), handler) for handler in some]
 
     changed: list[BaseCallbackHandler] | BaseCallbackManager
     if isinstance(callbacks, BaseCallbackManager):
@@ -103,7 +182,7 @@ def hold(config: RunnableConfig) -> tuple[RunnableConfig, tuple[Held, ...]]:
         changed.inheritable_handlers = swapped(callbacks.inheritable_handlers)
     else:
         changed = swapped(handlers)
-    return {**config, "callbacks": changed}, tuple(held.values())
+    return {**config, "callbacks": changed}, tuple(made.values())
 
 
 def unseen(config: RunnableConfig) -> RunnableConfig:

@@ -36,7 +36,7 @@ from langchain_agentroute._cascading import CascadeRouting, Climb
 from langchain_agentroute._choosing import routing_of
 from langchain_agentroute._climbing import CascadeCall, bubbling
 from langchain_agentroute._deciding import Decided
-from langchain_agentroute._holding import Held, hold
+from langchain_agentroute._holding import Held
 from langchain_agentroute._record import stamped
 from langchain_agentroute._replies import reply_of
 from langchain_agentroute._retry import mistakes
@@ -287,7 +287,7 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         def attempt(step: Call) -> Attempt[Any]:
             capture = Capture()
             prepared = _prepared(request, call, _target(call, step), step, capture)
-            config, held = (call.run.config, ()) if step.final else hold(call.run.config)
+            config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
             response = None
             with bubbling(), Watch(call, step, capture) as watch, set_config_context(config) as context:
@@ -314,7 +314,7 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         async def attempt(step: Call) -> Attempt[Any]:
             capture = Capture()
             prepared = _prepared(request, call, _target(call, step), step, capture)
-            config, held = (call.run.config, ()) if step.final else hold(call.run.config)
+            config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
             response = None
             with bubbling(), Watch(call, step, capture) as watch, set_config_context(config) as context:
