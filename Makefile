@@ -42,6 +42,7 @@ check: .venv/.dev ## lint, format, layers, types
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
+bench: export OPENBLAS_NUM_THREADS := 1
 bench: .venv/.dev ## the figures that the docs quote, measured here
 	@for script in $$(find benchmarks -name '*.py' | sort); do echo "== $$script"; $(BIN)/python $$script; done
 
