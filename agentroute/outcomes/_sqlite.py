@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -42,12 +43,18 @@ _PUT_FEEDBACK = """
 INSERT INTO feedback (idempotency_key, decision_id, score, source, at_micro) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (idempotency_key) DO NOTHING
 """
+# Python writes NaN and Infinity into JSON, which SQLite does not read: such metadata are left to a function of Python.
 # CROSS JOIN keeps outcomes the outer loop, so that rows stream in their order without a sort.
 _READ = f"""
 WITH judged AS (
     SELECT (
             SELECT seq FROM outcomes WHERE decision_id = feedback.decision_id AND error IS NULL
-            ORDER BY coalesce(json_extract(metadata, '$.{CHOSEN}'), 0) DESC, attempt DESC, seq DESC LIMIT 1
+            ORDER BY coalesce(
+                CASE
+                    WHEN json_valid(metadata) THEN json_type(metadata, '$.{CHOSEN}') = 'true'
+                    WHEN metadata IS NOT NULL THEN marks_chosen(metadata)
+                END, 0
+            ) DESC, attempt DESC, seq DESC LIMIT 1
         ) AS outcome,
         avg(score) AS score,
         CASE WHEN count(DISTINCT source) = 1 THEN min(source) ELSE '{SEVERAL_SOURCES}' END AS source
@@ -247,6 +254,7 @@ class SqliteOutcomeLog:
         connection = None
         try:
             connection = connect(self.path)
+            connection.create_function("marks_chosen", 1, _marks_chosen, deterministic=True)
             connection.execute("BEGIN")  # deferred: a snapshot that starts at the first read
             known = {
                 row[0]: decode_fingerprint(row)
@@ -302,6 +310,14 @@ class SqliteOutcomeLog:
     def __repr__(self) -> str:
         """The path."""
         return f"SqliteOutcomeLog({str(self.path)!r})"
+
+
+def _marks_chosen(metadata: str) -> bool:
+    """Whether metadata that are JSON to Python alone say that their outcome was the answer."""
+    try:
+        return json.loads(metadata).get(CHOSEN) is True
+    except (ValueError, AttributeError, RecursionError):
+        return False  # whoever decodes the row will say what is wrong
 
 
 def _embedder_row(connection: sqlite3.Connection, fingerprint: Fingerprint) -> int:

@@ -72,6 +72,8 @@ class Isotonic:
             DataError: There is nothing to learn from, or a number cannot be right.
         """
         x, y, w = _checked(values, labels, weights)
+        counts = w > 0.0  # a score of no weight has no mean
+        x, y, w = x[counts], y[counts], w[counts]
         # Equal scores are one point: no map could tell them apart.
         points, place = np.unique(x, return_inverse=True)
         mass = np.bincount(place, w)

@@ -11,13 +11,13 @@ from typing import Any
 from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
 from agentroute.scorers._base import Instant
 from agentroute.scorers._code import code_of, passes
+from agentroute.scorers._texts import blocks
 from agentroute.types import Query, Reply, Score, ToolCall
 
 __all__ = ["Finished", "JsonSchemaCheck", "NotEmpty", "RegexCheck", "ToolCallCheck", "UnitTests"]
 
 # What providers call an answer that is cut: OpenAI, Anthropic, Google, Mistral, Cohere, local servers.
 _CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "incomplete", "content_filter", "safety", "error"})
-_BLOCK = re.compile(r"```[ \t]*(?:json)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL | re.IGNORECASE)
 _MOST_SECONDS = 3600.0
 
 
@@ -192,8 +192,9 @@ class UnitTests(Instant):
     shortcuts, not an attacker: run code of models that you do not trust inside a container.
 
     Args:
-        tests: Statements that follow the code and raise when it is wrong (`"assert double(2) == 4"`); or a function of the
+        tests: Statements that run after the code and raise when it is wrong (`"assert double(2) == 4"`); or a function of the
             query that gives them, or `None` where there are none.
+        limit: Most characters of an answer that is run; a longer one fails.
         timeout: Seconds for code and tests together.
         memory: Bytes of address space (512 MiB); systems other than Linux do not keep to it.
         name: What the signal is called.
@@ -211,6 +212,7 @@ class UnitTests(Instant):
         self,
         tests: Sequence[str] | Callable[[Query], Sequence[str] | None],
         *,
+        limit: int = 100_000,
         timeout: float = 5.0,
         memory: int = 1 << 29,
         name: str = "unit_tests",
@@ -221,6 +223,7 @@ class UnitTests(Instant):
         if not 1 << 26 <= memory < 1 << 62:
             raise ConfigError(f"memory={memory!r} must be bytes, 64 MiB or more: Python itself needs some")
         self._tests = tests if callable(tests) else _listed(tests)
+        self.limit = limit
         self.timeout = timeout
         self.memory = memory
 
@@ -229,6 +232,8 @@ class UnitTests(Instant):
         tests = self._tests(query) if callable(self._tests) else self._tests
         if tests is None:
             raise MissingSignalError("unit tests", self.name, "the function of tests gave none for this query")
+        if len(reply.text) > self.limit:
+            return self._verdict(f"the answer is longer than {self.limit} characters", "")
         right = passes(code_of(reply.text), _listed(tests), self.timeout, memory=self.memory)
         return self._verdict(None if right else "the code does not pass its tests", "the code passes its tests")
 
@@ -268,13 +273,15 @@ def _complaint(validator: Any, found: Any) -> str | None:
         raise ConfigError(f"the JSON schema refers to {missing.ref!r}, which it does not hold: put it under $defs") from missing
     except RecursionError:
         return "it is nested too deeply"
+    except (ArithmeticError, ValueError) as problem:  # such as whether 1e400, which Python reads as infinite, is a multiple
+        return f"it holds a number that cannot be checked: {problem}"
     return None if error is None else f"{error.json_path}: {error.message[:200]}"
 
 
 def _json_of(text: str) -> Any:
     """The JSON value of a text, or of its only fenced block."""
-    blocks = _BLOCK.findall(text)
-    found = blocks[0] if len(blocks) == 1 and not text.lstrip().startswith(("{", "[")) else text
+    fenced = [one.body for one in blocks(text) if one.closed and one.label.casefold() in {"", "json"}]
+    found = fenced[0] if len(fenced) == 1 and not text.lstrip().startswith(("{", "[")) else text
     return json.loads(found, parse_constant=_no_constant)
 
 

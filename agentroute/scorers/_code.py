@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentroute.errors import ConfigError
+from agentroute.scorers._texts import blocks
 
 __all__ = ["code_of", "passes"]
 
-_FENCED = re.compile(r"```[ \t]*([\w.+-]*)[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_TAG = re.compile(r"[\w.+-]*")
 _PYTHON = re.compile(r"(?:python|py)[\d.]*", re.IGNORECASE)
 
 _MEMORY = 1 << 29
@@ -27,8 +28,16 @@ _PROCESSES = 256  # that the code may add to those of its user: threads are coun
 # The child limits itself before it runs the answer: processor time, memory, no new files of any size, few open files, few
 # processes (a limit that counts all of its user's, and that root is free of).
 # What the answer prints goes nowhere; the pipe that was its standard output carries the token alone.
+# The tests are compiled by themselves, and before the answer runs: behind its last line, one that ends in a backslash or opens a
+# string would swallow them. They run in the namespace of the answer itself, of which its functions may change the globals.
 _CHILD = """
-import os, resource, runpy
+import os, resource, sys, types
+tests = compile({tests!r}, "tests.py", "exec")
+with open("answer.py", "rb") as file:
+    answer = compile(file.read(), "answer.py", "exec")
+sys.argv[:] = ["answer.py"]
+main = sys.modules["__main__"] = types.ModuleType("__main__")
+main.__file__ = "answer.py"
 def tasks():
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -47,7 +56,8 @@ resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
 resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-runpy.run_path("answer.py", run_name="__main__")
+exec(answer, main.__dict__)
+exec(tests, main.__dict__)
 os.write(channel, b"{token}")
 """
 
@@ -55,9 +65,9 @@ os.write(channel, b"{token}")
 def code_of(answer: str) -> str:
     """The answer's first block that is marked as Python, else its first unmarked one, else all of it."""
     text = answer.replace("\r\n", "\n")
-    blocks = _FENCED.findall(text)
-    marked = [code for tag, code in blocks if _PYTHON.fullmatch(tag)]
-    unmarked = [code for tag, code in blocks if not tag]
+    tagged = [(match[0] if (match := _TAG.match(one.label)) else "", one.body) for one in blocks(text)]
+    marked = [code for tag, code in tagged if _PYTHON.fullmatch(tag)]
+    unmarked = [code for tag, code in tagged if not tag]
     return textwrap.dedent([*marked, *unmarked, text][0])
 
 
@@ -70,7 +80,7 @@ def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _ME
 
     Args:
         code: The answer's code.
-        tests: Statements that follow it.
+        tests: Statements that run after it, in its namespace; together they are one text, apart from the code.
         timeout: Seconds in all.
         memory: Bytes of address space; systems other than Linux do not keep to it.
 
@@ -80,11 +90,17 @@ def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _ME
     if os.name != "posix":
         raise ConfigError("code of an answer is run within limits that only POSIX systems have: run it on Linux or macOS")
     token = secrets.token_hex(16)
-    child_code = _CHILD.format(seconds=int(timeout) + 1, memory=int(memory), processes=_PROCESSES, token=token)
+    child_code = _CHILD.format(
+        tests="\n".join(tests).encode("utf-8", "replace"),
+        seconds=int(timeout) + 1,
+        memory=int(memory),
+        processes=_PROCESSES,
+        token=token,
+    )
     # The code may leave a folder that it has locked: not our trouble.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # A file of its own, so that `from __future__` may stand in its first line.
-        Path(folder, "answer.py").write_bytes("\n".join([code, *tests]).encode("utf-8", "replace"))
+        Path(folder, "answer.py").write_bytes(code.encode("utf-8", "replace"))
         child = subprocess.Popen(
             [sys.executable, "-I", "-S", "-"],
             stdin=subprocess.PIPE,

@@ -73,7 +73,8 @@ class _Several(ABC):
         if not there:
             raise next(one for one in found if isinstance(one, MissingSignalError))
         value = min(max(self._value(there), 0.0), 1.0)
-        costs = [score.cost for _, score in there]
+        # A part that was skipped may have asked before it found nothing to read: what it spent nobody knows.
+        costs = [one.cost if isinstance(one, Score) else self._spent(i) for i, one in enumerate(found)]
         signals = {self.name: value}
         for i, score in there:
             signals |= {self.scorers[i].name: score.value} | dict(score.signals)
@@ -85,6 +86,9 @@ class _Several(ABC):
             reason="; ".join(reasons),
             signals=signals,
         )
+
+    def _spent(self, skipped: int) -> float | None:
+        return 0.0 if self.scorers[skipped].ceiling == 0.0 else None
 
     @abstractmethod
     def _value(self, there: Sequence[tuple[int, Score]]) -> float:
@@ -103,7 +107,8 @@ class Weighted(_Several):
     Args:
         parts: Pairs of a scorer (or function) and its weight, above 0; the weights need not sum to 1.
         on_missing: What happens when a part's signal is not there: `"error"` = its `MissingSignalError`; `"skip"` = the mean of
-            the others, and the error only when none is left. Skipping compares answers by different measures: calibrate.
+            the others, and the error only when none is left. Skipping compares answers by different measures: calibrate. After
+            a skipped part whose ceiling is not 0 the cost is unknown, as it may have asked.
         name: What its signal is called.
 
     Raises:

@@ -16,47 +16,54 @@ __all__ = ["SelfVerification", "VerbalisedConfidence", "Verified"]
 
 _LIMIT = 8000  # characters of a question or an answer that are shown: about 2,000 tokens
 
-_FIGURE = r"(?<![\w.-])(\d{1,3}(?:\.\d+)?)"
-_RANGE = re.compile(rf"{_FIGURE} ?%? ?(?:-|\u2013|to) ?(\d{{1,3}}(?:\.\d+)?) ?(?:%|percent|per cent)", re.IGNORECASE)
+# A comma before three digits may group thousands; before any other number of digits, or after 0, it is a decimal comma.
+_NUMBER = r"(0,\d+|\d{1,3}(?:\.\d+|,(?!\d{3}(?!\d))\d+)?)"
+_FIGURE = rf"(?<![\w.-])(?<!\d,){_NUMBER}"
+_RANGE = re.compile(rf"{_FIGURE} ?%? ?(?:-|\u2013|to) ?{_NUMBER} ?(?:%|percent|per cent)", re.IGNORECASE)
 _PERCENT = re.compile(rf"{_FIGURE} ?(?:%|percent|per cent)", re.IGNORECASE)
-_OF = re.compile(rf"{_FIGURE} ?(?:/|out of) ?(\d{{1,3}}(?:\.\d+)?)(?![\w%])", re.IGNORECASE)
-_BARE = re.compile(rf"{_FIGURE}(?![\w%])(?!\.\d)")
-_LINE = re.compile(r"\W*(?:(?:my )?(?:confidence|probability|certainty)\W*)?(\d{1,3}(?:\.\d+)?) ?(%?)\W*", re.IGNORECASE)
+_OF = re.compile(rf"{_FIGURE} ?(?:/|out of) ?{_NUMBER}(?![\w%])(?![.,]\d)", re.IGNORECASE)
+_BARE = re.compile(rf"{_FIGURE}(?![\w%])(?![.,]\d)")
+_LINE = re.compile(rf"\W*(?:(?:my )?(?:confidence|probability|certainty)\W*)?{_NUMBER} ?(%?)\W*", re.IGNORECASE)
 _MINUS = re.compile(r"(?<!\w)[-\u2212]\d")  # also the sign of typeset text
 
 
 def percentage(text: str) -> float | None:
     """The one percentage that a text states, in [0, 1]; `None` = none, or several that differ.
 
-    Understood are `85`, `85 %`, `85 percent`, `80-90%` (their middle), `85/100`, `9 out of 10` and `0.85`; a whole number
-    without a sign is a percentage, so that `1` is 0.01 and `1.0` is 1. Where several differ, a first or last line that holds
-    nothing but one of them decides. What is below 0 or above 100 % is no percentage.
+    Understood are `85`, `85 %`, `85 percent`, `80-90%` (their middle), `85/100`, `9 out of 10` and `0.85`, with a decimal comma,
+    too; a whole number without a sign is a percentage, so that `1` is 0.01 and `1.0` is 1. Where several differ, a first or last
+    line that holds nothing but one of them decides. What is below 0 or above 100 % is no percentage.
 
     >>> percentage("I am about 85% sure.")
     0.85
     >>> percentage("95% sure, which leaves 5% of doubt") is None
     True
     """
-    found = {(float(low) + float(high)) / 200.0 for low, high in _RANGE.findall(text)}
+    found = {(_float(low) + _float(high)) / 200.0 for low, high in _RANGE.findall(text)}
     rest = _RANGE.sub(" ", text)
     if _MINUS.search(rest):
         return None
-    found |= {float(part) / float(whole) for part, whole in _OF.findall(rest) if float(whole)}
+    found |= {_float(part) / _float(whole) for part, whole in _OF.findall(rest) if _float(whole)}
     rest = _OF.sub(" ", rest)
-    found |= {float(one) / 100.0 for one in _PERCENT.findall(rest)}
+    found |= {_float(one) / 100.0 for one in _PERCENT.findall(rest)}
     if not found:
         found = {_share(one) for one in _BARE.findall(rest)}
     if len(found) > 1:
         lines = [line for line in text.splitlines() if line.strip()]
         alone = [match for line in (lines[0], lines[-1]) if (match := _LINE.fullmatch(line))]
-        found = {float(one[1]) / 100.0 if one[2] else _share(one[1]) for one in alone}
+        found = {_float(one[1]) / 100.0 if one[2] else _share(one[1]) for one in alone}
     value = found.pop() if len(found) == 1 else math.nan
     return value if 0.0 <= value <= 1.0 else None
 
 
 def _share(figure: str) -> float:
-    """A number without a sign: one of 1 or less that has a decimal point is a share, any other a percentage."""
-    return float(figure) if "." in figure and float(figure) <= 1.0 else float(figure) / 100.0
+    """A number without a sign: one of 1 or less that has decimals is a share, any other a percentage."""
+    value = _float(figure)
+    return value if not figure.isdecimal() and value <= 1.0 else value / 100.0
+
+
+def _float(figure: str) -> float:
+    return float(figure.replace(",", "."))
 
 
 class VerbalisedConfidence(Asking):
@@ -138,7 +145,13 @@ _EXAMPLES = (
     Verified(question="Name a prime number between 24 and 28.", answer="27", correct=False),
     Verified(question="Which gas do plants take in for photosynthesis?", answer="Carbon dioxide.", correct=True),
 )
-_TITLE = re.compile(r"\W*(?:(?:my\s+)?(?:verdict|decision|answer)\W*)?", re.IGNORECASE)
+# What may stand around a verdict without changing it. A question mark is none of these: "Correct? No."
+_MARKS = r"\s.,;:*_`\"'()\[\]{}<>#|…\-\u2013\u2014\u2018\u2019\u201c\u201d"
+_TITLE = re.compile(rf"[{_MARKS}]*(?:(?:(?:my|the|final)\s+)*(?:verdict|decision|answer)(?![^\W_])[{_MARKS}]*)?", re.IGNORECASE)
+_JOINING = frozenset("-'\u2019")  # between letters they make one word of two
+_LEADING = re.compile(rf"[{_MARKS}]+")
+# In what follows an approval, these may take it back.
+_BUT = re.compile(r"\b(?:no|not|cannot|never|nor|but|however|though|although|except)\b|n['\u2019]t\b", re.IGNORECASE)
 
 
 class SelfVerification(Asking):
@@ -149,6 +162,9 @@ class SelfVerification(Asking):
     what infinitely many samples at temperature 1 would give, for the price of one. Where a title such as "Verdict:" comes first,
     the token after it is read, and the title taken as given. Alternatives that the provider does not list count
     as impossible.
+
+    A sample counts when it is one of the words, whatever title and marks stand around it, or begins with one, a mark and a
+    sentence ("No, it is not.") that neither holds the other word nor takes an approval back. Any other cannot be read.
 
     Signals: the value under the scorer's name, `.readable` (the share of samples, or the probability mass, that said either).
 
@@ -259,36 +275,58 @@ class SelfVerification(Asking):
 
 
 def _verdict(text: str, words: tuple[str, str]) -> bool | None:
-    """Whether a text says the first word; `None` = it says neither, or both."""
-    right, wrong = map(re.escape, words)
-    said = {
-        (match[2].casefold() == words[0].casefold()) is not bool(match[1])
-        for match in re.finditer(rf"\b(not\s+)?({right}|{wrong})\b", text, re.IGNORECASE)
-    }
-    return said.pop() if len(said) == 1 else None
+    """Whether a text is the first word (true) or the second; `None` = anything else, such as a denial of either.
+
+    A title and marks may come first. What follows, after a mark or in a new line, must not hold the other word, nor take an
+    approval back.
+    """
+    title = _TITLE.match(text)
+    said = text[title.end() if title else 0 :]
+    for word, other, meant in zip(words, reversed(words), (True, False), strict=True):
+        found = re.match(rf"{re.escape(word)}(?!\w)([{_MARKS}!]*)", said, re.IGNORECASE)
+        if found:
+            marks, rest = found[1], said[found.end() :]
+            parted = not rest or "\n" in marks or (marks.strip() and marks not in _JOINING)
+            denied = re.search(rf"(?<!\w){re.escape(other)}(?!\w)", rest, re.IGNORECASE) or (meant and _BUT.search(rest))
+            return None if not parted or denied or rest.startswith("?") else meant
+    return None
 
 
 def _first_token(tokens: Sequence[TokenLogprob], words: tuple[str, str]) -> tuple[float, float]:
     """Probabilities of both words: at the first place that is not blank, or after a mere title."""
+    follows = [_text(tokens[i:], words) for i in range(len(tokens))]
     filled = next((i for i, token in enumerate(tokens) if token.token.strip()), 0)
-    begins = next((i for i, token in enumerate(tokens) if _says(token.token, words) is not None), filled)
+    begins = next((i for i, text in enumerate(follows) if _worded(tokens[i].token) and _says(text, words) is not None), filled)
     # After any other words the token may mean something else: "The answer is not" comes before a "correct", too.
     titled = _TITLE.fullmatch("".join(token.token for token in tokens[:begins]))
-    place = tokens[begins if titled else filled]
+    at = begins if titled else filled
+    place = tokens[at]
     mass = {True: 0.0, False: 0.0}
     for text, logprob in ({place.token: place.logprob} | dict(place.top)).items():
-        said = _says(text, words)
+        # What followed the chosen token tells whether it began a word of ours: an "In" before " my view" did not.
+        said = _says(follows[at] if text == place.token else text, words)
         if said is not None:
             mass[said] += math.exp(min(logprob, 0.0))
     return mass[True], mass[False]
 
 
-def _says(token: str, words: tuple[str, str]) -> bool | None:
-    """Whether a token begins the first word (true) or the second; a piece is enough, as they share no beginning."""
-    piece = token.strip().casefold()
-    if not piece:
-        return None
-    for word, meant in zip(words, (True, False), strict=True):
-        if word.casefold().startswith(piece) or piece.startswith(word.casefold()):
+def _text(tokens: Sequence[TokenLogprob], words: tuple[str, str]) -> str:
+    """As much of the tokens' text as says whether it begins with one of the words: each token but the first holds something."""
+    return "".join(token.token for token in tokens[: 2 + max(map(len, words))])
+
+
+def _worded(token: str) -> bool:
+    return any(character.isalnum() for character in token)
+
+
+def _says(text: str, words: tuple[str, str]) -> bool | None:
+    """Whether a text begins with the first word (true) or the second, or is a piece of two letters or more of either."""
+    leading = _LEADING.match(text)
+    bare = (text[leading.end() :] if leading else text).casefold()
+    for word, meant in zip(map(str.casefold, words), (True, False), strict=True):
+        after = bare[len(word) : len(word) + 1]
+        if bare.startswith(word) and not after.isalnum() and after != "?":
+            return meant
+        if len(bare) > 1 and word.startswith(bare):
             return meant
     return None

@@ -151,6 +151,28 @@ def test_feedback_judges_the_answer_that_was_given_though_a_later_model_answered
     assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"given": 1.0}
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, "plain"])
+def test_metadata_that_are_no_strict_json_mark_the_answer_too(log, make, odd):
+    log.extend(
+        [
+            make(model="given", decision_id="d", attempt=0, metadata={"margin": odd, "chosen": True}),
+            make(model="not given", decision_id="d", attempt=1, metadata={"margin": odd}),
+            make(model="bare", decision_id="d", attempt=2),
+        ]
+    )
+    log.feedback("d", 1.0)
+    assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"given": 1.0}
+
+
+@pytest.mark.parametrize("mark", [1, "true", [True], {"a": True}, None])
+@pytest.mark.parametrize("odd", [math.nan, 0.5])
+def test_only_true_marks_the_answer_that_was_given(log, make, mark, odd):
+    log.append(make(model="first", decision_id="d", attempt=0, metadata={"chosen": mark, "margin": odd}))
+    log.append(make(model="last", decision_id="d", attempt=1, metadata={"margin": odd}))
+    log.feedback("d", 1.0)
+    assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"last": 1.0}
+
+
 @pytest.mark.parametrize("score", [-0.01, 1.01, 7, math.nan, math.inf])
 def test_feedback_out_of_range(log, make, score):
     log.append(make(decision_id="d1"))

@@ -88,6 +88,14 @@ async def test_self_consistency_at_its_ends(texts, value, entropy):
         ("100%", 1.0),
         ("99.5%", 0.995),
         ("0.5%", 0.005),
+        ("85,5 %", 0.855),
+        ("99,75", 0.9975),
+        ("0,85", 0.85),
+        ("0,855", 0.855),
+        ("85,5-86,5 %", 0.86),
+        ("8,5 out of 10", 0.85),
+        ("1,000 %", None),
+        ("1,000", None),
         ("90%. Yes, 90 %.", 0.9),
         ("I see 3 facts, so 85%", 0.85),
         ("95% sure, 5% in doubt", None),
@@ -134,7 +142,7 @@ async def test_what_cannot_be_read_is_a_declared_value_or_a_named_error(scorer, 
 
 
 async def test_self_verification_counts_the_verdicts():
-    asker = Says("Correct", "Incorrect", "correct.", "The answer is not correct", "I do not know")
+    asker = Says("Correct", "Incorrect", "correct.", "The answer is not correct", "**Verdict:** incorrect")
     found = await both(SelfVerification(asker, k=5))
     assert found.value == 0.5
     assert found.signals == pytest.approx({"self_verification": 0.5, "self_verification.readable": 0.8})
@@ -146,8 +154,44 @@ async def test_self_verification_counts_the_verdicts():
     assert prompt.endswith("Reply with one word, Correct or Incorrect, and nothing else.")
 
 
-async def test_a_verdict_that_says_both_is_none():
-    assert (await both(SelfVerification(Says("Correct? No: Incorrect."), k=1))).signals["self_verification.readable"] == 0.0
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("**Correct**", 1.0),
+        ("Verdict: correct!", 1.0),
+        ("My final answer: Incorrect", 0.0),
+        ("Correct.\n\nThe sum is 19.", 1.0),
+        ("Correct, as 12 + 7 = 19", 1.0),
+        ("Incorrect, it is not 19.", 0.0),
+        ("Correct? No: Incorrect.", None),
+        ("Correct? No.", None),
+        ("Correct, not.", None),
+        ("Correct, but it isn't complete", None),
+        ("Correct. Or incorrect.", None),
+        ("Correct-ish", None),
+        ("Correct answers are rare", None),
+        ("Correctly put.", None),
+        ("This isn't correct.", None),
+        ("Not entirely correct.", None),
+        ("It cannot be called correct", None),
+        ("No, it's far from correct", None),
+        ("That is not incorrect.", None),
+        ("The answer is correct.", None),
+    ],
+)
+async def test_a_verdict_is_one_of_the_words_and_a_denial_is_none(text, value):
+    found = await both(SelfVerification(Says(text), k=1, unreadable=0.25))
+    assert found.value == (0.25 if value is None else value)
+    assert found.signals["self_verification.readable"] == float(value is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("No, it is not.", 0.0), ("Yes.", 1.0), ("Yes, it is.", 1.0), ("Yes and no", None), ("No. Yes.", None), ("Nothing.", None)],
+)
+async def test_a_verdict_in_words_of_ones_own(text, value):
+    found = await both(SelfVerification(Says(text), words=("Yes", "No"), k=1, unreadable=0.25))
+    assert found.value == (0.25 if value is None else value)
 
 
 async def test_own_examples_replace_the_shipped_ones():
@@ -192,6 +236,25 @@ async def test_a_chosen_token_counts_though_it_is_not_among_the_likeliest():
     assert (await both(SelfVerification(Says("Incorrect", tokens=tokens), logprobs=True))).value == pytest.approx(0.75)
     other = (TokenLogprob(token="Maybe", logprob=math.log(0.9), top={"It": math.log(0.1)}),)
     assert (await both(SelfVerification(Says("Maybe", tokens=other), logprobs=True, unreadable=0.25))).value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "top", "readable"),
+    [
+        (("Correct", "Incorrect"), ["I", " think"], {"I": 0.6, "Correct": 0.25}, 0.25),
+        (("Correct", "Incorrect"), ["In", " my view"], {"In": 0.6, "Correct": 0.25}, 0.25),
+        (("Correct", "Incorrect"), ["In", "correct"], {"In": 0.25, "I": 0.5}, 0.25),
+        (("Yes", "No"), ["Not", " quite"], {"Not": 0.5, "Nothing": 0.25, "Yes": 0.125, "N": 0.0625}, 0.125),
+        (("Yes", "No"), ["No", "thing"], {"No": 0.5, "Yes": 0.25}, 0.25),
+        (("A", "B"), ["A"], {"A": 0.5, "B": 0.25, "Apple": 0.125}, 0.75),
+    ],
+)
+async def test_a_letter_or_another_word_is_no_piece_of_a_verdict(words, told, top, readable):
+    likeliest = {token: math.log(share) for token, share in top.items()}
+    first_token = TokenLogprob(token=told[0], logprob=likeliest[told[0]], top=likeliest)
+    tokens = (first_token, *(TokenLogprob(token=token, logprob=-0.1) for token in told[1:]))
+    scorer = SelfVerification(Says("".join(told), tokens=tokens), words=words, logprobs=True)
+    assert (await both(scorer)).signals["self_verification.readable"] == pytest.approx(readable)
 
 
 def test_no_logprobs_from_the_asker_is_a_named_error():
@@ -254,7 +317,6 @@ async def test_a_template_and_words_of_ones_own():
     said = SelfVerification(Says("No, it is not."), words=("Yes", "No"), k=2)
     assert (await both(said)).value == 0.0
     assert "Yes or No" in said.prompt(QUERY, REPLY).text
-    assert (await both(SelfVerification(Says("That is not incorrect."), k=1))).value == 1.0
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def test_equal_scores_and_weights_pool_by_mass():
     assert weighted.transform([0.1, 0.2]).tolist() == [0.75, 0.75]
 
 
+def test_rows_of_no_weight_say_nothing():
+    x, y, w = [0.1, 0.2, 0.2, 0.3, 0.4], [0, 1, 0, 1, 0.5], [1, 0, 0, 1, 1]
+    kept = [i for i, weight in enumerate(w) if weight]
+    fitted, without = Isotonic().fit(x, y, w), Isotonic().fit(*([column[i] for i in kept] for column in (x, y, w)))
+    assert fitted.state() == without.state()
+    assert np.isfinite(fitted.transform(x)).all()
+
+
 def monotone_best(x, y, w):
     """The least squared error of any non-decreasing map: over all ways to cut the distinct scores into blocks of means."""
     points = sorted(set(x))

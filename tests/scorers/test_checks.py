@@ -13,6 +13,8 @@ import pytest
 
 from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
 from agentroute.scorers import Finished, JsonSchemaCheck, NotEmpty, RegexCheck, ToolCallCheck, UnitTests
+from agentroute.scorers._code import code_of
+from agentroute.scorers._texts import blocks
 from agentroute.types import Query, Reply, ToolCall
 
 QUERY = Query(text="?")
@@ -117,6 +119,44 @@ async def test_json_schema(reply, expected):
     assert await value(JsonSchemaCheck(SCHEMA), reply) == expected
 
 
+@pytest.mark.parametrize("step", [0.01, 3])
+async def test_a_number_beyond_all_bounds_fails(step):
+    check = JsonSchemaCheck({"type": "number", "multipleOf": step})
+    assert await value(check, "1e400") == 0.0
+    assert await value(check, Reply(text="", parsed=float("nan"))) == 0.0
+    assert await value(JsonSchemaCheck({"multipleOf": 0.01}), "1" + "0" * 400) in {0.0, 1.0}
+
+
+ADVERSARIAL = [
+    "```" + " " * 1_000_000,
+    "```\n" + " " * 1_000_000,
+    "```" + "a" * 1_000_000,
+    "```" * 300_000,
+    "```\n" * 250_000,
+    "``` a ` " * 120_000 + "\n",
+    "```json\n" + "\n  " * 300_000,
+]
+
+
+@pytest.mark.parametrize("answer", ADVERSARIAL, ids=range(len(ADVERSARIAL)))
+async def test_fences_are_found_in_linear_time(answer):
+    # By an expression that backtracks, each of these takes from minutes to hours.
+    assert await value(JsonSchemaCheck(SCHEMA, limit=2_000_000), answer) == 0.0
+    assert len(code_of(answer)) <= len(answer)
+
+
+def test_blocks_by_hand():
+    text = "So: ```a `b` ```json\n{}\n```` and ```\n1``` ```py x`\n```Python 3\nx = 1"
+    assert blocks(text) == [("json", "{}\n", True), ("", "1", True), ("Python 3", "x = 1", False)]
+    assert code_of(text) == "x = 1"
+    assert code_of("```sh\nls\n```\n```\r\ny = 2\r\n```") == "y = 2\n"
+
+
+async def test_a_block_of_another_language_is_not_the_json():
+    answer = '```python\nprint({"n": 3})\n```\n```JSON\r\n{"n": 3}\r\n```'
+    assert await value(JsonSchemaCheck(SCHEMA), answer) == 1.0
+
+
 def test_a_schema_failure_says_where():
     schema = {"type": "array", "items": SCHEMA}
     reason = JsonSchemaCheck(schema).score(QUERY, Reply(text='[{"n": 1}, {"n": "x"}]')).reason
@@ -209,6 +249,29 @@ DOUBLE = ["assert double(2) == 4", "assert double('a') == 'aa'"]
 )
 async def test_unit_tests(answer, expected):
     assert await value(UnitTests(DOUBLE), answer) == expected
+
+
+@pytest.mark.parametrize("end", ["while 0: \\", "if 0: \\", "'''", "x = '''", "(", "@str", "#", "if 0:", "lambda: \\", "try:"])
+async def test_the_end_of_the_code_cannot_swallow_the_tests(end):
+    for code in (f"double = None\n{end}", f"```python\ndouble = None\n{end}\n```"):
+        assert await value(UnitTests(["assert double(2) == 4"]), code) == 0.0
+
+
+def test_the_tests_run_in_the_namespace_of_the_code():
+    code = "from __future__ import annotations\nimport sys\nmade = 0\ndef make():\n    global made\n    made += 1"
+    kind = "from dataclasses import dataclass\n@dataclass\nclass Pair:\n    one: int"
+    assert passes(code, "make()", "assert made == 1", "assert sys.modules['__main__'].made == 1")
+    assert passes(kind, "import pickle", "assert pickle.loads(pickle.dumps(Pair(3))) == Pair(3)")
+    assert passes("", "assert (__name__, __file__) == ('__main__', 'answer.py')", "assert '{x}' == '{' + 'x}'")
+    where = "try:\n    fail()\nexcept ZeroDivisionError as error:\n    frames = traceback.extract_tb(error.__traceback__)"
+    frames = "assert [(one.filename, one.lineno) for one in frames] == [('tests.py', 3), ('answer.py', 1)], frames"
+    assert passes("def fail(): return 1 / 0", "import traceback", where, frames)
+
+
+async def test_a_longer_answer_is_not_run():
+    assert await value(UnitTests(["pass"], limit=3), "a=1") == 1.0
+    assert await value(UnitTests(["pass"], limit=3), "a=12") == 0.0
+    assert await value(UnitTests(["pass"]), "#" * 1_000_000) == 0.0
 
 
 def passes(code, *tests, **options):

@@ -70,6 +70,18 @@ async def test_a_missing_signal_is_an_error_or_is_skipped():
             type(lax)(*([parts[:1]] if isinstance(lax, Weighted) else [LogprobScorer()]), on_missing="skip").score(QUERY, REPLY)
 
 
+@pytest.mark.parametrize(("ceiling", "cost"), [(0.0, 0.25), (0.5, None), (None, None)])
+async def test_what_a_skipped_part_may_have_spent_is_unknown(ceiling, cost):
+    def asks_in_vain(query, reply):
+        raise MissingSignalError("grade", "judge", "it was asked, and said something else")
+
+    parts = [as_scorer(asks_in_vain, name="judge", ceiling=ceiling), fixed("b", 0.4, 0.25)]
+    for lax in (All(*parts, on_missing="skip"), Weighted([(one, 1.0) for one in parts], on_missing="skip")):
+        assert (await both(lax)).cost == cost
+    stopped = All(fixed("a", 0.0, 0.25), parts[0], on_missing="skip")
+    assert (await both(stopped)).cost == 0.25  # it was not asked at all
+
+
 async def test_an_error_of_another_kind_is_never_skipped():
     def breaks(query, reply):
         raise TimeoutError("too slow")
