@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from langchain_core.messages import BaseMessage
 
-from agentroute.cascades import Limits, Ordered, Plan
+from agentroute.cascades import Attempt, Limits, Next, Ordered, Pick, Plan
 from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning
 from agentroute.pool import ModelPool
 from agentroute.scorers import Scorer
@@ -24,6 +24,8 @@ from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import AsyncChainRun, ChainRun, Run
 
 __all__ = ["CascadeDecider", "CascadeRouting", "Climb", "SupportsPlan", "quieted"]
+
+T = TypeVar("T")
 
 _BUILT_IN = frozenset({"length"})
 
@@ -40,6 +42,62 @@ class SupportsPlan(Protocol):
     def plan(self, query: Query, /) -> Plan:
         """The plan for one query."""
         ...
+
+
+class Guarded:
+    """A planner's plan. When it fails, one model after the other is asked from there on: a router costs no answer.
+
+    Args:
+        plan: The plan.
+        ordered: What is followed when it fails.
+    """
+
+    def __init__(self, plan: Plan, ordered: Ordered) -> None:
+        self._plan = plan
+        self._ordered = ordered
+        self.failed: Exception | None = None
+
+    def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
+        """The plan's next, if it may be called."""
+
+        def planned() -> Next | None:
+            ahead = self._plan.next(attempts, allowed)
+            if ahead is None:
+                if all(attempt.error is not None for attempt in attempts):
+                    raise ConfigError("the plan calls no model: while there is no answer, next() must name one")
+            elif ahead.model not in allowed:
+                raise ConfigError(f"the plan calls {ahead.model!r}, and may call {', '.join(map(repr, allowed))}")
+            return ahead
+
+        return self._asked(planned, lambda: self._ordered.next(attempts, allowed))
+
+    def pick(self, attempts: Sequence[Attempt[Any]], /) -> Pick:
+        """The plan's pick, if it is an answer."""
+
+        def planned() -> Pick:
+            pick = self._plan.pick(attempts)
+            if attempts[pick.index].error is not None:
+                raise ConfigError(f"the plan picks attempt {pick.index}, which has no answer")
+            return pick
+
+        return self._asked(planned, lambda: self._ordered.pick(attempts))
+
+    def _asked(self, planned: Callable[[], T], ordered: Callable[[], T]) -> T:
+        if self.failed is None:
+            try:
+                return planned()
+            except Exception as error:  # declared fallback point: a failing router never fails the call
+                if is_control_flow(error):
+                    raise
+                self.failed = error
+                warn_of(error)
+        return ordered()
+
+
+def warn_of(error: Exception) -> None:
+    """Says that the router has failed."""
+    told = f"the router failed, so that one model after the other is asked: {type(error).__name__}: {error}"
+    warnings.warn(told, RouterFailedWarning, stacklevel=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,21 +190,24 @@ class CascadeDecider(Decider):
             models = models[models.index(kept) :]
             by = "sticky"
         plan, query, error = self._planned(query, models)
-        ahead = plan.next((), models)
-        if ahead is None:
-            raise ConfigError(f"{plan!r} calls no model at all: a plan must name one while there is no answer")
-        reason = getattr(plan, "reason", None) or f"one model after the other, from {models[0]} on"
+        followed = plan if isinstance(plan, Ordered) else Guarded(plan, self._ordered(models))
+        ahead = followed.next((), models)
+        assert ahead is not None  # noqa: S101  # with no attempt yet, an ordered plan names one, and a guarded one falls back to it
+        if isinstance(followed, Guarded) and followed.failed is not None:
+            error = followed.failed
+        reason = getattr(plan, "reason", None) if error is None else None
+        reason = reason or f"one model after the other, from {models[0]} on"
         if by == "sticky":
             reason = f"not below {kept}, which keeps what it has begun; {reason}"
         decision = Decision(
             model=ahead.model,
-            candidates=_candidates(plan, models),
+            candidates=_candidates(plan, models, ahead.model),
             reason=reason if error is None else f"the router failed ({type(error).__name__}); {reason}",
             by=by if error is None else "default",
             paradigm=self._paradigm(error),
         )
         latency = time.perf_counter() - started
-        return Climb(query=query, decision=decision, plan=plan, models=models, error=error, latency=latency)
+        return Climb(query=query, decision=decision, plan=followed, models=models, error=error, latency=latency)
 
     def _planned(self, query: Query, models: tuple[str, ...]) -> tuple[Plan, Query, Exception | None]:
         if self.planner is None:
@@ -160,11 +221,7 @@ class CascadeDecider(Decider):
         except Exception as error:  # declared fallback point: a failing router never fails the call
             if is_control_flow(error):
                 raise
-            warnings.warn(
-                f"the router failed, so that one model after the other is asked: {type(error).__name__}: {error}",
-                RouterFailedWarning,
-                stacklevel=2,
-            )
+            warn_of(error)
             return self._ordered(models), self._embedded(query), error
         return plan, query if self._embed is not None else self._embedded(query), None
 
@@ -175,9 +232,10 @@ class CascadeDecider(Decider):
         return Paradigm(when="multi-stage", what=("answer",), how="threshold")
 
 
-def _candidates(plan: Plan, models: tuple[str, ...]) -> tuple[Candidate, ...]:
+def _candidates(plan: Plan, models: tuple[str, ...], first: str) -> tuple[Candidate, ...]:
     told = {one.model: one for one in getattr(plan, "candidates", ())}
-    return tuple(told.get(model) or Candidate(model=model) for model in models)
+    # Whoever is called first leads; the others follow, cheapest first.
+    return tuple(told.get(model) or Candidate(model=model) for model in sorted(models, key=lambda model: model != first))
 
 
 def quieted(targets: Mapping[str, Target], judge: Scorer | None) -> dict[str, Target]:

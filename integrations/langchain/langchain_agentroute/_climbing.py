@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, Step, cascade
-from agentroute.errors import DeadlineExceededError
+from agentroute.errors import DeadlineExceededError, OutcomeDroppedWarning
 from agentroute.types import Outcome, Reply, Score
 from langchain_agentroute._bindings import SchemaBinding
 from langchain_agentroute._calls import Ready, RoutedCall
@@ -21,7 +21,7 @@ from langchain_agentroute._doors import Door, Opened
 from langchain_agentroute._holding import Gate, Held, arelease, gate, hold, release
 from langchain_agentroute._judging import ajudged, judged
 from langchain_agentroute._kept import Ended, Kept, at, hollow, nothing, parsed, shut
-from langchain_agentroute._record import billed, cascade_record, check_record, totals_of, usage_of
+from langchain_agentroute._record import billed, cascade_record, check_record, number, totals_of, usage_of
 from langchain_agentroute._replies import reply_of
 from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retryable
 
@@ -110,28 +110,36 @@ class CascadeCall(RoutedCall):
     # --- what is booked ---
 
     def book(self, outcome: Outcome) -> None:
-        """Keeps an answer's outcome until it is known what became of the answer; everything else is logged at once."""
+        """Keeps an outcome until it is known what became of the answer."""
         with self._lock:
-            whole = outcome.error is None and not outcome.metadata.get("interrupted")
-            if whole and not self._over:
+            if not self._over:
                 self._pending[outcome.attempt] = outcome
                 return
-            fate = self._fates.get(outcome.attempt, {}) if whole else {}
+        self._book(outcome)
+
+    def _book(self, outcome: Outcome) -> None:
+        fate = self._fates.get(outcome.attempt, {})
+        if outcome.error is not None or outcome.metadata.get("interrupted"):
+            # An answer that broke on its way to the reader is still the one that feedback is about.
+            fate = {"chosen": True} if fate.get("chosen") else {}
         RoutedCall.book(self, replace(outcome, metadata={**outcome.metadata, **fate}))
 
     def _settle(self, attempts: Sequence[Attempt[Any]], result: CascadeResult[Any] | None) -> None:
         fates = {}
         for index, attempt in enumerate(attempts):
             chosen = result is not None and index == result.chosen % len(attempts)
-            fates[index] = self._fate(attempt, accepted=chosen and result is not None and result.accepted)
-            if chosen:
-                # Feedback on the decision is about this answer, whoever answered after it.
-                fates[index]["chosen"] = True
+            # Feedback on the decision is about the chosen answer, whoever answered after it.
+            fates[index] = {"chosen": True} if chosen else {}
+            try:
+                fates[index] |= self._fate(attempt, accepted=chosen and result is not None and result.accepted)
+            except Exception as problem:  # declared fallback point: logging never fails the user's call
+                told = f"what became of an answer was not logged: {type(problem).__name__}: {problem}"
+                warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
         with self._lock:
             self._over, self._fates = True, fates
             pending, self._pending = self._pending, {}
-        for index, outcome in pending.items():
-            RoutedCall.book(self, replace(outcome, metadata={**outcome.metadata, **fates.get(index, {})}))
+        for outcome in pending.values():
+            self._book(outcome)
 
     def _fate(self, attempt: Attempt[Any], *, accepted: bool) -> dict[str, Any]:
         """What the log says of an answer beside its cost: never its quality, which a judge's score is not."""
@@ -144,11 +152,12 @@ class CascadeCall(RoutedCall):
             # Nobody knows what it has cost by now, but at most this.
             told["check_cost_at_most"] = None if judge is None else judge.ceiling
         signals = attempt.score.signals if attempt.score is not None else {}
-        told["signals"] = {name: float(value) for name, value in signals.items() if isfinite(value)} or None
+        numbers = {name: number(value) for name, value in signals.items()}
+        told["signals"] = {name: value for name, value in numbers.items() if value is not None} or None
         return {name: value for name, value in told.items() if value is not None}
 
     def _leave(self, index: int) -> None:
-        """Nobody waits for this call any more: it shows nothing more, and what it has opened is closed, by whoever comes second."""
+        """Nobody waits for this call any more: it shows no more, and what it has opened is closed, by whoever comes second."""
         with self._lock:
             self._left.add(index)
             opened = self._opened.pop(index, None)
@@ -306,6 +315,10 @@ class CascadeCall(RoutedCall):
     def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
         """The routing record, with what was thought of each answer, and the totals."""
         record = RoutedCall.record(self, answered, replaced=replaced)
+        failed = getattr(self._climb.plan, "failed", None)
+        if isinstance(failed, Exception) and not record["fallback"]:
+            reason = f"{record['reason']}; the router failed on the way ({type(failed).__name__})"
+            record = {**record, "fallback": True, "reason": reason}
         told = replace(answered, attempts=tuple(_unjudged(attempt) for attempt in answered.attempts))
         return cascade_record(record, told)
 

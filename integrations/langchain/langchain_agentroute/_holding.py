@@ -80,7 +80,7 @@ class Gate:
         self.handler = handler
         self.open = True
 
-    @property
+    @property  # type: ignore[misc]  # object's can be assigned, this one not
     def __class__(self) -> Any:
         """The handler's: LangChain and LangGraph ask `isinstance` how a handler wants to be told."""
         return type(self.handler)
@@ -146,7 +146,7 @@ def _about(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _streams(handler: Any) -> bool:
-    """Whether a handler streams to a user: LangChain knows such handlers by this method, too. A stand-in may be replaced again."""
+    """Whether a handler streams to a user: LangChain knows them by this method, too. A stand-in may be replaced again."""
     return type(handler) in (Held, Gate) or callable(getattr(handler, "tap_output_iter", None))
 
 

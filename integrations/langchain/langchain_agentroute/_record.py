@@ -12,7 +12,17 @@ from agentroute.cascades import Attempt, CascadeResult
 from agentroute.types import Decision, Price, Usage
 from langchain_agentroute._messages import RECORD
 
-__all__ = ["billed", "cascade_record", "check_record", "record_of", "routing_decision", "stamped", "totals_of", "usage_of"]
+__all__ = [
+    "billed",
+    "cascade_record",
+    "check_record",
+    "number",
+    "record_of",
+    "routing_decision",
+    "stamped",
+    "totals_of",
+    "usage_of",
+]
 
 
 def routing_decision(message: BaseMessage) -> dict[str, Any] | None:
@@ -52,16 +62,16 @@ def record_of(
         "answered_by": answered_by,
         "by": decision.by,
         "reason": _told(decision.reason, attempts, answered_by),
-        "propensity": _number(decision.propensity),
+        "propensity": number(decision.propensity),
         "fallback": fallback,
         "candidates": [
             {
                 "model": one.model,
-                "quality": _number(one.quality),
-                "cost": _number(one.cost),
-                "latency": _number(one.latency),
-                "utility": _number(one.utility),
-                "support": _number(one.support),
+                "quality": number(one.quality),
+                "cost": number(one.cost),
+                "latency": number(one.latency),
+                "utility": number(one.utility),
+                "support": number(one.support),
             }
             for one in decision.candidates
         ],
@@ -70,8 +80,8 @@ def record_of(
                 "model": one.model,
                 "error": None if one.error is None else type(one.error).__name__,
                 "usage": None if one.usage is None else _usage_record(one.usage),
-                "cost": _number(one.cost),
-                "latency": _number(one.latency),
+                "cost": number(one.cost),
+                "latency": number(one.latency),
             }
             for one in attempts
         ],
@@ -105,18 +115,18 @@ def check_record(attempt: Attempt[Any]) -> dict[str, Any]:
     """What was thought of an answer."""
     score = attempt.score
     return {
-        "score": None if score is None else _number(score.value),
+        "score": None if score is None else number(score.value),
         "reason": None if score is None else score.reason or None,
         "check_error": None if attempt.check_error is None else type(attempt.check_error).__name__,
-        "check_cost": None if score is None else _number(score.cost),
-        "check_latency": _number(attempt.check_latency),
+        "check_cost": None if score is None else number(score.cost),
+        "check_latency": number(attempt.check_latency),
     }
 
 
 def totals_of(result: CascadeResult[Any]) -> dict[str, Any]:
     """What all calls and checks have taken together."""
     usage = result.usage
-    return {"total_cost": _number(result.cost), "total_usage": None if usage is None else _usage_record(usage)}
+    return {"total_cost": number(result.cost), "total_usage": None if usage is None else _usage_record(usage)}
 
 
 def _told(reason: str, attempts: Sequence[Attempt[Any]], answered_by: str | None) -> str:
@@ -127,11 +137,13 @@ def _told(reason: str, attempts: Sequence[Attempt[Any]], answered_by: str | None
     return f"{reason}; {failed}" if answered_by is None else f"{reason}; {failed}, so {answered_by} answered"
 
 
-def _number(value: Any) -> float | None:
-    if value is None:
+def number(value: Any) -> float | None:
+    """A finite number of any library as Python's own; `None` = it is none."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
         return None
-    number = float(value)
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def _usage_record(usage: Usage) -> dict[str, int]:
