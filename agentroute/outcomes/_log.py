@@ -36,8 +36,9 @@ class OutcomeLog(Protocol):
     def feedback(self, decision_id: str, score: float, /, *, source: str = "user", idempotency_key: str | None = None) -> bool:
         """Judges the answer that a decision led to, whether or not its outcome has been written yet.
 
-        The score replaces the quality of that decision's outcome that answered: of those without an error the one whose metadata
-        say `"chosen": true`, as a cascade marks the answer that it gave, else the highest attempt.
+        The score replaces the quality of that decision's outcome that answered: the one whose metadata say `"chosen": true`, as a
+        cascade marks the answer that it gave, even if that broke on its way to the reader; else, of those without an error, the
+        highest attempt.
         Several scores are averaged.
 
         Args:
@@ -126,7 +127,7 @@ class MemoryOutcomeLog:
         answered: dict[str, Outcome] = {}
         for outcome in outcomes:
             decision = outcome.decision_id
-            if decision is not None and decision in votes and outcome.error is None:
+            if decision is not None and decision in votes and (outcome.error is None or _chosen(outcome)):
                 best = answered.get(decision)
                 if best is None or _rank(outcome) >= _rank(best):
                     answered[decision] = outcome
@@ -147,7 +148,11 @@ class MemoryOutcomeLog:
 
 
 def _rank(outcome: Outcome) -> tuple[bool, int]:
-    return outcome.metadata.get(CHOSEN) is True, outcome.attempt
+    return _chosen(outcome), outcome.attempt
+
+
+def _chosen(outcome: Outcome) -> bool:
+    return outcome.metadata.get(CHOSEN) is True
 
 
 def _judged(outcome: Outcome, votes: list[_Vote]) -> Outcome:

@@ -44,17 +44,18 @@ INSERT INTO feedback (idempotency_key, decision_id, score, source, at_micro) VAL
 ON CONFLICT (idempotency_key) DO NOTHING
 """
 # Python writes NaN and Infinity into JSON, which SQLite does not read: such metadata are left to a function of Python.
-# CROSS JOIN keeps outcomes the outer loop, so that rows stream in their order without a sort.
-_READ = f"""
-WITH judged AS (
-    SELECT (
-            SELECT seq FROM outcomes WHERE decision_id = feedback.decision_id AND error IS NULL
-            ORDER BY coalesce(
+_IS_CHOSEN = f"""coalesce(
                 CASE
                     WHEN json_valid(metadata) THEN json_type(metadata, '$.{CHOSEN}') = 'true'
                     WHEN metadata IS NOT NULL THEN marks_chosen(metadata)
                 END, 0
-            ) DESC, attempt DESC, seq DESC LIMIT 1
+            )"""
+# CROSS JOIN keeps outcomes the outer loop, so that rows stream in their order without a sort.
+_READ = f"""
+WITH judged AS (
+    SELECT (
+            SELECT seq FROM outcomes WHERE decision_id = feedback.decision_id AND (error IS NULL OR {_IS_CHOSEN})
+            ORDER BY {_IS_CHOSEN} DESC, attempt DESC, seq DESC LIMIT 1
         ) AS outcome,
         avg(score) AS score,
         CASE WHEN count(DISTINCT source) = 1 THEN min(source) ELSE '{SEVERAL_SOURCES}' END AS source

@@ -151,6 +151,19 @@ def test_feedback_judges_the_answer_that_was_given_though_a_later_model_answered
     assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"given": 1.0}
 
 
+@pytest.mark.parametrize("odd", [math.nan, 0.5])
+def test_feedback_judges_the_answer_that_was_given_though_it_broke_on_its_way(log, make, odd):
+    log.extend(
+        [
+            make(model="not given", decision_id="d", attempt=0, metadata={"accepted": False}),
+            make(model="broken", decision_id="d", attempt=1, error="ConnectionError", metadata={"chosen": True, "margin": odd}),
+            make(model="failed", decision_id="d", attempt=2, error="ConnectionError", metadata={"margin": odd}),
+        ]
+    )
+    log.feedback("d", 0.25)
+    assert {outcome.model: outcome.quality for outcome in log if outcome.quality is not None} == {"broken": 0.25}
+
+
 @pytest.mark.parametrize("odd", [math.nan, math.inf, "plain"])
 def test_metadata_that_are_no_strict_json_mark_the_answer_too(log, make, odd):
     log.extend(
