@@ -49,6 +49,7 @@ class Request:
         forced: The candidate that the caller insists on.
         needs: Capabilities that tools or schema ask for.
         config: LangChain's configuration of the call.
+        beside: Tools and schemas that somebody else binds, which are part of the prompt all the same.
     """
 
     routing: Routing
@@ -58,6 +59,7 @@ class Request:
     forced: str | None
     needs: frozenset[str]
     config: RunnableConfig
+    beside: Sequence[Any] = ()
 
     @property
     def max_output_tokens(self) -> int | None:

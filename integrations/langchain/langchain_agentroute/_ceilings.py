@@ -15,7 +15,7 @@ from langchain_agentroute._candidates import Target
 from langchain_agentroute._messages import prompt_tokens
 
 if TYPE_CHECKING:
-    from langchain_agentroute._calls import Request
+    from langchain_agentroute._calls import Prepare, Request
     from langchain_agentroute._cascading import Climb
 
 __all__ = ["ceilings"]
@@ -26,20 +26,25 @@ _CHARACTERS_PER_TOKEN = 4
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 
 
-def ceilings(request: Request, climb: Climb, targets: Mapping[str, Target], pool: ModelPool) -> dict[str, float | None]:
+def ceilings(
+    request: Request, climb: Climb, targets: Mapping[str, Target], pool: ModelPool, prepare: Prepare | None = None
+) -> dict[str, float | None]:
     """Model → the most USD that a call of it can cost; `None` = unknown, for want of a price or of a limit of the answer.
 
     The prompt's tokens are an estimate, about a token for four characters; every one of them is counted at the dearest rate that
-    the model has for prompts, cached or not.
+    the model has for prompts, cached or not. Messages are counted as each model would see them.
     """
-    tokens = climb.query.input_tokens or prompt_tokens(request.messages)
-    tokens += _bound_tokens(request)
+    bound = _bound_tokens(request)
+    as_asked = (climb.query.input_tokens or prompt_tokens(request.messages)) + bound
+    binding = request.binding
+    told = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
     found: dict[str, float | None] = {}
     for model in climb.models:
         card = pool.card(model)
         limits = (
             _limit(request.kwargs),
             _limit(targets[model].kwargs),
+            _limit(told),
             _limit(vars(targets[model].chat)),
             card.max_output_tokens,
         )
@@ -47,6 +52,9 @@ def ceilings(request: Request, climb: Climb, targets: Mapping[str, Target], pool
         if card.price is None or most is None:
             found[model] = None
         else:
+            tokens = as_asked
+            if prepare is not None:
+                tokens = bound + prompt_tokens(prepare(list(request.messages), targets[model].chat))
             found[model] = _dearest(card.price).cost(Usage(input_tokens=tokens, output_tokens=most))
     return found
 
@@ -64,7 +72,7 @@ def _dearest(price: Price) -> Price:
 def _bound_tokens(request: Request) -> int:
     """Tokens of the tools or the schema, which are part of the prompt."""
     binding = request.binding
-    tools: list[Any] = list(request.kwargs.get("tools") or ())
+    tools: list[Any] = [*(request.kwargs.get("tools") or ()), *request.beside]
     if isinstance(binding, ToolBinding):
         tools += binding.tools
     elif isinstance(binding, SchemaBinding):

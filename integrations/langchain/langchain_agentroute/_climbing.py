@@ -68,14 +68,17 @@ class CascadeCall(RoutedCall):
     def flow(self) -> Flow[Any]:
         """Whom to call and what to judge, and then the bookkeeping."""
         climb, routing = self._climb, self.routing
-        limited = routing.limits.max_cost is not None
+        most: dict[str, float | None] | None = None
+        if routing.limits.max_cost is not None:
+            with mistakes():
+                most = ceilings(self.request, climb, self.targets, self.pool, self.prepare_messages)
         return self._booked(
             cascade(
                 climb.plan,
                 climb.models,
                 retryable=retryable,
                 limits=routing.limits,
-                ceilings=ceilings(self.request, climb, self.targets, self.pool) if limited else None,
+                ceilings=most,
                 check_ceiling=0.0 if routing.judge is None else routing.judge.ceiling,
                 suitable=self._suitable,
             )
@@ -106,6 +109,11 @@ class CascadeCall(RoutedCall):
         finally:
             flow.close()
             self._settle(seen if result is None else result.attempts, result)
+
+    def climbs_on(self, step: Call) -> bool:
+        """Whether somebody else may be asked after this call."""
+        most = self.routing.limits.max_models
+        return not step.final and step.model != self._climb.models[-1] and (most is None or step.attempt + 1 < most)
 
     # --- what is booked ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NotRequired
 
@@ -21,7 +21,7 @@ try:
         ModelResponse,
     )
     from langchain.agents.middleware.types import OmitFromInput, PrivateStateAttr
-    from langchain.agents.structured_output import StructuredOutputError
+    from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, StructuredOutputError, ToolStrategy
     from langgraph.types import Command
 except ImportError as error:
     msg = "RoutingMiddleware and CascadeMiddleware need LangChain's agents: pip install 'langchain-agentroute[agents]'"
@@ -39,12 +39,14 @@ from langchain_agentroute._deciding import Decided
 from langchain_agentroute._holding import Held
 from langchain_agentroute._record import stamped
 from langchain_agentroute._replies import reply_of
-from langchain_agentroute._retry import mistakes
+from langchain_agentroute._retry import mistakes, retryable
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute._watch import Watch
 from langchain_agentroute.cascades import CascadeChatModel
 from langchain_agentroute.chat_models import RoutedChatModel
+
+_STRATEGIES = (AutoStrategy, ProviderStrategy, ToolStrategy)
 
 __all__ = ["CascadeMiddleware", "CascadeState", "RoutingMiddleware", "RoutingState"]
 
@@ -176,7 +178,15 @@ def _requested(routing: Routing, request: ModelRequest[Any]) -> Request:
     # A setting called `model` is for the provider, not a candidate's name.
     settings = {name: value for name, value in request.model_settings.items() if name != "model"}
     wanted = (("tools", request.tools), ("structured_output", request.response_format))
-    return routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
+    asked = routing.request(messages, settings, ensure_config(), frozenset(need for need, of in wanted if of))
+    return replace(asked, beside=(*request.tools, *_schemas(request.response_format)))
+
+
+def _schemas(response_format: Any) -> Iterator[Any]:
+    """What an agent tells its model of the object that it shall give."""
+    if response_format is not None:
+        schema = response_format.schema if isinstance(response_format, _STRATEGIES) else response_format
+        yield from (spec.json_schema for spec in ToolStrategy(schema).schema_specs)
 
 
 def _prepared(request: ModelRequest[Any], call: RoutedCall, target: Target, step: Call, capture: Capture) -> ModelRequest[Any]:
@@ -295,7 +305,9 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
                     response = context.run(handler, prepared)
                 except StructuredOutputError as error:
                     broken = error
-            return _replied(call, step, _attempt(step, watch, capture, response, broken), held)
+            return _replied(
+                call, step, _attempt(step, watch, capture, response, broken), held, schema=request.response_format is not None
+            )
 
         return _recorded(call, call.drive(attempt))
 
@@ -322,7 +334,9 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
                     response = await coro_with_context(handler(prepared), context, create_task=True)
                 except StructuredOutputError as error:
                     broken = error
-            return _replied(call, step, _attempt(step, watch, capture, response, broken), held)
+            return _replied(
+                call, step, _attempt(step, watch, capture, response, broken), held, schema=request.response_format is not None
+            )
 
         return _recorded(call, await call.adrive(attempt))
 
@@ -342,19 +356,34 @@ def _target(call: CascadeCall, step: Call) -> Target:
     return call.targets[step.model] if step.final else call.routing.quiet[step.model]
 
 
-def _replied(call: CascadeCall, step: Call, attempt: Attempt[_Seen], held: tuple[Held, ...]) -> Attempt[Any]:
-    """The attempt as scorers read it: the message, and what the agent has made of it."""
+def _given(seen: _Seen) -> Any:
+    """The message that came of a request, if any did."""
+    result: Sequence[BaseMessage] = () if seen.response is None else seen.response.result
+    return next((one for one in reversed(result) if isinstance(one, AIMessage)), None)
+
+
+def _replied(
+    call: CascadeCall, step: Call, attempt: Attempt[_Seen], held: tuple[Held, ...], *, schema: bool = False
+) -> Attempt[Any]:
+    """The attempt as scorers read it: the message, and what the agent has made of it; `schema` = it was to make an object."""
     seen = attempt.answer
     assert seen is not None  # noqa: S101  # a failed call has raised
+    if seen.replaced and isinstance(seen.error, Exception) and call.climbs_on(step) and retryable(seen.error):
+        message = _given(seen)
+        if message is None or not (message.usage_metadata or message.response_metadata):
+            # No model gave this: a middleware further in has put words in the place of its failure.
+            return Attempt(model=step.model, error=seen.error, latency=attempt.latency)
     problem = None if seen.response is not None else str(seen.error)
     result: Sequence[BaseMessage] = () if seen.response is None else seen.response.result
-    message: Any = next((one for one in reversed(result) if isinstance(one, AIMessage)), None)
+    message = _given(seen)
     if message is None:
         message = getattr(seen.error, "ai_message", None)
     parsed = None if seen.response is None else seen.response.structured_response
     if parsed is None and problem is None:
         # The agent's own answer to a call of the schema's tool that does not fit the schema.
         problem = next((str(one.text) for one in result if isinstance(one, ToolMessage)), None)
+    if problem is None and parsed is None and schema and not (isinstance(message, AIMessage) and message.tool_calls):
+        problem = "the answer holds no object of the schema"
     reply = reply_of(message, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency)
-    reply = replace(reply, problem=problem, parsed=reply.parsed if parsed is None else parsed)
+    reply = replace(reply, problem=problem or reply.problem, parsed=reply.parsed if parsed is None else parsed)
     return call.replied(step, attempt, held, reply)

@@ -2,7 +2,7 @@
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelFallbackMiddleware, ModelRetryMiddleware
 from langchain.agents.structured_output import ProviderStrategy, StructuredOutputValidationError, ToolStrategy
 from langchain_core.callbacks import UsageMetadataCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage
@@ -10,9 +10,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphInterrupt
 from pydantic import BaseModel
 
-from agentroute.errors import AllModelsFailedError, ConfigError
+from agentroute.errors import AllModelsFailedError, ConfigError, NoEligibleModelError
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.scorers import LLMJudge
+from agentroute.types import ModelCard, Price
 from langchain_agentroute import (
     CascadeChatModel,
     CascadeMiddleware,
@@ -183,3 +184,83 @@ def test_a_cascade_has_its_arguments_already(small):
         RoutingMiddleware(model)
     with pytest.raises(ConfigError, match="pass it to RoutingMiddleware"):
         CascadeMiddleware(RoutedChatModel(models=[small]))
+
+
+@BOTH
+async def test_an_answer_without_the_object_is_rejected(way, small, large):
+    small.replies, large.replies = ["It is two."], [tool_call(number=2)]
+    agent = create_agent(small, response_format=ToolStrategy(Answer), middleware=[CascadeMiddleware([small, large])])
+    state = await run(agent, way)
+    assert state["structured_response"] == Answer(number=2)
+    assert state["agentroute_log"][0]["attempts"][0]["reason"] == "the answer holds no object of the schema"
+
+
+CARDS = [ModelCard(id=name, price=Price(input=1, output=1), max_output_tokens=100) for name in ("small", "large")]
+
+
+def tool(a: int) -> int:
+    """Does something."""
+    return a
+
+
+class Long(BaseModel):
+    """An answer."""
+
+    number: int
+
+
+tool_of_many_words = type(tool)(tool.__code__, {}, "tool_of_many_words")
+tool_of_many_words.__annotations__ = tool.__annotations__
+tool_of_many_words.__doc__ = Long.__doc__ = "word " * 4000
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"tools": [tool_of_many_words]},
+        {"response_format": ToolStrategy(Long)},
+        {"response_format": ProviderStrategy(Long)},
+        {"response_format": Long},
+    ],
+)
+def test_tools_and_schemas_count_in_what_a_call_may_cost(kwargs, small, large):
+    def agent(most, **kwargs):
+        return create_agent(small, middleware=[CascadeMiddleware([small, large], cards=CARDS, max_cost=most)], **kwargs)
+
+    with pytest.raises(NoEligibleModelError, match=r"its call may cost \$0.005"):
+        agent(0.003, **kwargs).invoke({"messages": [("user", "x")]})
+    assert not small.asked
+    small.replies = [tool_call(number=1) if "tools" not in kwargs else "fine"] * 2
+    assert agent(0.003).invoke({"messages": [("user", "x")]})
+
+
+@BOTH
+async def test_what_is_said_in_place_of_a_failure_is_no_answer(way, small, large):
+    small.replies = [ConnectionError("down")] * 2
+    retry = ModelRetryMiddleware(max_retries=1, initial_delay=0.0)
+    log = MemoryOutcomeLog()
+    middleware = CascadeMiddleware([small, large], outcome_log=log)
+    state = await run(create_agent(small, middleware=[middleware, retry]), way)
+    assert [message.text for message in state["messages"]] == ["x", "[large] answer to: x"]
+    (record,) = state["agentroute_log"]
+    assert [(one["model"], one["error"]) for one in record["attempts"]] == [("small", "ConnectionError"), ("large", None)]
+    middleware.model.outcome_log.flush(3)
+    assert [(one.model, one.error) for one in log] == [("small", "ConnectionError"), ("large", None)]
+
+
+@pytest.mark.parametrize("kwargs", [{"max_models": 1}, {}])
+def test_the_last_one_s_failure_is_told_as_its_middleware_tells_it(kwargs, small, large):
+    small.replies = large.replies = [ConnectionError("down")] * 4
+    retry = ModelRetryMiddleware(max_retries=1, initial_delay=0.0)
+    state = create_agent(small, middleware=[CascadeMiddleware([small, large], **kwargs), retry]).invoke(
+        {"messages": [("user", "x")]}
+    )
+    assert "down" in state["messages"][-1].text
+
+
+def test_an_answer_of_a_fallback_is_one(small, large):
+    small.replies = [ConnectionError("down")]
+    other = ScriptedChatModel(model_name="other")
+    agent = create_agent(small, middleware=[CascadeMiddleware([small, large]), ModelFallbackMiddleware(other)])
+    state = agent.invoke({"messages": [("user", "x")]})
+    assert (state["messages"][-1].text, who(state)) == ("[other] answer to: x", [None])

@@ -140,4 +140,4 @@ def test_feedback_on_a_stream_that_ends_early_is_about_what_was_shown(ends):
         stream.close()
     model.record_feedback(seen, 0.0)
     model.outcome_log.flush(3)
-    assert [(one.model, one.metadata.get("chosen")) for one in log] == [("small", None), ("large", True)]
+    assert [(one.model, one.quality, one.metadata.get("chosen")) for one in log] == [("small", None, None), ("large", 0.0, True)]

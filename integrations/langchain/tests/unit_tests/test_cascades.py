@@ -384,6 +384,22 @@ class TestLimits:
             "the last that may be called is taken as it comes"
         )
 
+    def test_what_is_bound_with_tools_or_prepared_counts(self):
+        model = self.limited(max_cost=429e-6)
+        assert model.bind_tools([Answer], max_tokens=50).invoke("3").tool_calls
+        with pytest.raises(NoEligibleModelError, match="may cost"):
+            model.bind_tools([Answer], max_tokens=100_000).invoke("3")
+        model.prepare_messages = lambda messages, _: [HumanMessage("x" * 40_000), *messages]
+        with pytest.raises(NoEligibleModelError, match="may cost"):
+            model.invoke("x")
+
+        def fails(messages, candidate):
+            raise KeyError("template")
+
+        model.prepare_messages = fails
+        with pytest.raises(KeyError, match="template"):
+            model.invoke("x")
+
     def test_most_cost(self):
         # The prompt "x" is estimated at 5 tokens: one call may cost (5 + 200) / 1e6 USD, (10 + 400) / 1e6, (15 + 600) / 1e6.
         # The small one has then cost 20 / 1e6.
