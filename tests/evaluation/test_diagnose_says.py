@@ -294,6 +294,20 @@ def test_a_table_that_too_few_queries_compare_is_not_said_to_be_enough(logs):
     assert any("ahead of a plain table from task to model by" in line for line in many.reasons)
 
 
+def test_a_router_that_cannot_be_told_apart_from_a_table_is_said_to_be(logs):
+    """The task tells as much as the text does, and other things."""
+    rng = np.random.default_rng(3)
+    task, kind = rng.integers(0, 2, (2, 200))
+    fits = (task[:, None] == np.arange(2)) * 1.0 + (kind[:, None] == np.arange(2))
+    right = rng.random((200, 2)) < 0.1 + 0.4 * fits
+    found = diagnose(logs.scored(right, kinds=kind, tasks=task), resamples=100)
+    assert found.verdict == "route"
+    assert not found.lookup_is_enough
+    assert texts(found, "task identity") == []
+    apart = "The router cannot be told apart from a plain table from task to model on these queries ("
+    assert any(line.startswith(apart) for line in found.reasons)
+
+
 def test_few_queries_are_no_evidence_that_nothing_is_foreseen(logs):
     few, many = (diagnose(logs.noise(0, n), resamples=100) for n in (42, 600))
     assert not any(line.startswith("Nothing foresees") for line in few.reasons)
