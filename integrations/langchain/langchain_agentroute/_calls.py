@@ -243,7 +243,7 @@ class RoutedCall:
         except Exception as problem:  # declared fallback point: logging never fails the user's call
             warnings.warn(f"an outcome was not logged: {problem}", OutcomeDroppedWarning, stacklevel=2)
 
-    def totals(self, answered: CascadeResult[Any], usage_metadata: Any) -> dict[str, Any]:  # noqa: ARG002  # for subclasses
+    def totals(self, answered: CascadeResult[Any], watch: Watch) -> dict[str, Any]:  # noqa: ARG002  # for subclasses
         """What the record of a stream gains when the answer's usage is known."""
         return {}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from langchain_core.messages import BaseMessage
 
 from agentroute.cascades import Attempt, Limits, Next, Ordered, Pick, Plan
-from agentroute.errors import ConfigError, NoEligibleModelError, RouterFailedWarning
+from agentroute.errors import ConfigError, JudgeFailedWarning, NoEligibleModelError, RouterFailedWarning
 from agentroute.pool import ModelPool
 from agentroute.scorers import Scorer
 from agentroute.types import Candidate, DecidedBy, Decision, Paradigm, Query
@@ -270,6 +270,29 @@ class CascadeRouting(Routing):
     judge: Scorer | None
     limits: Limits
     quiet: Mapping[str, Target]
+    _said: set[str] = field(default_factory=set)
+
+    def hear(self, attempt: Attempt[Any]) -> None:
+        """Says what is wrong with the judge, once of each kind: it costs no answer, so that nothing else would."""
+        judge, error = self.judge, attempt.check_error
+        if judge is None:
+            return
+        if error is not None:
+            told = f"{type(error).__name__}: {error}"
+            self._say(
+                type(error).__name__, f"the judge {judge.name!r} failed, and an answer that nobody judges is not taken: {told}"
+            )
+        elif attempt.score is not None:
+            needed = set(getattr(self.decider.planner, "signals", ())) - _BUILT_IN
+            if needed and needed.isdisjoint(attempt.score.signals):
+                found = ", ".join(map(repr, attempt.score.signals)) or "none"
+                told = f"the router reads {', '.join(map(repr, sorted(needed)))}, and the judge {judge.name!r} gives {found}"
+                self._say("signals", f"{told}: name them so in its Score(signals=...)")
+
+    def _say(self, kind: str, told: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            warnings.warn(told, JudgeFailedWarning, stacklevel=3)
 
     def decide(self, request: Request, run: ChainRun) -> CascadeCall:
         """Decides where to begin."""

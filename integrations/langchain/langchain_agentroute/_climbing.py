@@ -21,9 +21,10 @@ from langchain_agentroute._doors import Door, Opened
 from langchain_agentroute._holding import Gate, Held, arelease, gate, hold, release
 from langchain_agentroute._judging import ajudged, judged
 from langchain_agentroute._kept import Ended, Kept, at, hollow, nothing, parsed, shut
-from langchain_agentroute._record import billed, cascade_record, check_record, number, totals_of, usage_of
+from langchain_agentroute._record import cascade_record, check_record, number, totals_of
 from langchain_agentroute._replies import reply_of
 from langchain_agentroute._retry import Mistake, is_control_flow, mistakes, retryable
+from langchain_agentroute._watch import Watch
 
 if TYPE_CHECKING:
     from langchain_agentroute._cascading import CascadeRouting, Climb
@@ -102,6 +103,7 @@ class CascadeCall(RoutedCall):
                         self._leave(step.attempt)
                 else:
                     seen[-1] = attempt
+                    self.routing.hear(attempt)
                 step = flow.send(attempt)
         except StopIteration as stop:
             result = stop.value
@@ -330,14 +332,13 @@ class CascadeCall(RoutedCall):
         told = replace(answered, attempts=tuple(_unjudged(attempt) for attempt in answered.attempts))
         return cascade_record(record, told)
 
-    def totals(self, answered: CascadeResult[Any], usage_metadata: Any) -> dict[str, Any]:
+    def totals(self, answered: CascadeResult[Any], watch: Watch) -> dict[str, Any]:
         """The totals of a stream, which are known when the last answer's usage is."""
         index = answered.chosen % len(answered.attempts)
         last = answered.attempts[index]
         if not last.final or last.usage is not None:
             return {}
-        usage = usage_of(usage_metadata)
-        cost = billed(usage_metadata, usage, self.pool.card(last.model).price)
+        usage, cost = watch.spent()
         attempts = list(answered.attempts)
         attempts[index] = replace(last, usage=usage, cost=cost)
         return totals_of(replace(answered, attempts=tuple(attempts)))

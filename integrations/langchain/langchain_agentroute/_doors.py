@@ -113,13 +113,13 @@ class Passing:
         record: The routing record.
         opened: The stream.
         run: The run around it.
-        totals: What the record gains when the usage is known, from the `usage_metadata`.
+        totals: What the record gains when the usage is known, from the watch.
     """
 
     __slots__ = ("_door", "_opened", "_record", "_run", "_seen", "_totals", "_waiting")
 
     def __init__(
-        self, door: Door, record: dict[str, Any], opened: Opened, run: Run, totals: Callable[[Any], dict[str, Any]]
+        self, door: Door, record: dict[str, Any], opened: Opened, run: Run, totals: Callable[[Watch], dict[str, Any]]
     ) -> None:
         self._door = door
         self._record = record
@@ -133,7 +133,7 @@ class Passing:
         """The item, with the record if it is the one to carry it."""
         door, watch = self._door, self._opened.watch
         watch.saw(item, door)
-        totals = self._totals(watch.usage) if door.last(item) else {}
+        totals = self._totals(watch) if door.last(item) else {}
         if totals:
             # A new dict: the old one is on its way already, and may be anybody's by now.
             self._record = {**self._record, **totals}

@@ -34,8 +34,6 @@ class Kept:
 class Ended:
     """The watch of a call that has been booked already."""
 
-    usage: Any = None
-
     def __enter__(self) -> Self:
         return self
 
@@ -44,6 +42,10 @@ class Ended:
 
     def saw(self, item: Any, door: Door) -> None:
         """Nothing is left to see."""
+
+    def spent(self) -> tuple[None, None]:
+        """Nothing more than what was booked."""
+        return None, None
 
     def ended(self) -> None:
         """Nothing is left to log."""

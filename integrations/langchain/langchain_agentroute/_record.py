@@ -20,6 +20,7 @@ __all__ = [
     "record_of",
     "routing_decision",
     "stamped",
+    "totals_in",
     "totals_of",
     "usage_of",
 ]
@@ -127,6 +128,15 @@ def totals_of(result: CascadeResult[Any]) -> dict[str, Any]:
     """What all calls and checks have taken together."""
     usage = result.usage
     return {"total_cost": number(result.cost), "total_usage": None if usage is None else _usage_record(usage)}
+
+
+def totals_in(record: Any) -> dict[str, Any] | None:
+    """The totals of the cascade within, where there is one, in the record of a candidate's answer."""
+    while isinstance(record, Mapping):
+        if "total_cost" in record:
+            return {name: record.get(name) for name in ("total_cost", "total_usage")}
+        record = record.get("via")
+    return None
 
 
 def _told(reason: str, attempts: Sequence[Attempt[Any]], answered_by: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,8 @@ from langchain_core.messages.ai import add_usage
 
 from agentroute.cascades import Attempt, Call
 from agentroute.types import Outcome, Usage
-from langchain_agentroute._record import billed, usage_of
+from langchain_agentroute._messages import RECORD
+from langchain_agentroute._record import billed, totals_in, usage_of
 from langchain_agentroute._replies import broke_off, finish_of
 from langchain_agentroute._retry import is_control_flow
 from langchain_agentroute._runs import Capture
@@ -33,7 +35,19 @@ class Watch:
     As a context manager it logs a failure or an interruption; `answered` and `ended` log a success.
     """
 
-    __slots__ = ("_booked", "_call", "_capture", "_deadline", "_finish", "_finished", "_provider", "_started", "_step", "_usage")
+    __slots__ = (
+        "_booked",
+        "_call",
+        "_capture",
+        "_deadline",
+        "_finish",
+        "_finished",
+        "_nested",
+        "_provider",
+        "_started",
+        "_step",
+        "_usage",
+    )
 
     def __init__(self, call: RoutedCall, step: Call, capture: Capture | None) -> None:
         self._call = call
@@ -46,6 +60,7 @@ class Watch:
         self._booked = False
         self._provider: Any = None
         self._finish: str | None = None
+        self._nested: dict[str, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +88,7 @@ class Watch:
         """Takes note of one chunk or event: its usage, and whether the answer is whole with it."""
         if door.ends(item):
             self._finished = self._elapsed()
-        self._note(item)
+        self.note(item)
         usage = door.usage(item)
         if usage:
             self._usage = usage if self._usage is None else add_usage(self._usage, usage)
@@ -82,11 +97,21 @@ class Watch:
         """The whole answer has come."""
         if isinstance(answer, AIMessage):
             self._usage = answer.usage_metadata
-            self._note(answer)
+        self.note(answer)
         return self.ended(answer)
 
-    def _note(self, item: Any) -> None:
-        """Why the answer ended, where a message or a chunk says so."""
+    def note(self, item: Any) -> None:
+        """Why the answer ended, and what a routed candidate has spent on it, where a message, a chunk or an event says so."""
+        if isinstance(item, Mapping):
+            # The raw message beside an object, or the metadata of an event.
+            message, metadata = item.get("raw"), item.get("metadata")
+        else:
+            message, metadata = item, None
+        if isinstance(message, AIMessage):
+            metadata = message.response_metadata
+        nested = totals_in(metadata.get(RECORD)) if isinstance(metadata, Mapping) else None
+        if nested is not None:
+            self._nested = {**(self._nested or {}), **{name: value for name, value in nested.items() if value is not None}}
         if isinstance(item, AIMessage):
             self._provider = self._provider or item.response_metadata.get("model_provider")
             self._finish = self._finish or finish_of(item)
@@ -109,10 +134,19 @@ class Watch:
         """Whether the deadline is over, so that nobody waits any more."""
         return self._deadline is not None and time.monotonic() >= self._deadline - _EARLY
 
-    @property
-    def usage(self) -> Any:
-        """The `usage_metadata` so far."""
-        return self._usage
+    def spent(self) -> tuple[Usage | None, float | None]:
+        """Tokens and USD, as far as they are known by now."""
+        return self._spent(self._usage)
+
+    def _spent(self, usage_metadata: Any) -> tuple[Usage | None, float | None]:
+        usage, price = usage_of(usage_metadata), self._call.pool.card(self._step.model).price
+        if self._nested is None:
+            return usage, billed(usage_metadata, usage, price)
+        # A cascade within: its answer tells its own usage, and the answers that were not taken have cost something too.
+        told = self._nested.get("total_usage")
+        whole = None if told is None else Usage(**told)
+        cost = self._nested.get("total_cost")
+        return whole or usage, billed(None, whole, price) if cost is None else cost
 
     def left(self) -> None:
         """A stream that came too late to be read: what it has cost is what is known of it."""
@@ -130,10 +164,9 @@ class Watch:
         self, usage_metadata: Any, *, latency: float | None, error: str | None = None, metadata: dict[str, Any] | None = None
     ) -> tuple[Usage | None, float | None]:
         call, step = self._call, self._step
-        usage = usage_of(usage_metadata)
-        cost = billed(usage_metadata, usage, call.pool.card(step.model).price)
+        usage, cost = self._spent(usage_metadata)
         # The candidate's cache answered: what a call costs and how long it takes is not to be learned from that.
-        cached = bool(usage_metadata) and usage_metadata.get("total_cost") == 0
+        cached = self._nested is None and bool(usage_metadata) and usage_metadata.get("total_cost") == 0
         if cached:
             metadata = {"cached": True, **(metadata or {})}
         if call.log is not None and not self._booked:

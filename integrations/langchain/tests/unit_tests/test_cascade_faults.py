@@ -248,6 +248,7 @@ def test_everybody_hangs():
     assert [one.metadata for one in rows(model, 2)] == [{"late": True}] * 2
 
 
+@pytest.mark.filterwarnings("ignore::agentroute.errors.JudgeFailedWarning")
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_judge_that_raises_accepts_nothing_and_loses_nothing(way, collect):
     def judge(reply):
@@ -265,6 +266,7 @@ async def test_a_judge_that_raises_accepts_nothing_and_loses_nothing(way, collec
     assert (await collect(way, model, "x")).text == "[small] answer to: x"
 
 
+@pytest.mark.filterwarnings("ignore::agentroute.errors.JudgeFailedWarning")
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_judge_that_is_slow_is_left_behind(asynchronous):
     gate = threading.Event()

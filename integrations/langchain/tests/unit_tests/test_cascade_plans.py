@@ -1,9 +1,11 @@
 """Planners and judges that fail: no answer and no outcome is lost, and somebody is told."""
 
+import warnings
+
 import pytest
 
 from agentroute.cascades import Next, Pick
-from agentroute.errors import RouterFailedWarning
+from agentroute.errors import JudgeFailedWarning, RouterFailedWarning
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.types import Score
 from langchain_agentroute import CascadeChatModel, routing_decision
@@ -141,3 +143,36 @@ def test_feedback_on_a_stream_that_ends_early_is_about_what_was_shown(ends):
     model.record_feedback(seen, 0.0)
     model.outcome_log.flush(3)
     assert [(one.model, one.quality, one.metadata.get("chosen")) for one in log] == [("small", None, None), ("large", 0.0, True)]
+
+
+@BOTH
+async def test_a_judge_that_fails_is_told_once_for_each_kind(asynchronous):
+    errors = [KeyError("a"), KeyError("b"), TypeError("c")]
+
+    def judge(reply):
+        raise errors.pop(0)
+
+    model = CascadeChatModel(models=models(), judge=judge)
+    with pytest.warns(JudgeFailedWarning, match="judge 'judge' failed.* KeyError: 'a'"):
+        await ask(model, asynchronous)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await ask(model, asynchronous)
+    with pytest.warns(JudgeFailedWarning, match="TypeError: c"):
+        await ask(model, asynchronous)
+
+
+@BOTH
+async def test_a_judge_that_measures_nothing_that_the_router_reads_is_told_once(asynchronous):
+    planner = Plans()
+    planner.signals = ("logprob", "length")
+    given = {"found": 0.5}
+    model = CascadeChatModel(models=models(), router=planner, judge=lambda reply: Score(value=0.9, signals=given))
+    with pytest.warns(JudgeFailedWarning, match="the router reads 'logprob', and the judge .* gives .*'found'"):
+        await ask(model, asynchronous)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await ask(model, asynchronous)
+        given["logprob"] = -1.0
+        model.judge = lambda reply: Score(value=0.9, signals=given)
+        await ask(model, asynchronous)
