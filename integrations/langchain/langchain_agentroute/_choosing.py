@@ -55,6 +55,9 @@ class ChoosingChatModel(DelegatingChatModel):
     SETTINGS: ClassVar[tuple[str, ...]] = ("models", "outcome_log", "sticky", "prepare_messages", "role", "task", "cards")
     """What routing is made of: when one of these is assigned, it is made anew."""
 
+    MEANT: ClassVar[Mapping[str, str]] = {}
+    """Other names for settings, which are known to be taken for them."""
+
     models: Mapping[str, Any] | Sequence[Any]
     outcome_log: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     sticky: Sticky = "tool_loop"
@@ -66,7 +69,8 @@ class ChoosingChatModel(DelegatingChatModel):
     if not TYPE_CHECKING:
         # Type checkers make a better signature from the fields, and would let anything be assigned.
         def __init__(self, **kwargs: Any) -> None:
-            check_names(kwargs, type(self).model_fields, {name: name for name in type(self).SETTINGS}, "a routed model")
+            meant = {name: name for name in type(self).SETTINGS} | dict(type(self).MEANT)
+            check_names(kwargs, type(self).model_fields, meant, "a routed model")
             try:
                 super().__init__(**kwargs)
             except ValidationError as error:

@@ -76,7 +76,9 @@ def _tool_calls(message: AIMessage) -> Iterator[ToolCall]:
 
 
 def _other_content(message: AIMessage) -> Any:
-    """Pictures, sounds and the like: an answer without any text is not empty then."""
+    """Pictures, sounds and the like: an answer without any text is not empty then. OpenAI's sounds stand beside the content."""
+    if message.additional_kwargs.get("audio"):
+        return message.additional_kwargs["audio"]
     if isinstance(message.content, str):
         return None
     blocks = [block for block in message.content if isinstance(block, dict) and block.get("type") not in _BESIDE]

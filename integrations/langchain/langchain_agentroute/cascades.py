@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from langchain_core.messages import BaseMessage
-from pydantic import Field, SkipValidation
+from langchain_core.runnables import Runnable
+from pydantic import Field, SkipValidation, model_validator
 
 from agentroute.cascades import Call, Limits
 from agentroute.errors import ConfigError
@@ -18,6 +19,7 @@ from langchain_agentroute._candidates import Target, pool_of
 from langchain_agentroute._cascading import CascadeDecider, CascadeRouting, SupportsPlan, quieted
 from langchain_agentroute._choosing import ChoosingChatModel
 from langchain_agentroute._runs import Run
+from langchain_agentroute.askers import ChatAsker
 
 __all__ = ["CascadeChatModel"]
 
@@ -87,6 +89,8 @@ class CascadeChatModel(ChoosingChatModel):
         "timeout",
     )
 
+    MEANT: ClassVar[Mapping[str, str]] = {"plan": "router", "planner": "router", "scorer": "judge", "verifier": "judge"}
+
     judge: SkipValidation[ScorerLike | None] = Field(default=None, exclude=True, repr=False)
     threshold: float | Mapping[str, float] = 0.5
     check_last: bool = False
@@ -95,6 +99,15 @@ class CascadeChatModel(ChoosingChatModel):
     max_cost: float | None = None
     deadline: float | None = None
     timeout: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "default" in values:
+            raise ConfigError(
+                "a cascade has no default=: it begins with the first of models=, and gives the best answer when none will do"
+            )
+        return values
 
     def _remade(self, settings: dict[str, Any]) -> CascadeChatModel:
         return CascadeChatModel(**settings)
@@ -125,7 +138,15 @@ class CascadeChatModel(ChoosingChatModel):
     def _routing_for(self, targets: Mapping[str, Target]) -> CascadeRouting:
         learned = getattr(self.router, "pool", None)
         pool = pool_of(targets, self.cards, learned if isinstance(learned, ModelPool) else None)
+        if isinstance(self.judge, (ChatAsker, Runnable)):
+            raise ConfigError(f"judge= is a {type(self.judge).__name__}, which gives no score: pass LLMJudge(asker(model))")
         judge = None if self.judge is None else as_scorer(self.judge)
+        # The default of the field is no wish of the caller's.
+        if self.threshold != type(self).model_fields["threshold"].default and (judge is None or self.router is not None):
+            whose = (
+                "there is no judge= that gives a score" if self.router is None else "the router= knows itself what is good enough"
+            )
+            raise ConfigError(f"nothing reads threshold={self.threshold!r}: {whose}")
         limits = Limits(max_models=self.max_models, max_cost=self.max_cost, deadline=self.deadline, timeout=self.timeout)
         if limits.max_cost is not None and judge is not None and judge.ceiling is None:
             raise ConfigError(

@@ -37,7 +37,8 @@ class ScriptedChatModel(BaseChatModel):
     """A chat model that says what it is told to, keeps what it was asked, and touches no network.
 
     Without a script it answers with its name and the question; with tools bound it calls the first one (or the one that
-    `tool_choice` names), with arguments made from numbers and quoted words of the question, until a tool has answered.
+    `tool_choice` names), with arguments made from numbers and quoted words of the question, until a tool has answered;
+    where it must call one, it goes on with the next.
 
     ```python
     ScriptedChatModel(model_name="small", replies=["Paris.", TimeoutError()])
@@ -150,7 +151,10 @@ class ScriptedChatModel(BaseChatModel):
         if not tools or (isinstance(messages[-1], ToolMessage) and choice is None):
             return None
         functions = [tool["function"] for tool in tools]
-        function = next((one for one in functions if one["name"] == choice), functions[0])
+        told = {message.name for message in messages if isinstance(message, ToolMessage)}
+        # One after the other, so that an agent whose schema is a tool as well, and which insists on one, comes to its end.
+        waiting = [one for one in functions if one["name"] not in told] or functions[-1:]
+        function = next((one for one in functions if one["name"] == choice), waiting[0])
         arguments = _arguments(function.get("parameters", {}), question(messages))
         return ToolCall(name=function["name"], args=arguments, id=f"call_{turn}", type="tool_call")
 

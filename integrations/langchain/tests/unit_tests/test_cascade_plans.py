@@ -5,10 +5,10 @@ import warnings
 import pytest
 
 from agentroute.cascades import Next, Pick
-from agentroute.errors import JudgeFailedWarning, RouterFailedWarning
+from agentroute.errors import ConfigError, JudgeFailedWarning, RouterFailedWarning
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.types import Score
-from langchain_agentroute import CascadeChatModel, routing_decision
+from langchain_agentroute import CascadeChatModel, asker, routing_decision
 from langchain_agentroute._choosing import routing_of
 from langchain_agentroute.testing import ScriptedChatModel
 
@@ -176,3 +176,20 @@ async def test_a_judge_that_measures_nothing_that_the_router_reads_is_told_once(
         given["logprob"] = -1.0
         model.judge = lambda reply: Score(value=0.9, signals=given)
         await ask(model, asynchronous)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"threshold": 0.7}, "nothing reads threshold=0.7: there is no judge="),
+        ({"threshold": 0.7, "judge": len, "router": Plans()}, "the router= knows itself"),
+        ({"default": "large"}, "has no default=: it begins with the first"),
+        ({"scorer": len}, "no argument 'scorer': did you mean 'judge'"),
+        ({"judges": len}, "no argument 'judges': did you mean 'judge'"),
+        ({"judge": ScriptedChatModel()}, r"^judge= is a ScriptedChatModel, .* pass LLMJudge\(asker\(model\)\)$"),
+        ({"judge": asker(ScriptedChatModel())}, r"^judge= is a ChatAsker, .* pass LLMJudge\(asker\(model\)\)$"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(kwargs, told):
+    with pytest.raises(ConfigError, match=told):
+        CascadeChatModel(models=models(), **kwargs)

@@ -134,3 +134,7 @@ def test_only_chat_models_answer():
     with pytest.raises(ConfigError, match="is no chat model"):
         asker(lambda prompt: "x")
     assert repr(asker(ScriptedChatModel(model_name="judge"))) == "asker(judge)"
+
+
+def test_a_sound_beside_the_content_is_no_empty_answer():
+    assert problem_of(reply_of(AIMessage("", additional_kwargs={"audio": {"id": "1"}}))) is None
