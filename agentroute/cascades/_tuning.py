@@ -131,7 +131,8 @@ def valued(course: Course, price: float, *, refine: bool) -> Rates:
 
     shape = np.full(min(_STEPS, course.models) if refine else 1, price)
     best = worth(shape[None])[0]
-    levels = price * np.array(_LEVELS)
+    # Multiples of the price, and the lambdas between which decisions really change: those may be far from it.
+    levels = np.unique(np.concatenate([price * np.array(_LEVELS), _grid(course)]))
     tried = levels[:, None] * np.ones(len(shape))
     at, found = _surest(worth(tried), best, _SURE_OF_PRICE)
     if at is not None:

@@ -354,3 +354,27 @@ def test_wrong_use_is_refused():
         CascadeRouting(budget=0.01).fit(states, truth, cost).decide(np.array([0.1, 0.2]), np.array([0.1, 0.2]), factor=np.eye(2))
     with pytest.raises(ConfigError, match="either says where"):
         CascadeRouting().frontier(states, truth, cost)
+
+
+def test_a_price_far_from_where_decisions_change_still_finds_the_lambda_that_pays():
+    """Half of the answers of a nearly free model are right, and show it: without uncertainty only a lambda far above looks."""
+
+    class Shown:
+        cost = np.tile([1e-5, 1e-3], (200, 1))
+        latency = None
+
+        def __init__(self):
+            self.right = np.random.default_rng(0).random(200) < 0.5
+
+        def quality(self, answered, rows):
+            before = np.full(len(rows), 0.5)
+            return np.column_stack([self.right[rows] if answered & 1 else before, np.ones(len(rows))]).astype(float)
+
+        def factor(self, answered):
+            return None
+
+    states = Shown()
+    quality = np.column_stack([states.right, np.ones(200)]).astype(float)
+    policy = CascadeRouting(willingness_to_pay=0.01).fit(states, quality, states.cost)
+    assert policy.expected_quality_ == 1.0
+    assert policy.expected_cost_ == pytest.approx(1e-5 + 1e-3 * (1 - states.right.mean()))
