@@ -64,7 +64,7 @@ def run_fit_cascade(
             found, why = None, str(error)
     _say(console, f"{len(answers)} queries of {len(pool)} models learned; the cascade is in {output}")
     _say(console, f"it looks at {_looks(answers)}; default {cascade.default}")
-    _say(console, _expects(cascade, policy, answers))
+    _say(console, _expects(cascade, answers))
     if found is None:
         _say(console, f"Whether it pays cannot be told: {plain(why)}", style="yellow")
         return
@@ -153,9 +153,10 @@ def _split(by: By, seed: int, test_share: float | None) -> Split:
             raise ConfigError("--by model: what a cascade learns of a new model from a few probes is not judged; leave --by out")
 
 
-def _expects(cascade: CascadeRouter, policy: CascadeRouting, answers: AnswerTable) -> str:
+def _expects(cascade: CascadeRouter, answers: AnswerTable) -> str:
     """What it does on the log, by estimates that were made without each query."""
-    table = answers.table.select(cascade.posthoc.models_)
+    policy, table = cascade.deciding, answers.table.select(cascade.posthoc.models_)
+    assert isinstance(policy, CascadeRouting)  # noqa: S101  # fitted above
     done = replay(policy, cascade.posthoc.fitted_states(), table.quality, table.cost)
     climbs = float((done.calls > 1).mean())
     expected = (
@@ -163,7 +164,7 @@ def _expects(cascade: CascadeRouter, policy: CascadeRouting, answers: AnswerTabl
         "scoring included"
     )
     if not climbs:
-        return f"{expected}; it never asks a second model, so that it is a router"
+        return f"{expected}; it never asks a second model, so that it is a router, and no answer is scored"
     return f"{expected}; it asks more than one model in {percent(climbs)} of them"
 
 

@@ -88,7 +88,7 @@ def test_a_real_model_verifies_by_the_first_token_of_one_reply(endpoint):
     verify = SelfVerification(endpoint, logprobs=True, seed=0, unreadable=None)
     score = verify.score(Query(text="What is the capital of Peru?"), Reply(text="Lima"))
     assert endpoint.asked == asked + 1
-    assert 0 < score.value < 1
+    assert 0 <= score.value <= 1
     # Its first token is one of the two words in a part of all samples only, as so small a model hardly follows instructions;
     # of 0.5 and 1.5 billion parameters it is .98 and .99.
     assert 0 < score.signals["self_verification.readable"] <= 1
