@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.cascades._course import Course, StateEstimates
-from agentroute.cascades._rules import Plans, Rules
+from agentroute.cascades._rules import Plans, Rules, bits
 from agentroute.cascades._supermodels import Columns, Floats, SuperModels, is_whole, normal_draws
 from agentroute.cascades._tuning import Rates, rescaled, tuned, valued
 from agentroute.errors import ConfigError, DataError, NotFittedError
@@ -287,6 +287,10 @@ class CascadeRouting:
             if rate and not np.isnan(quality[np.isnan(cost)]).all():
                 raise DataError("a model of known quality has no known cost, and cost is weighed: give its price")
             cost = np.where(np.isnan(cost), 0.0, cost)
+        toll = self._rules.toll(latency)
+        if not rate and toll is None and factor is not None and self._rules.any_set(answered | failed, columns):
+            # Nothing is weighed against quality: the best set is that of all who add to it, found without the other sets.
+            return self._free(quality, columns, answered, factor)
         options = self._rules.options(
             self._supermodels(count),
             quality[None],
@@ -295,13 +299,23 @@ class CascadeRouting:
             answered=answered,
             failed=failed,
             factor=factor,
-            toll=self._rules.toll(latency),
+            toll=toll,
             rate=rate,
         )
         best = int((options.worth - rate * options.cost).argmax())
         if best == 0 and answered:
             return None
         return int(options.leads[..., best or 1].flat[0])
+
+    def _free(self, quality: Floats, columns: list[int], answered: int, factor: Floats) -> int | None:
+        """As `decide`, where neither cost nor time is weighed and every set may be called."""
+        sets = self._supermodels(len(quality))
+        drawn = sets.drawn(quality[None], factor)[0]
+        done = bits(answered)
+        needed = sets.needed(drawn[columns], drawn[done].max(axis=0) if done else None)
+        if needed:
+            return columns[needed[0]]
+        return None if answered else columns[0]
 
     def _course(self, states: StateEstimates, quality: Matrix, cost: Matrix, score_cost: Matrix | None = None) -> Course:
         """All ways through these states under this policy's rules."""

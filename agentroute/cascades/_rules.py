@@ -51,6 +51,10 @@ class Rules:
             return []
         return bits(~called & ((1 << count) - 1) & (-1 if allowed is None else allowed))
 
+    def any_set(self, called: int, columns: list[int]) -> bool:
+        """Whether every set of these models may be planned."""
+        return self.climb and not self.ordered and len(columns) <= min(MOST, self._left(called))
+
     def toll(self, latency: npt.NDArray[np.float64] | None) -> Matrix | None:
         """What waiting for each call costs in quality: float64 [n, m]; `None` = nothing.
 

@@ -249,6 +249,29 @@ class SuperModels:
         together[(alone - price).argmax()] = True
         return np.flatnonzero(together).tolist()
 
+    def needed(self, drawn: Singles, base: Singles | None) -> list[int]:
+        """Where calls are free: the members of the best set, without those that add nothing; of equals the first set in order.
+
+        Args:
+            drawn: float32 [k, s], models that may be added.
+            base: float32 [s] or `None`, as in `best_of_all`.
+
+        Returns:
+            Rising places in 0 … k-1; none when nobody adds anything to the base.
+        """
+        start = np.full(drawn.shape[1], -np.inf, np.float32) if base is None else base
+        # Maxima over all lower places, to which those of the kept higher ones are joined.
+        below = np.maximum.accumulate(np.concatenate([start[None], drawn]), axis=0)
+        best = float(self._mean(below[-1]))
+        kept: list[int] = []
+        above = start
+        for place in reversed(range(len(drawn))):
+            # Dropping the last first finds the set that comes first in order.
+            if float(self._mean(np.maximum(below[place], above))) < best:
+                kept.insert(0, place)
+                above = np.maximum(above, drawn[place])
+        return kept
+
     def options(
         self,
         quality: Floats,

@@ -378,3 +378,21 @@ def test_a_price_far_from_where_decisions_change_still_finds_the_lambda_that_pay
     policy = CascadeRouting(willingness_to_pay=0.01).fit(states, quality, states.cost)
     assert policy.expected_quality_ == 1.0
     assert policy.expected_cost_ == pytest.approx(1e-5 + 1e-3 * (1 - states.right.mean()))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_where_nothing_costs_the_quick_way_decides_as_all_sets_do(seed):
+    """A price too small to matter takes the long way; ties, unknown qualities and answered models come too."""
+    rng = np.random.default_rng(seed)
+    m = int(rng.integers(1, 8))
+    quality = np.round(rng.random(m), 1)
+    quality[rng.random(m) < 0.1] = np.nan
+    factor = rng.normal(0.0, 0.2, (m, m)) * (rng.random((m, 1)) < 0.8)
+    if m > 1 and seed % 3 == 0:
+        quality[1], factor[1] = quality[0], factor[0]  # one is the other's double
+    answered = int(rng.integers(0, 1 << m)) if seed % 2 else 0
+    policy = CascadeRouting()
+    long = CascadeRouting(max_models=m + 1, willingness_to_pay=1e30)
+    cost = np.sort(rng.random(m))
+    found = policy.decide(quality, cost, answered=answered, factor=factor)
+    assert found == long.decide(quality, cost, answered=answered, factor=factor)
