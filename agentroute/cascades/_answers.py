@@ -26,6 +26,7 @@ Same = Callable[[str, str], bool | float]
 
 _SHORT = 200  # characters up to which an answer is read as one result and not as a text
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_JOINED = re.compile(r"\d ?[/:] ?\d|\d-\d")  # a fraction, a time, a date: its last number is not what it says
 _IDS, _PROMPTS = ("query_id", "id"), ("prompt", "text", "query")
 
 
@@ -257,7 +258,7 @@ def same_answer(one: str, other: str) -> bool:
     """Whether two answers say the same, as far as their letters tell.
 
     Short answers (up to 200 characters) that both hold a number are compared by their last one: "67 + 73 equals 140." says
-    "140". All others are compared as texts, without case, punctuation and spaces.
+    "140". All others, and those that hold fractions, times or dates, are compared as texts, without case, punctuation and spaces.
 
     >>> same_answer("67 + 73 equals 140.", "140"), same_answer(" Paris.", "paris"), same_answer("Paris", "Lyon")
     (True, True, False)
@@ -316,10 +317,11 @@ class _Key:
 
 def _key(answer: str) -> _Key:
     number = ""
-    if len(answer) <= _SHORT:
+    if len(answer) <= _SHORT and not _JOINED.search(answer):
         last = next(reversed(_NUMBER.findall(answer)), "").replace(",", "")
         number = repr(float(last)) if last else ""
-    return _Key("".join(filter(str.isalnum, answer.casefold())), number)
+    # An answer of marks alone, such as an operator, is what it is.
+    return _Key("".join(filter(str.isalnum, answer.casefold())) or "".join(answer.split()), number)
 
 
 def _alike(one: _Key | None, other: _Key | None) -> bool:

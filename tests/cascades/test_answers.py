@@ -169,3 +169,20 @@ def test_files_that_cannot_be_right_are_refused(tmp_path):
         AnswerTable.from_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="no column"):
         AnswerTable.from_jsonl(written(tmp_path, [{"prompt": "x"}]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("+", "-", False),
+        (" + ", "+", True),
+        ("1/2", "3/2", False),
+        ("1/2", "1 / 2.", True),
+        ("10:30", "11:30", False),
+        ("2024-01-05", "2023-12-05", False),
+        ("67 + 73 equals 140.", "140", True),
+        ("", "", True),
+    ],
+)
+def test_what_is_no_number_is_not_compared_by_its_last_one(one, other, alike):
+    assert same_answer(one, other) is alike
