@@ -1,60 +1,27 @@
 """Scorers on a real local model, over the OpenAI-compatible endpoint."""
 
-import json
 import math
 import os
-import urllib.request
 
 import pytest
 
+from agentroute.collection import ChatEndpoint
 from agentroute.local import LocalServer, ModelUnavailableError, resolve
 from agentroute.scorers import CANARIES, LLMJudge, LogprobScorer, SelfVerification, check_canaries
-from agentroute.types import Query, Reply, TokenLogprob
+from agentroute.types import Price, Query, Reply
 
 pytest.importorskip("xllamacpp")
 pytestmark = pytest.mark.local
 
 
-class Endpoint:
-    """Asks a chat endpoint, as an adapter would."""
+class Endpoint(ChatEndpoint):
+    """Counts how often it is asked."""
 
-    def __init__(self, server):
-        self.server = server
-        self.asked = 0
+    asked = 0
 
-    def ask(self, prompt, /, *, samples=1, max_tokens=256, temperature=0.0, logprobs=False, schema=None):
-        return [self._once(prompt, max_tokens, temperature, logprobs, schema) for _ in range(samples)]
-
-    async def aask(self, prompt, /, **options):
-        return self.ask(prompt, **options)
-
-    def _once(self, prompt, max_tokens, temperature, logprobs, schema):
+    def ask(self, prompt, /, **options):
         self.asked += 1
-        body = {
-            "model": self.server.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": temperature,
-            "max_tokens": max_tokens,
-        }
-        if logprobs:
-            body |= {"logprobs": True, "top_logprobs": 10}
-        if schema is not None:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.server.api_key}"}
-        request = urllib.request.Request(f"{self.server.base_url}/chat/completions", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=120) as response:
-            choice = json.load(response)["choices"][0]
-        tokens = [
-            TokenLogprob(
-                token=one["token"],
-                logprob=one["logprob"],
-                top={other["token"]: other["logprob"] for other in one["top_logprobs"]},
-            )
-            for one in (choice.get("logprobs") or {}).get("content") or []
-        ]
-        return Reply(
-            text=choice["message"]["content"] or "", tokens=tuple(tokens) or None, finish=choice["finish_reason"], cost=0.0
-        )
+        return super().ask(prompt, **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +34,7 @@ def endpoint():
             raise
         pytest.skip(str(error))
     with LocalServer("smollm2-135m") as server:
-        yield Endpoint(server)
+        yield Endpoint(server.base_url, server.model, api_key=server.api_key, price=Price(input=0.0, output=0.0))
 
 
 def test_a_real_answer_carries_what_the_scorers_read(endpoint):
