@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.outcomes import OutcomeTable
+from agentroute.scorers._texts import Said, said, same_answer
 from agentroute.types import Matrix
 
 __all__ = ["AnswerTable", "Same", "agreements", "same_answer"]
@@ -24,9 +24,6 @@ Floats = npt.NDArray[np.float64]
 Same = Callable[[str, str], bool | float]
 """Whether two answers say the same: a truth value, or a degree in [0, 1]."""
 
-_SHORT = 200  # characters up to which an answer is read as one result and not as a text
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-_JOINED = re.compile(r"\d ?[/:] ?\d|\d-\d")  # a fraction, a time, a date: its last number is not what it says
 _IDS, _PROMPTS = ("query_id", "id"), ("prompt", "text", "query")
 
 
@@ -254,19 +251,6 @@ class AnswerTable:
         return f"AnswerTable({n} queries, {m} models, signals {signals}, agreement {'un' * (self.agreement is None)}known)"
 
 
-def same_answer(one: str, other: str) -> bool:
-    """Whether two answers say the same, as far as their letters tell.
-
-    Short answers (up to 200 characters) that both hold a number are compared by their last one: "67 + 73 equals 140." says
-    "140". All others, and those that hold fractions, times or dates, are compared as texts, without case, punctuation and spaces.
-
-    >>> same_answer("67 + 73 equals 140.", "140"), same_answer(" Paris.", "paris"), same_answer("Paris", "Lyon")
-    (True, True, False)
-    """
-    first, second = _key(one), _key(other)
-    return first.number == second.number if first.number and second.number else first.text == second.text
-
-
 def agreements(texts: npt.NDArray[np.object_], same: Same | None = None) -> Floats:
     """How far the answers to each query say the same.
 
@@ -283,14 +267,14 @@ def agreements(texts: npt.NDArray[np.object_], same: Same | None = None) -> Floa
     n, m = texts.shape
     found = np.full((n, m, m), np.nan)
     for i, row in enumerate(texts):
-        keys = [None if text is None else _key(text) for text in row] if same is None else []
+        read: dict[int, Said] = {} if same is not None else {j: said(text) for j, text in enumerate(row) if text is not None}
         for a in range(m):
             for b in range(a, m):
                 if row[a] is None or row[b] is None:
                     continue
                 value: float = 1.0
                 if a != b:
-                    value = float(_alike(keys[a], keys[b])) if same is None else degree(same, row[a], row[b])
+                    value = float(read[a].like(read[b])) if same is None else degree(same, row[a], row[b])
                 found[i, a, b] = found[i, b, a] = value
     return found
 
@@ -305,29 +289,6 @@ def degree(same: Same, one: str, other: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise ConfigError(f"same(...) gave {value!r}: it must be true or false, or a degree from 0 to 1")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """An answer reduced to what is compared."""
-
-    text: str
-    number: str
-
-
-def _key(answer: str) -> _Key:
-    number = ""
-    if len(answer) <= _SHORT and not _JOINED.search(answer):
-        last = next(reversed(_NUMBER.findall(answer)), "").replace(",", "")
-        number = repr(float(last)) if last else ""
-    # An answer of marks alone, such as an operator, is what it is.
-    return _Key("".join(filter(str.isalnum, answer.casefold())) or "".join(answer.split()), number)
-
-
-def _alike(one: _Key | None, other: _Key | None) -> bool:
-    if one is None or other is None:
-        return False
-    return one.number == other.number if one.number and other.number else one.text == other.text
 
 
 class _Mean:
