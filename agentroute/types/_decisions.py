@@ -81,7 +81,7 @@ class Candidate:
     support: float = 0.0
 
 
-DecidedBy: TypeAlias = Literal["policy", "default", "forced", "sticky"]
+DecidedBy: TypeAlias = Literal["policy", "default", "forced", "sticky", "allocated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,8 @@ class Decision:
         model: The chosen model's id.
         candidates: Every eligible model, best first; the chosen one leads. Failover follows this order.
         reason: One sentence for people.
-        by: `"policy"`; `"default"` = thin support, no log or a failed router; `"forced"` and `"sticky"` = the caller's.
+        by: `"policy"`; `"default"` = thin support, no log or a failed router; `"forced"` and `"sticky"` = the caller's;
+            `"allocated"` = what the role of a team was given.
         propensity: Probability with which the policy chose this model; 1 for a deterministic policy.
         paradigm: The decision's when, what and how.
         id: The key under which outcomes and feedback refer to it.

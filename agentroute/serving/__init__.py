@@ -1,0 +1,53 @@
+"""What serves one call of a routed model, whatever the framework: deciding, failing over, judging, and booking the outcome.
+
+A plug-in turns its framework's messages into `Turn`s and asks a `Decider` (or a `CascadeDecider`) for a decision; it derives from
+`RoutedCall` (or `CascadeCall`) what makes the calls, and from `Watch` what reads an answer. Everything else is here, once.
+"""
+
+from agentroute.serving._calls import RoutedCall
+from agentroute.serving._candidates import Cards, cards_of, ceiling
+from agentroute.serving._climbing import CascadeCall
+from agentroute.serving._deciding import Asked, Decided, Decider, Rule, SupportsRoute, known_model
+from agentroute.serving._options import check_cascade, check_log, check_names, record_feedback
+from agentroute.serving._planning import CascadeDecider, Climb, JudgesVoice, SupportsPlan
+from agentroute.serving._records import priced, stamp, totals_in
+from agentroute.serving._retry import Mistake, bubbling, is_control_flow, is_overflow, mistakes, retryable
+from agentroute.serving._turns import RECORD, Sticky, StickyCache, Turn
+from agentroute.serving._watch import Spent, Watch
+
+__all__ = [
+    "RECORD",
+    "Asked",
+    "Cards",
+    "CascadeCall",
+    "CascadeDecider",
+    "Climb",
+    "Decided",
+    "Decider",
+    "JudgesVoice",
+    "Mistake",
+    "RoutedCall",
+    "Rule",
+    "Spent",
+    "Sticky",
+    "StickyCache",
+    "SupportsPlan",
+    "SupportsRoute",
+    "Turn",
+    "Watch",
+    "bubbling",
+    "cards_of",
+    "ceiling",
+    "check_cascade",
+    "check_log",
+    "check_names",
+    "is_control_flow",
+    "is_overflow",
+    "known_model",
+    "mistakes",
+    "priced",
+    "record_feedback",
+    "retryable",
+    "stamp",
+    "totals_in",
+]

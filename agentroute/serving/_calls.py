@@ -1,0 +1,112 @@
+"""One routed call on its way: whom to call, and what is logged of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentroute.cascades import Attempt, Call, CascadeResult, Flow, adrive, drive, failover
+from agentroute.errors import OutcomeDroppedWarning
+from agentroute.pool import ModelPool
+from agentroute.serving._deciding import Decided
+from agentroute.serving._records import record_of
+from agentroute.serving._retry import Mistake, is_overflow, retryable
+from agentroute.serving._watch import Watch
+from agentroute.types import Outcome, Score
+
+__all__ = ["RoutedCall"]
+
+A = TypeVar("A")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RoutedCall:
+    """The calls that one decision leads to. A plug-in's own kind knows how to make them.
+
+    Attributes:
+        decided: The decision.
+        pool: The candidates' cards.
+        log: Where outcomes go; `None` = nowhere.
+        failover: Whether another model is asked when one fails, or the names of those to ask.
+    """
+
+    decided: Decided
+    pool: ModelPool
+    log: Any
+    failover: bool | Sequence[str] = True
+
+    def flow(self) -> Flow[Any]:
+        """Whom to call, in order."""
+        decision = self.decided.decision
+        order = [decision.model]
+        if self.failover and decision.by != "forced":
+            later = decision.ranking
+            if self.failover is not True:
+                # The caller's own list: a router that ranks nobody but its choice has no say in it.
+                allow = self.decided.query.allow
+                later = tuple(name for name in self.failover if allow is None or name in allow)
+            order += [name for name in later if name in self.pool.ids]
+        # Each but once: a second call of the same model is the candidate's own max_retries.
+        return failover(list(dict.fromkeys(order)), retryable=retryable, suitable=self.suitable)
+
+    def suitable(self, attempt: Attempt[Any], candidate: str) -> bool:
+        """After an overflow only a model with a window known to be larger; after anything else any model."""
+        if not is_overflow(attempt.error):
+            return True
+        failed, other = self.pool.card(attempt.model).context_window, self.pool.card(candidate).context_window
+        return failed is not None and other is not None and other > failed
+
+    def checker(self) -> Callable[[Attempt[Any]], Score] | None:
+        """What judges answers; `None` = the flow asks for no judgement."""
+        return None
+
+    def achecker(self) -> Callable[[Attempt[Any]], Awaitable[Score]] | None:
+        """As `checker`."""
+        return None
+
+    def drive(self, call: Callable[[Call], Attempt[A]]) -> CascadeResult[A]:
+        """Calls one model after the other until one answers. The caller's own mistakes come out as they are."""
+        try:
+            return drive(self.flow(), call, self.checker())
+        except Mistake as mistake:
+            error = mistake.error
+        raise error
+
+    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
+        """As `drive`."""
+        try:
+            return await adrive(self.flow(), call, self.achecker())
+        except Mistake as mistake:
+            error = mistake.error
+        raise error
+
+    def trace(self, step: Call) -> dict[str, Any]:
+        """What tells in traces which call this is."""
+        return {
+            "agentroute_model": step.model,
+            "agentroute_decision_id": self.decided.decision.id,
+            "agentroute_attempt": step.attempt,
+        }
+
+    def book(self, outcome: Outcome) -> None:
+        """Logs the outcome of a call."""
+        try:
+            self.log.append(outcome)
+        except Exception as problem:  # declared fallback point: logging never fails the user's call
+            warnings.warn(f"an outcome was not logged: {problem}", OutcomeDroppedWarning, stacklevel=2)
+
+    def totals(self, answered: CascadeResult[Any], watch: Watch) -> dict[str, Any]:  # noqa: ARG002  # for subclasses
+        """What the record of a stream gains when the answer's usage is known."""
+        return {}
+
+    def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
+        """The routing record of the answer; `replaced` = somebody else gave it in the model's place."""
+        return record_of(
+            self.decided.decision,
+            answered.attempts,
+            answered_by=None if replaced else answered.model,
+            fallback=self.decided.error is not None,
+            routing_latency=self.decided.latency,
+        )
