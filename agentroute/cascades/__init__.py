@@ -12,6 +12,7 @@ from agentroute.cascades._flow import Attempt, Call, CascadeResult, Check, Flow,
 
 if TYPE_CHECKING:
     from agentroute.cascades._answers import AnswerTable, agreements, same_answer
+    from agentroute.cascades._budgets import replay_budgets
     from agentroute.cascades._course import StateEstimates
     from agentroute.cascades._planner import CascadeRouting, draw_of
     from agentroute.cascades._plans import Planned, Straight
@@ -51,11 +52,13 @@ __all__ = [
     "failover",
     "problem_of",
     "replay",
+    "replay_budgets",
     "same_answer",
 ]
 
 _HOMES = {
     "_answers": "AnswerTable agreements same_answer",
+    "_budgets": "replay_budgets",
     "_course": "StateEstimates",
     "_planner": "CascadeRouting draw_of",
     "_plans": "Planned Straight",

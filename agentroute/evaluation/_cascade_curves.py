@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.cascades import CascadeRouting, ThresholdCascade
-from agentroute.cascades._course import Course
-from agentroute.cascades._regressions import PostHocStates
-from agentroute.cascades._rules import Plans, Rules
-from agentroute.cascades._supermodels import SuperModels, normal_draws
+from agentroute.cascades import CascadeReplay, CascadeRouting, StateEstimates, ThresholdCascade, replay_budgets
 
 __all__ = ["ARMS", "Part", "Played", "played"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 
 ARMS: Mapping[str, Mapping[str, bool]] = {
     "routing": {"climb": False},
@@ -43,26 +37,21 @@ class Part:
 
     Attributes:
         states: Estimates that were made without these queries, scoring in their costs.
+        unscored: The same without: what somebody expects who looks at no answer.
         quality: float64 [n, m], as observed.
         cost: float64 [n, m], USD of the calls alone.
-        scoring: float64 [n, m], USD of looking at the answers.
-        scored: float64 [m], what `states.cost` holds of it.
+        score_cost: float64 [n, m], USD of looking at the answers.
     """
 
-    states: PostHocStates
+    states: StateEstimates
+    unscored: StateEstimates
     quality: Floats
     cost: Floats
-    scoring: Floats
-    scored: Floats
+    score_cost: Floats
 
-    def seen(self, way: str) -> tuple[PostHocStates, Floats]:
-        """The states and the costs as a way knows them: routing looks at no answer, and pays for none."""
-        if way == "routing":
-            return replace(self.states, cost=self.states.cost - self.scored), self.cost
-        scoring = self.scoring.copy()
-        if way == "threshold cascade":
-            scoring[:, -1] = 0.0  # the dearest model's answer can only be the last one, which is taken as it is
-        return self.states, self.cost + scoring
+    def seen(self, way: str) -> Part:
+        """The part as a way knows it: routing looks at no answer, and expects to pay for none."""
+        return replace(self, states=self.unscored) if way == "routing" else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,61 +87,27 @@ def played(train: Part, test: Part, *, points: int, seed: int) -> tuple[Floats, 
     # Denser where cheap models are.
     budgets = low + (high - low) * np.linspace(0.0, 1.0, points) ** 2
     models = len(means)
-    sets = SuperModels(normal_draws(models, max(_SAMPLES, 4 * models), seed))
+    options: dict[str, Any] = {
+        "max_models": _MOST if models >= _MANY else None,
+        "samples": max(_SAMPLES, 4 * models),
+        "seed": seed,
+        "refine": False,
+    }
     found = {}
     for way, freedom in ARMS.items():
-        if way == "threshold cascade":
-            found[way] = _thresholds(train, test, budgets)
-        else:
-            found[way] = _planned(way, freedom, train, test, budgets, sets, seed)
+        policy = ThresholdCascade() if way == "threshold cascade" else CascadeRouting(**options, **freedom)
+        found[way] = _added(test, replay_budgets(policy, train.seen(way), test.seen(way), budgets.tolist()))
     return budgets, found
 
 
-def _planned(
-    way: str, freedom: Mapping[str, bool], train: Part, test: Part, budgets: Floats, sets: SuperModels, seed: int
-) -> Played:
-    models = len(sets.draws)
-    most = _MOST if models >= _MANY else None
-    samples = sets.draws.shape[1]
-    policy = CascadeRouting(max_models=most, samples=samples, seed=seed, refine=False, **freedom)
-    states, cost = train.seen(way)
-    # What looks at answers cannot spend less than the cheapest call and a look at its answer.
-    least = float(policy.frontier(states, train.quality, cost, lambdas=np.array([np.inf]))[0, 0])
-    lambdas = policy.lambdas_for(states, train.quality, cost, budgets=np.maximum(budgets, least * (1.0 + 1e-9)))
-    rules = Rules(climb=policy.climb, ordered=policy.ordered, latency_weight=0.0, max_models=most)
-    told = test.seen(way)[0]
-    # One course for all lambdas: what is best in a state is worked out once.
-    course = Course(Plans(rules, sets, told), told, test.quality, test.cost)
-    outcomes = [course.outcome(row) for row in lambdas]
-    looked = [np.zeros_like(called) if way == "routing" else called for called, _ in outcomes]
-    return _added(test, outcomes, looked)
-
-
-def _thresholds(train: Part, test: Part, budgets: Floats) -> Played:
-    states, cost = train.seen("threshold cascade")
-    policy = ThresholdCascade().fit(states, train.quality, cost)
-    chains = policy.frontier_
-    outcomes, looked = [], []
-    for budget in budgets.tolist():
-        chain = max((one for one in chains if one.cost <= budget), key=lambda one: one.quality, default=chains[0])
-        called, answer = policy.using(chain).run(test.states)
-        seen = called.copy()
-        seen[:, chain.columns[-1]] = False  # the last one's answer is taken as it is
-        outcomes.append((called, answer))
-        looked.append(seen)
-    return _added(test, outcomes, looked)
-
-
-def _added(test: Part, outcomes: list[tuple[Bools, Ints]], looked: list[Bools]) -> Played:
-    """Adds up calls and scoring for each query at each budget."""
-    rows = np.arange(len(test.quality))
-    scoring = np.stack([np.where(seen, test.scoring, 0.0).sum(axis=1) for seen in looked], axis=1)
-    spent = np.stack([np.where(called, test.cost, 0.0).sum(axis=1) for called, _ in outcomes], axis=1)
-    calls = np.stack([called.sum(axis=1) for called, _ in outcomes], axis=1).astype(np.float64)
+def _added(test: Part, replays: Sequence[CascadeReplay]) -> Played:
+    """Calls and scoring of each query at each budget."""
+    cost, calls = (np.stack([getattr(one, name) for one in replays], axis=1).astype(np.float64) for name in ("cost", "calls"))
+    called = np.stack([np.where(one.called, test.cost, 0.0).sum(axis=1) for one in replays], axis=1)
     return Played(
-        cost=spent + scoring,
-        quality=np.stack([test.quality[rows, answer] for _, answer in outcomes], axis=1),
+        cost=cost,
+        quality=np.stack([one.quality for one in replays], axis=1),
         climbs=(calls > 1).astype(np.float64),
         calls=calls,
-        scoring=scoring,
+        scoring=cost - called,
     )

@@ -11,9 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.cascades import AnswerTable, CascadeRouting, PostHocEstimator
-from agentroute.cascades._regressions import PostHocStates
-from agentroute.cascades._router import CascadeRouter
+from agentroute.cascades import AnswerTable, CascadeRouter, CascadeRouting, PostHocEstimator
 from agentroute.errors import ConfigError, DataError, PriceUnknownError
 from agentroute.evaluation import metrics
 from agentroute.evaluation._cascade_curves import Part, Played, played
@@ -57,8 +55,8 @@ def compare_cascades(
     in order of cost; `cascade routing` whichever it likes; `threshold cascade` is FrugalGPT's. They share all estimates, so
     that what differs is what they are free to do. `linear interpolation` is the best random mix of single models.
 
-    Cascades pay for scoring each answer that they look at, but for the dearest model's, which is taken as it is; routing pays
-    for none.
+    Cascades pay for scoring each answer that they look at, as `CascadeRouter.replay` does: all but the last possible one, which
+    is taken as it is. Routing looks at none.
 
     Figures are mean heights of the curve of quality over cost between the mean costs of the cheapest and the dearest single
     model; a curve that begins right of the cheapest model begins at that model. Where each query is judged by several splits,
@@ -95,7 +93,7 @@ def compare_cascades(
             if missing
             else "there is one model only: a cascade needs a second one to climb to"
         )
-    answers = answers.select(made.pool.ids).last_unscored()
+    answers = answers.select(made.pool.ids)
     unpriced = [
         model for model, mean in zip(answers.models, _known_means(answers.table.cost).tolist(), strict=True) if math.isnan(mean)
     ]
@@ -183,12 +181,19 @@ def _trial(router: Router, answers: AnswerTable, fold: Fold, points: int, seed: 
     policy = CascadeRouting(samples=64, refine=False)
     cascade = CascadeRouter(router.clone(), policy=policy, posthoc=PostHocEstimator(seed=seed)).fit(train)
     models = cascade.posthoc.models_
-    states = cascade.posthoc.states(*cascade.expected(test))
-    scored = np.nan_to_num(_known_means(train.select(models).score_cost))
-    known, held = train.select(models), test.select(models)
-    budgets, ways = played(
-        _part(cascade.posthoc.fitted_states(), known, scored), _part(states, held, scored), points=points, seed=seed
-    )
+    known, states = cascade.posthoc.fitted_states(), cascade.posthoc.states(*cascade.expected(test))
+    scored, scoring = cascade.posthoc.score_cost_, np.nan_to_num(_known_means(train.select(models).score_cost))
+    parts = [
+        Part(
+            states=told,
+            unscored=replace(told, cost=told.cost - scored),
+            quality=side.table.quality,
+            cost=side.table.cost,
+            score_cost=np.where(np.isnan(side.score_cost), scoring, side.score_cost),
+        )
+        for told, side in ((known, train.select(models)), (states, test.select(models)))
+    ]
+    budgets, ways = played(*parts, points=points, seed=seed)
     back = [models.index(model) for model in answers.models]
     every = np.arange(len(test))
     after = np.stack([states.quality(1 << j, every)[:, j] for j in range(len(models))], axis=1)
@@ -201,11 +206,6 @@ def _trial(router: Router, answers: AnswerTable, fold: Fold, points: int, seed: 
         best=int(np.nanargmax(_known_means(train.table.quality))),
         cheapest=int(np.nanargmin(_known_means(train.table.cost))),
     )
-
-
-def _part(states: PostHocStates, side: AnswerTable, scored: Floats) -> Part:
-    scoring = np.where(np.isnan(side.score_cost), scored, side.score_cost)
-    return Part(states=states, quality=side.table.quality, cost=side.table.cost, scoring=scoring, scored=scored)
 
 
 def _known_means(values: Floats) -> Floats:

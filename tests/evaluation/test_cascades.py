@@ -9,9 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from agentroute.cascades import AnswerTable, CascadeRouting, ThresholdCascade
-from agentroute.cascades._replay import replay
-from agentroute.cascades._router import CascadeRouter
+from agentroute.cascades import AnswerTable, CascadeRouter, CascadeRouting, ThresholdCascade, replay
 from agentroute.errors import ConfigError, DataError, PriceUnknownError
 from agentroute.evaluation import ByModel, ByQuery, KFold, compare_cascades
 from agentroute.evaluation._cascade_curves import Part, Played, played
@@ -89,10 +87,9 @@ def test_a_confidence_that_costs_more_than_it_tells_does_not_pay():
     assert found.verdict == "not worth it"
     assert found["routing"].scoring == 0.0
     assert all(point.scoring == 0.0 for point in found["routing"].points)
-    # Every answer of a planned cascade is looked at, but the dearest model's: nobody comes after it.
+    # Every answer is looked at, but the second of two: whoever gave it, nobody comes after.
     points = found["cascade routing"].points
-    assert all(point.scoring <= 3e-3 * point.calls + 1e-12 for point in points)
-    assert max(point.scoring for point in points) > 0.0
+    assert [point.scoring for point in points] == pytest.approx([3e-3] * len(points))
     # Thresholds were better chosen so that nothing is looked at: chains of one model.
     assert found["threshold cascade"].scoring == pytest.approx(0.0)
     assert "looking at answers costs $" in found.sentence
@@ -162,44 +159,63 @@ def test_models_of_one_cost_have_no_area(paying):
     assert "all models cost the same" in found.sentence
 
 
-def test_curves_are_what_replays_of_the_tuned_policies_give(paying):
-    train, test = paying.split(0.5, seed=3)
-    cascade = CascadeRouter(list(paying.models), policy=CascadeRouting(samples=64)).fit(train)
-    assert cascade.posthoc.models_ == paying.models
-    look = np.full((len(test), 2), 1e-4)
-    states = cascade.posthoc.states(*cascade.expected(test))
-    # What was learned knows of no scoring costs; here they are added to both sides.
-    parts = [
+def test_curves_are_what_replays_of_the_tuned_policies_give():
+    train, test = world(0, 300, informed=2.0, skill=(0.5, 0.6, 0.8), cost=(1.0, 2.0, 4.0), look=1e-4).split(0.5, seed=3)
+    cascade = CascadeRouter(list(train.models), policy=CascadeRouting(samples=64)).fit(train)
+    assert cascade.posthoc.models_ == train.models
+    known, new = (
         Part(
-            states=replace(told, cost=told.cost + 1e-4),
+            states=told,
+            unscored=replace(told, cost=told.cost - cascade.posthoc.score_cost_),
             quality=side.table.quality,
             cost=side.table.cost,
-            scoring=np.full_like(side.table.cost, 1e-4),
-            scored=np.full(2, 1e-4),
+            score_cost=side.score_cost,
         )
-        for told, side in ((cascade.posthoc.fitted_states(), train), (states, test))
-    ]
-    budgets, found = played(*parts, points=6, seed=0)
-    known, new = parts
-    climbing, routed, chained = (found[name] for name in ("cascade routing", "routing", "threshold cascade"))
-    for budget, spent, gained in list(zip(budgets, climbing.cost.T, climbing.quality.T, strict=True))[1:]:
-        policy = CascadeRouting(budget=budget, samples=128, refine=False).fit(known.states, known.quality, known.cost + 1e-4)
-        said = replay(policy, new.states, new.quality, new.cost + look)
-        np.testing.assert_allclose(spent, said.cost)
-        np.testing.assert_array_equal(gained, said.quality)
-    for budget, spent, gained in zip(budgets, routed.cost.T, routed.quality.T, strict=True):
-        free = [replace(part.states, cost=part.states.cost - 1e-4) for part in parts]
-        least = CascadeRouting(climb=False).frontier(free[0], known.quality, known.cost, lambdas=np.array([np.inf]))[0, 0]
-        policy = CascadeRouting(budget=max(budget, least * 1.000001), climb=False, samples=128)
-        said = replay(policy.fit(free[0], known.quality, known.cost), free[1], new.quality, new.cost)
-        np.testing.assert_allclose(spent, said.cost)
-        np.testing.assert_array_equal(gained, said.quality)
-    # A chain's last model is not looked at.
-    last = known.cost + np.array([1e-4, 0.0])
-    for budget, spent in list(zip(budgets, chained.cost.T, strict=True))[1:]:
-        policy = ThresholdCascade(budget=budget).fit(known.states, known.quality, last)
-        said = replay(policy, new.states, new.quality, new.cost + np.array([1e-4 * (len(policy.chain_.columns) > 1), 0.0]))
-        np.testing.assert_allclose(spent, said.cost)
+        for told, side in (
+            (cascade.posthoc.fitted_states(), train),
+            (cascade.posthoc.states(*cascade.expected(test)), test),
+        )
+    )
+    budgets, found = played(known, new, points=6, seed=0)
+    for way, freedom in (("cascade routing", {}), ("cascading", {"ordered": True}), ("routing", {"climb": False})):
+        one, other = known.seen(way), new.seen(way)
+        for place, budget in list(enumerate(budgets.tolist()))[1:]:
+            policy = CascadeRouting(budget=budget, samples=128, refine=False, **freedom)
+            policy.fit(one.states, one.quality, one.cost, score_cost=one.score_cost)
+            same_as(
+                found[way], place, replay(policy, other.states, other.quality, other.cost, score_cost=other.score_cost), look=1e-4
+            )
+        assert (found[way].scoring == 0.0).all() == (way == "routing")
+    for place, budget in list(enumerate(budgets.tolist()))[1:]:
+        policy = ThresholdCascade(budget=budget).fit(known.states, known.quality, known.cost, score_cost=known.score_cost)
+        said = replay(policy, new.states, new.quality, new.cost, score_cost=new.score_cost)
+        same_as(found["threshold cascade"], place, said)
+        # A chain's last model is not looked at.
+        looked = (said.calls - said.called[:, policy.chain_.columns[-1]]) * 1e-4
+        np.testing.assert_allclose(found["threshold cascade"].scoring[:, place], looked, atol=1e-15)
+
+
+def same_as(way, place, said, look=None):
+    np.testing.assert_allclose(way.cost[:, place], said.cost)
+    np.testing.assert_array_equal(way.quality[:, place], said.quality)
+    np.testing.assert_array_equal(way.calls[:, place], said.calls)
+    if look is not None and way.scoring.any():
+        # Each answer but the third of three, whichever model gave it.
+        np.testing.assert_allclose(way.scoring[:, place], look * np.minimum(said.calls, 2))
+
+
+def test_a_comparison_charges_as_a_fitted_cascade_does():
+    answers = world(0, informed=2.0, look=1e-4)
+    points = compare_cascades(answers, **QUICK)["cascade routing"].points
+    # One of two answers is looked at: the first, whichever model gave it. The second is the last possible one.
+    assert [point.scoring for point in points] == pytest.approx([1e-4] * len(points))
+    assert max(point.climbs for point in points) > 0.2
+    train, test = answers.split(0.5, seed=0)
+    cascade = CascadeRouter(list(answers.models), policy=CascadeRouting(budget=3e-3)).fit(train)
+    assert cascade.looks
+    said, known = cascade.replay(test), cascade.expected(test)[1].supported  # unlike all that was logged: the default answers
+    looks = said.cost - np.where(said.called, test.table.cost, 0.0).sum(axis=1)
+    np.testing.assert_allclose(looks, np.where(known, 1e-4, 0.0), atol=1e-15)
 
 
 def test_the_same_seed_says_the_same_and_another_one_draws_others(paying):
