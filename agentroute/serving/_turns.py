@@ -29,12 +29,14 @@ class Turn:
         text: What it says in words.
         wants: Capabilities that its other contents ask for: `"image"`, `"audio"`, `"video"`, `"pdf"`.
         record: The routing record that it carries, if any.
+        calls: What tells its tool calls apart, such as their ids; empty = it calls no tool.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
     wants: frozenset[str] = frozenset()
     record: Mapping[str, Any] | None = None
+    calls: tuple[str, ...] = ()
 
 
 def question(turns: Sequence[Turn]) -> str:
@@ -92,13 +94,13 @@ def _in_conversation(turns: Sequence[Turn], candidates: Container[str]) -> str |
 
 
 class StickyCache:
-    """Who answered which conversation, where a framework's messages carry no record. Bounded; the oldest are forgotten.
+    """Who gave which answer, where a framework's messages carry no record. Bounded; the oldest are forgotten.
 
-    A conversation is known by its words up to the user's last ones, which stay the same through a tool loop. Safe to
-    share between threads, and between routed models that are copies of one another.
+    An answer is known by its words, its tool calls and the question before it: a history that was cut short still finds it. Safe
+    to share between threads, and between routed models that are copies of one another.
 
     Args:
-        size: Most conversations to remember.
+        size: Most answers to remember.
 
     Raises:
         ConfigError: The size is below 1.
@@ -112,30 +114,32 @@ class StickyCache:
         self._lock = threading.Lock()
 
     def recall(self, turns: Sequence[Turn], sticky: Sticky, *, scope: str = "") -> str | None:
-        """The model that a conversation has and keeps.
+        """The model that a conversation has and keeps: the one that gave its latest answer.
 
         Args:
             turns: The conversation.
             sticky: Where it keeps its model.
-            scope: What else tells conversations of the same words apart, such as a role and a run.
+            scope: What else tells answers of the same words apart, such as the agent's role.
         """
-        users = [position for position, turn in enumerate(turns) if turn.role == "user"]
-        if sticky == "none" or not users:
+        last = next((position for position in range(len(turns) - 1, -1, -1) if turns[position].role == "assistant"), None)
+        if sticky == "none" or last is None:
             return None
-        # In a tool loop something stands behind the user's last words: the model's call, and what the tool said.
-        ends = [users[-1]] if users[-1] + 1 < len(turns) and turns[-1].role == "tool" else []
-        if sticky == "conversation":
-            ends = users[:-3:-1]
+        after = turns[last + 1 :]
+        if sticky == "tool_loop" and not (after and all(turn.role == "tool" for turn in after)):
+            return None
         with self._lock:
-            found = (self._models.get(_key(turns[: end + 1], scope)) for end in ends)
-            return next((model for model in found if model is not None), None)
+            return self._models.get(_key(turns[: last + 1], scope))
 
-    def remember(self, turns: Sequence[Turn], model: str, *, scope: str = "") -> None:
-        """Keeps who has answered a conversation."""
-        last = next((position for position in range(len(turns) - 1, -1, -1) if turns[position].role == "user"), None)
-        if last is None:
-            return
-        key = _key(turns[: last + 1], scope)
+    def remember(self, turns: Sequence[Turn], answer: Turn, model: str, *, scope: str = "") -> None:
+        """Keeps who gave an answer.
+
+        Args:
+            turns: The conversation that it answers.
+            answer: The answer.
+            model: Who gave it.
+            scope: As for `recall`.
+        """
+        key = _key((*turns, answer), scope)
         with self._lock:
             self._models[key] = model
             self._models.move_to_end(key)
@@ -143,7 +147,7 @@ class StickyCache:
                 self._models.popitem(last=False)
 
     def __len__(self) -> int:
-        """Number of conversations that are remembered."""
+        """Number of answers that are remembered."""
         return len(self._models)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -152,9 +156,10 @@ class StickyCache:
 
 
 def _key(turns: Sequence[Turn], scope: str) -> bytes:
+    answer = turns[-1]
     digest = hashlib.blake2b(digest_size=16)
-    for part in (scope, *(part for turn in turns for part in (turn.role, turn.text))):
+    for part in (scope, question(turns[:-1]), answer.text.strip(), *answer.calls):
         encoded = part.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8))
+        digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
     return digest.digest()
