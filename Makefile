@@ -15,7 +15,7 @@ BIN := .venv/bin
 UV = $$(command -v $(BIN)/uv || command -v uv)
 FIND_LINKS = $(foreach place,$(PIP_FIND_LINKS),--find-links $(place))
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(FIND_LINKS)
-MANIFESTS := pyproject.toml integrations/langchain/pyproject.toml constraints.txt
+MANIFESTS := pyproject.toml integrations/langchain/pyproject.toml integrations/llama-index/pyproject.toml constraints.txt
 
 help: ## this list
 	@awk -F ': .*## ' '/^[a-z]+:.* ## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,9 +55,9 @@ build: $(BIN)/python ## the wheels and source archives of all distributions, int
 
 constraints: $(BIN)/python ## the newest versions that resolve, into constraints.txt: names and versions, no hosts
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header \
-		$(FIND_LINKS) --no-emit-package agentroute-sdk --no-emit-package langchain-agentroute \
+		$(FIND_LINKS) --no-emit-package agentroute-sdk --no-emit-package langchain-agentroute --no-emit-package llama-index-llms-agentroute \
 		--extra agents --extra demo --extra jsonschema --extra parquet --extra prices --extra report --extra sklearn --group test --group check --group docs \
-		--output-file constraints.txt pyproject.toml integrations/langchain/pyproject.toml
+		--output-file constraints.txt pyproject.toml integrations/langchain/pyproject.toml integrations/llama-index/pyproject.toml
 
 env: .venv/.dev ## only the environment for developing
 
@@ -75,10 +75,10 @@ $(BIN)/python:
 
 .venv/.dev: $(MANIFESTS) | $(BIN)/python
 	@echo "installing the development environment into .venv"
-	@$(INSTALL) -e '.[demo,parquet,prices,report,sklearn]' -e 'integrations/langchain[agents,demo]' --group test --group check
+	@$(INSTALL) -e '.[demo,parquet,prices,report,sklearn]' -e 'integrations/langchain[agents,demo]' -e 'integrations/llama-index[demo]' --group test --group check
 	@touch $@
 
 .venv/.docs: $(MANIFESTS) | $(BIN)/python
 	@echo "installing the documentation tools into .venv"
-	@$(INSTALL) -e . -e integrations/langchain --group docs
+	@$(INSTALL) -e . -e integrations/langchain -e integrations/llama-index --group docs
 	@touch $@

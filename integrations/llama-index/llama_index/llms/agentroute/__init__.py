@@ -1,0 +1,1 @@
+"""agentroute for LlamaIndex: LLMs that pick the right model for each call."""
