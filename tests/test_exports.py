@@ -49,8 +49,32 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = agentroute.Ruoter
 
 
-def test_the_plug_ins_use_public_rooms_only():
-    plug_in = Path(__file__).parent.parent / "integrations" / "langchain" / "langchain_agentroute"
-    private = re.compile(r"^\s*(?:from|import) agentroute(?:\.\w+)*\._|^\s*from agentroute[\w.]* import .*\b_\w+", re.MULTILINE)
-    assert list(plug_in.glob("*.py"))
-    assert {file.name: found for file in plug_in.rglob("*.py") if (found := private.findall(file.read_text()))} == {}
+PLUG_INS = Path(__file__).parent.parent / "integrations"
+PRIVATE = re.compile(r"^\s*(?:from|import) agentroute(?:\.\w+)*\._|^\s*from agentroute[\w.]* import .*\b_\w+", re.MULTILINE)
+
+
+@pytest.mark.parametrize("plug_in", sorted(one.name for one in PLUG_INS.iterdir() if (one / "pyproject.toml").is_file()))
+def test_the_plug_ins_use_public_rooms_only(plug_in):
+    packages = [file for file in (PLUG_INS / plug_in).rglob("*.py") if "tests" not in file.relative_to(PLUG_INS).parts]
+    assert packages
+    assert {file.name: found for file in packages if (found := PRIVATE.findall(file.read_text()))} == {}
+
+
+def test_every_folder_of_integrations_is_a_plug_in():
+    folders = {one.name for one in PLUG_INS.iterdir() if one.is_dir() and any(one.rglob("*.py"))}
+    assert "langchain" in folders
+    assert {name for name in folders if not (PLUG_INS / name / "pyproject.toml").is_file()} == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from agentroute.serving._turns import Turn",
+        "import agentroute.serving._turns",
+        "    from agentroute.serving import Turn, _turns",
+        "from agentroute._prices import x",
+    ],
+)
+def test_private_rooms_are_seen(line):
+    assert PRIVATE.search(f"import os\n{line}\n")
+    assert not PRIVATE.search("from agentroute.serving import Turn\nfrom langchain_agentroute._turns import x\n")

@@ -7,12 +7,12 @@ A plug-in turns its framework's messages into `Turn`s and asks a `Decider` (or a
 from agentroute.serving._calls import RoutedCall
 from agentroute.serving._candidates import Cards, cards_of, ceiling
 from agentroute.serving._climbing import CascadeCall
-from agentroute.serving._deciding import Asked, Decided, Decider, Rule, SupportsRoute, known_model
+from agentroute.serving._deciding import Asked, Decided, Decider, Rule, SupportsRoute, Undecided, known_model
 from agentroute.serving._options import check_cascade, check_log, check_names, record_feedback
 from agentroute.serving._planning import CascadeDecider, Climb, JudgesVoice, SupportsPlan
 from agentroute.serving._records import priced, stamp, totals_in
 from agentroute.serving._retry import Mistake, bubbling, is_control_flow, is_overflow, mistakes, retryable
-from agentroute.serving._turns import RECORD, Sticky, StickyCache, Turn
+from agentroute.serving._turns import RECORD, Sticky, StickyCache, Turn, question
 from agentroute.serving._watch import Spent, Watch
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "SupportsPlan",
     "SupportsRoute",
     "Turn",
+    "Undecided",
     "Watch",
     "bubbling",
     "cards_of",
@@ -46,6 +47,7 @@ __all__ = [
     "known_model",
     "mistakes",
     "priced",
+    "question",
     "record_feedback",
     "retryable",
     "stamp",

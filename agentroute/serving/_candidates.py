@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -54,12 +54,13 @@ def _filled(card: ModelCard, other: ModelCard | None) -> ModelCard:
     return replace(card, **{name: getattr(other, name) for name in _OPEN if getattr(card, name) is None})
 
 
-def ceiling(card: ModelCard, *, input_tokens: int, most: int | None) -> float | None:
+def ceiling(card: ModelCard, *, input_tokens: int | Callable[[], int], most: int | None) -> float | None:
     """The most USD that a call can cost, by which a limit on the cost of a query is kept.
 
     Args:
         card: The model's.
-        input_tokens: Tokens of the prompt; each counts at the dearest rate that the model has for prompts, cached or not.
+        input_tokens: Tokens of the prompt, or what counts them where that is worth it; each counts at the dearest rate that the
+            model has for prompts, cached or not.
         most: Tokens that the answer may take; `None` = what the card says.
 
     Returns:
@@ -70,4 +71,5 @@ def ceiling(card: ModelCard, *, input_tokens: int, most: int | None) -> float | 
         return None
     rates = (card.price.input, card.price.cache_read, card.price.cache_write)
     dearest = Price(input=max(rate for rate in rates if rate is not None), output=card.price.output, per_call=card.price.per_call)
-    return dearest.cost(Usage(input_tokens=input_tokens, output_tokens=most))
+    tokens = input_tokens() if callable(input_tokens) else input_tokens
+    return dearest.cost(Usage(input_tokens=tokens, output_tokens=most))

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from agentroute.errors import ConfigError, NoEligibleModelError, OutcomeDroppedWarning, RouterFailedWarning, UnknownModelError
@@ -14,7 +15,7 @@ from agentroute.serving._retry import is_control_flow
 from agentroute.serving._turns import Sticky, Turn, kept_model, question, wanted
 from agentroute.types import Candidate, Decision, Paradigm, Query
 
-__all__ = ["Asked", "Decided", "Decider", "Rule", "SupportsRoute", "known_model"]
+__all__ = ["Asked", "Decided", "Decider", "Rule", "SupportsRoute", "Undecided", "known_model"]
 
 Rule: TypeAlias = Callable[[Query], Decision | str]
 """A router that is a plain function: it names a model, or gives a whole decision."""
@@ -93,6 +94,21 @@ class Decided:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Undecided:
+    """A decision that is still to be made.
+
+    Attributes:
+        query: The query that is asked.
+        waits: Whether there is work for a worker thread: somebody to ask, or an embedding to make.
+        decide: Makes the decision, or raises `NoEligibleModelError`.
+    """
+
+    query: Query
+    waits: bool
+    decide: Callable[[], Decided]
+
+
 class Decider:
     """Chooses the candidate of each call. Holds no state between calls.
 
@@ -144,6 +160,16 @@ class Decider:
         self._logged = logged
         # Counting tokens is dear; without a known window the count decides nothing.
         self._windows = any(card.context_window is not None for card in pool)
+
+    def begin(self, asked: Asked) -> Undecided:
+        """All that is cheap: the query, and whether somebody has to be asked about it.
+
+        Raises:
+            NoEligibleModelError: No candidate can do what the query needs.
+        """
+        query = self.query(asked)
+        fixed = self.without_router(query, asked)
+        return Undecided(query=query, waits=self.waits(fixed), decide=partial(self.ask, query, fixed))
 
     def query(self, asked: Asked) -> Query:
         """The query that is asked, with the models allowed for it.

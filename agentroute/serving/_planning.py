@@ -6,13 +6,14 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from agentroute.cascades import Attempt, Next, Ordered, Pick, Plan
 from agentroute.errors import ConfigError, JudgeFailedWarning, NoEligibleModelError, RouterFailedWarning
 from agentroute.pool import ModelPool
 from agentroute.scorers import Scorer
-from agentroute.serving._deciding import Asked, Decided, Decider
+from agentroute.serving._deciding import Asked, Decided, Decider, Undecided
 from agentroute.serving._retry import is_control_flow
 from agentroute.serving._turns import Sticky
 from agentroute.types import Candidate, DecidedBy, Decision, Paradigm, Query
@@ -162,6 +163,11 @@ class CascadeDecider(Decider):
     def waits(self, fixed: Decision | None) -> bool:
         """Whether there is work for a worker thread: a planner to ask, or an embedding to make."""
         return (fixed is None and self.planner is not None) or self._logged
+
+    def begin(self, asked: Asked) -> Undecided:
+        """As a `Decider`'s; what is decided is a `Climb`."""
+        query = self.query(asked)
+        return Undecided(query=query, waits=self.waits(None), decide=partial(self.climb, query, asked))
 
     def climb(self, query: Query, asked: Asked) -> Climb:
         """Where to begin, and how to go on. What fails here costs no answer.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from langchain_agentroute._cascading import SupportsPlan
-from langchain_agentroute._deciding import SupportsRoute
+from agentroute.serving import SupportsPlan, SupportsRoute
 from langchain_agentroute._record import routing_decision
 from langchain_agentroute.askers import asker
 from langchain_agentroute.cascades import CascadeChatModel

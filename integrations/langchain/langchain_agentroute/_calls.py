@@ -1,11 +1,11 @@
-"""One routed call on its way: the request, the calls made for it, and what is logged of them."""
+"""One routed call on its way: the request, and how the calls for it are made."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
@@ -13,16 +13,13 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from agentroute.cascades import Attempt, Call, CascadeResult, Flow, adrive, drive, failover
-from agentroute.errors import OutcomeDroppedWarning
-from agentroute.pool import ModelPool
-from agentroute.types import Outcome, Score
+from agentroute import serving
+from agentroute.cascades import Attempt, Call
+from agentroute.serving import Asked, Undecided, mistakes
 from langchain_agentroute._bindings import Binding, SchemaBinding
 from langchain_agentroute._candidates import Target
-from langchain_agentroute._deciding import Decided
 from langchain_agentroute._doors import EVENTS, Door, Opened, closing
-from langchain_agentroute._record import record_of
-from langchain_agentroute._retry import Mistake, is_overflow, mistakes, retryable
+from langchain_agentroute._messages import prompt_tokens, turns_of
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute._watch import Watch
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from langchain_agentroute._routing import Routing
 
 __all__ = ["Prepare", "Ready", "Request", "RoutedCall", "with_handler"]
-
-A = TypeVar("A")
 
 Prepare: TypeAlias = Callable[[list[BaseMessage], BaseChatModel], list[BaseMessage]]
 """Rewrites a conversation for the candidate that is about to see it."""
@@ -67,6 +62,22 @@ class Request:
         limit = self.kwargs.get("max_tokens", self.kwargs.get("max_completion_tokens"))
         return limit if isinstance(limit, int) and limit > 0 else None
 
+    def begin(self, kept: str | None = None) -> Undecided:
+        """The decision that is to be made; `kept` is the model that the caller would rather keep.
+
+        Raises:
+            NoEligibleModelError: No candidate can do what the query needs.
+        """
+        asked = Asked(
+            turns=turns_of(self.messages),
+            needs=self.needs,
+            max_output_tokens=self.max_output_tokens,
+            count=partial(prompt_tokens, self.messages),
+            forced=self.forced,
+            kept=kept,
+        )
+        return self.routing.decider.begin(asked)
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ready:
@@ -79,67 +90,30 @@ class Ready:
     capture: Capture | None = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class RoutedCall:
-    """The calls that one request leads to."""
+# Without slots: a cascade's calls inherit from these and from the core's, and Python cannot merge the slots of two classes.
+@dataclass(kw_only=True, eq=False)
+class RoutedCall(serving.RoutedCall):
+    """The calls that one request leads to.
 
-    decided: Decided
+    Attributes:
+        request: The request.
+        run: The chain run around the calls.
+        targets: The candidates.
+        prepare_messages: Rewrites the conversation for a candidate.
+    """
+
     request: Request
     run: Run
     targets: Mapping[str, Target]
-    pool: ModelPool
-    log: Any
     prepare_messages: Prepare | None
-    failover: bool | Sequence[str]
 
-    def flow(self) -> Flow[Any]:
-        """Whom to call, in order."""
-        decision = self.decided.decision
-        order = [decision.model]
-        if self.failover and decision.by != "forced":
-            later = decision.ranking
-            if self.failover is not True:
-                # The caller's own list: a router that ranks nobody but its choice has no say in it.
-                allow = self.decided.query.allow
-                later = tuple(name for name in self.failover if allow is None or name in allow)
-            order += [name for name in later if name in self.targets]
-        # Each but once: a second call of the same model is the candidate's own max_retries.
-        return failover(list(dict.fromkeys(order)), retryable=retryable, suitable=self._suitable)
-
-    def _suitable(self, attempt: Attempt[Any], candidate: str) -> bool:
-        """After an overflow only a model with a window known to be larger; after anything else any model."""
-        if not is_overflow(attempt.error):
-            return True
-        failed, other = self.pool.card(attempt.model).context_window, self.pool.card(candidate).context_window
-        return failed is not None and other is not None and other > failed
-
-    def checker(self) -> Callable[[Attempt[Any]], Score] | None:
-        """What judges answers; `None` = the flow asks for no judgement."""
-        return None
-
-    def achecker(self) -> Callable[[Attempt[Any]], Awaitable[Score]] | None:
-        """As `checker`."""
-        return None
-
-    def drive(self, call: Callable[[Call], Attempt[A]]) -> CascadeResult[A]:
-        """Calls one model after the other until one answers. The caller's own mistakes come out as they are."""
-        try:
-            return drive(self.flow(), call, self.checker())
-        except Mistake as mistake:
-            error = mistake.error
-        raise error
-
-    async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
-        """As `drive`."""
-        try:
-            return await adrive(self.flow(), call, self.achecker())
-        except Mistake as mistake:
-            error = mistake.error
-        raise error
+    def target(self, step: Call) -> Target:
+        """What is called."""
+        return self.targets[step.model]
 
     def ready(self, step: Call) -> Ready:
         """Binds tools or schema and prepares the messages."""
-        return self.prepared(step, self.targets[step.model], self.request.binding)
+        return self.prepared(step, self.target(step), self.request.binding)
 
     def prepared(self, step: Call, target: Target, binding: Binding | None) -> Ready:
         """As `ready`, with this target and this binding."""
@@ -158,14 +132,6 @@ class RoutedCall:
             config["callbacks"] = with_handler(config.get("callbacks"), capture)
         kwargs = {**target.kwargs, **request.kwargs} if target.kwargs else request.kwargs
         return Ready(target=target, messages=messages, config=config, kwargs=kwargs, capture=capture)
-
-    def trace(self, step: Call) -> dict[str, Any]:
-        """Flat metadata for the candidate's run, by which traces can be filtered."""
-        return {
-            "agentroute_model": step.model,
-            "agentroute_decision_id": self.decided.decision.id,
-            "agentroute_attempt": step.attempt,
-        }
 
     def invoke(self, step: Call) -> Attempt[Any]:
         """Calls the candidate and waits for the whole answer."""
@@ -235,27 +201,6 @@ class RoutedCall:
                     break
         watch.opened()
         return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
-
-    def book(self, outcome: Outcome) -> None:
-        """Logs the outcome of a call."""
-        try:
-            self.log.append(outcome)
-        except Exception as problem:  # declared fallback point: logging never fails the user's call
-            warnings.warn(f"an outcome was not logged: {problem}", OutcomeDroppedWarning, stacklevel=2)
-
-    def totals(self, answered: CascadeResult[Any], watch: Watch) -> dict[str, Any]:  # noqa: ARG002  # for subclasses
-        """What the record of a stream gains when the answer's usage is known."""
-        return {}
-
-    def record(self, answered: CascadeResult[Any], *, replaced: bool = False) -> dict[str, Any]:
-        """The routing record of the answer; `replaced` = somebody else gave it in the model's place."""
-        return record_of(
-            self.decided.decision,
-            answered.attempts,
-            answered_by=None if replaced else answered.model,
-            fallback=self.decided.error is not None,
-            routing_latency=self.decided.latency,
-        )
 
 
 def with_handler(callbacks: Any, handler: Capture) -> Any:

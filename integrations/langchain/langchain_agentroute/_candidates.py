@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.config import merge_configs
 from langchain_core.runnables.retry import RunnableRetry
 
-from agentroute.errors import ConfigError, DuplicateModelError, UnknownModelError
+from agentroute.errors import ConfigError, DuplicateModelError
 from agentroute.pool import ModelPool
+from agentroute.serving import Cards, cards_of
 from agentroute.types import ModelCard
 
-__all__ = ["Cards", "Target", "flatten", "named", "pool_of", "shared_profile"]
-
-Cards: TypeAlias = Mapping[str, ModelCard] | Iterable[ModelCard]
-"""Cards by name, or cards whose ids are the names."""
+__all__ = ["Target", "flatten", "named", "pool_of", "shared_profile", "targets_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,52 +115,33 @@ _CAPABILITIES = {
 }
 
 
-def _filled(card: ModelCard, chat: BaseChatModel) -> ModelCard:
-    """Fills from the model's profile what the card leaves open. What neither declares stays unknown, so unchecked."""
+def _told(name: str, chat: BaseChatModel) -> ModelCard:
+    """What a model's profile declares. What it does not stays unknown, so unchecked."""
     profile: Mapping[str, Any] = chat.profile or {}
-    capabilities = card.capabilities
-    if capabilities is None and profile:
+    capabilities = None
+    if profile:
         # Only a capability that the profile denies is missing: silence is not a no.
         capabilities = frozenset(
-            name for name, keys in _CAPABILITIES.items() if any(profile.get(key) is not False for key in keys)
+            capability for capability, keys in _CAPABILITIES.items() if any(profile.get(key) is not False for key in keys)
         )
-    return replace(
-        card,
-        context_window=card.context_window or profile.get("max_input_tokens"),
-        max_output_tokens=card.max_output_tokens or profile.get("max_output_tokens"),
+    return ModelCard(
+        id=name,
+        context_window=profile.get("max_input_tokens") or None,
+        max_output_tokens=profile.get("max_output_tokens") or None,
         capabilities=capabilities,
     )
 
 
-def pool_of(targets: Mapping[str, Target], cards: Cards | None, learned: ModelPool | None) -> ModelPool:
+def pool_of(targets: Mapping[str, Target], cards: Cards | None, router: Any) -> ModelPool:
     """The candidates' cards: the user's, else the router's, filled from the models' profiles.
 
     Raises:
         UnknownModelError: A card or a candidate has a name that the other side does not know.
         ConfigError: The router may choose a model that is no candidate.
     """
-    given = {card.id: card for card in learned or ()}
-    if learned is not None:
-        for name in targets:
-            if name not in given:
-                raise UnknownModelError(name, given, where="the router")
-        missing = [name for name in given if name not in targets]
-        if missing:
-            raise ConfigError(f"the router may choose {', '.join(map(repr, missing))}: pass models={{{missing[0]!r}: ...}} too")
-    explicit = cards.items() if isinstance(cards, Mapping) else ((card.id, card) for card in cards or ())
-    for name, card in explicit:
-        if name not in targets:
-            raise UnknownModelError(name, targets, where="models=")
-        given[name] = _merged(replace(card, id=name), given.get(name))
-    return ModelPool(_filled(given.get(name) or ModelCard(id=name), target.chat) for name, target in targets.items())
-
-
-def _merged(card: ModelCard, learned: ModelCard | None) -> ModelCard:
-    """The user's card, filled from the router's."""
-    if learned is None:
-        return card
-    open_fields = ("price", "context_window", "max_output_tokens", "capabilities", "provider")
-    return replace(card, **{name: getattr(learned, name) for name in open_fields if getattr(card, name) is None})
+    learned = getattr(router, "pool", None)
+    found = {name: _told(name, target.chat) for name, target in targets.items()}
+    return cards_of(targets, cards, learned if isinstance(learned, ModelPool) else None, found)
 
 
 def shared_profile(models: Iterable[Any]) -> ModelProfile | None:

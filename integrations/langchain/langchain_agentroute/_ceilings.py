@@ -1,22 +1,21 @@
-"""The most that a call can cost, by which a limit on the cost of a query is kept."""
+"""How many tokens a call can take, by which a limit on the cost of a query is kept."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from agentroute.pool import ModelPool
-from agentroute.types import Price, Usage
+from agentroute.serving import ceiling
 from langchain_agentroute._bindings import SchemaBinding, ToolBinding
-from langchain_agentroute._candidates import Target
 from langchain_agentroute._messages import prompt_tokens
 
 if TYPE_CHECKING:
-    from langchain_agentroute._calls import Prepare, Request
-    from langchain_agentroute._cascading import Climb
+    from langchain_agentroute._calls import Request
+    from langchain_agentroute._climbing import CascadeCall
 
 __all__ = ["ceilings"]
 
@@ -26,47 +25,37 @@ _CHARACTERS_PER_TOKEN = 4
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 
 
-def ceilings(
-    request: Request, climb: Climb, targets: Mapping[str, Target], pool: ModelPool, prepare: Prepare | None = None
-) -> dict[str, float | None]:
-    """Model → the most USD that a call of it can cost; `None` = unknown, for want of a price or of a limit of the answer.
+def ceilings(call: CascadeCall) -> dict[str, float | None]:
+    """Model → the most USD that a call of it can cost; `None` = unknown.
 
-    The prompt's tokens are an estimate, about a token for four characters; every one of them is counted at the dearest rate that
-    the model has for prompts, cached or not. Messages are counted as each model would see them.
+    The prompt's tokens are an estimate, about a token for four characters. Messages are counted as each model would see them.
     """
+    request, prepare = call.request, call.prepare_messages
     bound = _bound_tokens(request)
-    as_asked = (climb.query.input_tokens or prompt_tokens(request.messages)) + bound
-    binding = request.binding
-    told = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
-    found: dict[str, float | None] = {}
-    for model in climb.models:
-        card = pool.card(model)
-        limits = (
-            _limit(request.kwargs),
-            _limit(targets[model].kwargs),
-            _limit(told),
-            _limit(vars(targets[model].chat)),
-            card.max_output_tokens,
-        )
-        most = next((limit for limit in limits if limit is not None), None)
-        if card.price is None or most is None:
-            found[model] = None
-        else:
-            tokens = as_asked
-            if prepare is not None:
-                tokens = bound + prompt_tokens(prepare(list(request.messages), targets[model].chat))
-            found[model] = _dearest(card.price).cost(Usage(input_tokens=tokens, output_tokens=most))
-    return found
+    as_asked = (call.climb.query.input_tokens or prompt_tokens(request.messages)) + bound
+
+    def tokens(model: str) -> int:
+        if prepare is None:
+            return as_asked
+        return bound + prompt_tokens(prepare(list(request.messages), call.targets[model].chat))
+
+    return {
+        model: ceiling(call.pool.card(model), input_tokens=partial(tokens, model), most=_most(call, model))
+        for model in call.climb.models
+    }
+
+
+def _most(call: CascadeCall, model: str) -> int | None:
+    """The limit of a model's answer, by whoever sets it first."""
+    binding, target = call.request.binding, call.targets[model]
+    bound = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
+    limits = (_limit(told) for told in (call.request.kwargs, target.kwargs, bound, vars(target.chat)))
+    return next((limit for limit in limits if limit is not None), None)
 
 
 def _limit(told: Mapping[str, Any]) -> int | None:
     limits = (told.get(name) for name in _LIMITS)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
-
-
-def _dearest(price: Price) -> Price:
-    rates = (price.input, price.cache_read, price.cache_write)
-    return Price(input=max(rate for rate in rates if rate is not None), output=price.output, per_call=price.per_call)
 
 
 def _bound_tokens(request: Request) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +15,9 @@ from langchain_core.runnables import ConfigurableFieldSpec
 from pydantic import Field, SkipValidation, ValidationError, field_validator, model_validator
 
 from agentroute.errors import AgentRouteError, ConfigError
-from langchain_agentroute._arguments import check_names
+from agentroute.serving import Cards, Sticky, check_log, check_names, record_feedback
 from langchain_agentroute._calls import Prepare
-from langchain_agentroute._candidates import Cards, Target, named, shared_profile, targets_of
-from langchain_agentroute._deciding import Sticky
+from langchain_agentroute._candidates import Target, named, shared_profile, targets_of
 from langchain_agentroute._delegating import DelegatingChatModel
 from langchain_agentroute._record import routing_decision
 from langchain_agentroute._routing import Routing
@@ -29,15 +26,6 @@ from langchain_agentroute._runs import FORCED
 __all__ = ["ChoosingChatModel", "routing_of"]
 
 _VERSION = metadata.version("langchain-agentroute")
-# Ours are 32 hexadecimal digits; a router of the caller's may make others.
-_DECISION_ID = re.compile(r"[\w\-:.]{8,128}")
-
-
-def _check_log(log: Any) -> None:
-    if isinstance(log, (str, os.PathLike)):
-        raise ConfigError(f"outcome_log={log!r} is a path: open it, outcome_log=SqliteOutcomeLog({os.fspath(log)!r})")
-    if log is not None and not callable(getattr(log, "append", None)):
-        raise ConfigError(f"outcome_log={log!r} has no append(outcome): pass a log such as SqliteOutcomeLog(path)")
 
 
 def routing_of(model: ChoosingChatModel) -> Routing:
@@ -126,7 +114,7 @@ class ChoosingChatModel(DelegatingChatModel):
             raise ConfigError("a routed model has no cache of its own: set cache= on the candidates")
         if self.rate_limiter is not None:
             raise ConfigError("a routed model has no rate limiter of its own: set rate_limiter= on the candidates")
-        _check_log(self.outcome_log)
+        check_log(self.outcome_log)
         routing = self._routing_for(targets_of(dict(self._named)))
         if self.outcome_log is not None:
             from agentroute.outcomes import QueuedOutcomeLog
@@ -167,22 +155,9 @@ class ChoosingChatModel(DelegatingChatModel):
             ConfigError: There is no outcome log, the message is no routed answer, or the text is no id.
             DataError: The score is outside [0, 1].
         """
-        if self.outcome_log is None:
-            raise ConfigError("there is no outcome log to take the feedback: pass outcome_log=SqliteOutcomeLog(...)")
-        if isinstance(message_or_decision_id, str):
-            if _DECISION_ID.fullmatch(message_or_decision_id) is None:
-                raise ConfigError(
-                    f"{message_or_decision_id[:40]!r} is no decision id: pass the answer message, or the decision_id of its "
-                    "routing_decision(message); a chain that ends in a parser gives the text alone and has dropped both"
-                )
-            decision_id = message_or_decision_id
-        else:
-            record = routing_decision(message_or_decision_id)
-            if record is None:
-                raise ConfigError("this message carries no routing record: pass an answer of a routed model, or its decision_id")
-            decision_id = record["decision_id"]
-        queued: bool = self.outcome_log.feedback(decision_id, score, source=source, idempotency_key=idempotency_key)
-        return queued
+        answer = message_or_decision_id
+        told = answer if isinstance(answer, str) else routing_decision(answer)
+        return record_feedback(self.outcome_log, told, score, source=source, key=idempotency_key)
 
     # --- what LangChain asks of a chat model ---
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from langchain_agentroute._messages import RECORD
+from agentroute.serving import stamp
 from langchain_agentroute._record import stamped
 from langchain_agentroute._replies import as_chunk
 
@@ -56,9 +56,7 @@ def _chunk_ends(chunk: Any) -> bool:
 
 
 def _stamp_event(event: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    metadata = event.get("metadata") or {}
-    inner = metadata.get(RECORD)
-    return {**event, "metadata": {**metadata, RECORD: record if inner is None else {**record, "via": inner}}}
+    return {**event, "metadata": stamp(event.get("metadata") or {}, record)}
 
 
 def _events(answer: Any) -> Iterable[Any]:

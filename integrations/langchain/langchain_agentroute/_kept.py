@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 from langchain_core.messages import AIMessageChunk
 
 from agentroute.cascades import Attempt
+from agentroute.serving import Spent
 from langchain_agentroute._doors import CHUNKS, EVENTS, Door, Opened, close
 from langchain_agentroute._holding import Held
 
@@ -43,9 +44,9 @@ class Ended:
     def saw(self, item: Any, door: Door) -> None:
         """Nothing is left to see."""
 
-    def spent(self) -> tuple[None, None]:
+    def spent(self) -> Spent:
         """Nothing more than what was booked."""
-        return None, None
+        return Spent()
 
     def ended(self) -> None:
         """Nothing is left to log."""

@@ -1,28 +1,16 @@
-"""What a router needs to know of a conversation."""
+"""LangChain's messages as the turns of a conversation, which the core reads."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage, FunctionMessage, HumanMessage, ToolMessage
 from langchain_core.messages.utils import count_tokens_approximately
 
-from agentroute.types import Query
+from agentroute.serving import RECORD, Turn
 
-__all__ = [
-    "RECORD",
-    "answered_by",
-    "conversation_model",
-    "modalities",
-    "prompt_tokens",
-    "query_of",
-    "question",
-    "tool_loop_model",
-]
-
-RECORD = "agentroute"
-"""The key of the routing record in `response_metadata`."""
+__all__ = ["prompt_tokens", "turns_of"]
 
 _KINDS = {
     "image": "image",
@@ -39,31 +27,33 @@ _FILES = frozenset({*_KINDS, "file", "input_file", "media"})
 _TOKENS_PER_FILE = 1_500
 
 
-def question(messages: Sequence[BaseMessage]) -> str:
-    """The text to route on: what the user said last. Never a tool's output, whatever came after the user's words."""
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage):
-            return _text(message)
-    others = (_text(one) for one in reversed(messages) if not isinstance(one, (ToolMessage, FunctionMessage)))
-    return next(filter(None, others), "")
+def turns_of(messages: Sequence[BaseMessage]) -> tuple[Turn, ...]:
+    """The messages as a router sees them."""
+    return tuple(
+        Turn(
+            role=_role(message),
+            text=message.content if isinstance(message.content, str) else str(message.text),
+            wants=_wants(message.content),
+            record=message.response_metadata.get(RECORD),
+        )
+        for message in messages
+    )
 
 
-def _text(message: BaseMessage) -> str:
-    return message.content if isinstance(message.content, str) else str(message.text)
+def _role(message: BaseMessage) -> Literal["system", "user", "assistant", "tool"]:
+    if isinstance(message, HumanMessage):
+        return "user"
+    if isinstance(message, AIMessage):
+        return "assistant"
+    return "tool" if isinstance(message, (ToolMessage, FunctionMessage)) else "system"
 
 
-def modalities(messages: Sequence[BaseMessage]) -> set[str]:
-    """Capabilities that the messages' contents ask for: `"image"`, `"audio"`, `"video"`, `"pdf"`."""
-    found: set[str] = set()
-    for message in messages:
-        if isinstance(message.content, str):
-            continue
-        for block in message.content:
-            if isinstance(block, dict):
-                kind = _kind(block)
-                if kind is not None:
-                    found.add(kind)
-    return found
+def _wants(content: str | list[Any]) -> frozenset[str]:
+    """Capabilities that a message's content asks for: `"image"`, `"audio"`, `"video"`, `"pdf"`."""
+    if isinstance(content, str):
+        return frozenset()
+    kinds = (_kind(block) for block in content if isinstance(block, dict))
+    return frozenset(kind for kind in kinds if kind is not None)
 
 
 def _kind(block: dict[str, Any]) -> str | None:
@@ -134,59 +124,3 @@ def _is_text(block: dict[str, Any]) -> bool:
 def _source_type(block: dict[str, Any]) -> Any:
     source = block.get("source")
     return source.get("type") if isinstance(source, dict) else None
-
-
-def answered_by(message: BaseMessage, candidates: Container[str]) -> str | None:
-    """The candidate that wrote a message, if a routed model put it on record.
-
-    A routed model may itself be a candidate of another one, which then stands on top of the record.
-    """
-    record = message.response_metadata.get(RECORD)
-    while isinstance(record, dict):
-        name = record.get("answered_by")
-        if isinstance(name, str) and name in candidates:
-            return name
-        record = record.get("via")
-    return None
-
-
-def tool_loop_model(messages: Sequence[BaseMessage], candidates: Container[str]) -> str | None:
-    """The candidate that asked for the tool results at the end of the conversation; `None` = not in a tool loop."""
-    if not messages or not isinstance(messages[-1], ToolMessage):
-        return None
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            # Also when it has no record: what came before it belongs to another turn.
-            return answered_by(message, candidates)
-        if not isinstance(message, ToolMessage):
-            return None
-    return None
-
-
-def conversation_model(messages: Sequence[BaseMessage], candidates: Container[str]) -> str | None:
-    """The candidate that wrote the latest answer of any candidate on record."""
-    for message in reversed(messages):
-        if isinstance(message, AIMessage) and (name := answered_by(message, candidates)) is not None:
-            return name
-    return None
-
-
-def query_of(
-    messages: Sequence[BaseMessage],
-    *,
-    role: str | None,
-    task: str | None,
-    needs: frozenset[str],
-    max_output_tokens: int | None,
-    input_tokens: int | None,
-) -> Query:
-    """The query that a conversation asks."""
-    wanted = modalities(messages)
-    return Query(
-        text=question(messages),
-        role=role,
-        task=task,
-        needs=needs | wanted if wanted else needs,
-        input_tokens=input_tokens,
-        max_output_tokens=max_output_tokens,
-    )

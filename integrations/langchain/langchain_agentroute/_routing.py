@@ -10,11 +10,10 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
 from agentroute.pool import ModelPool
-from agentroute.types import Decision, Query
+from agentroute.serving import Decided, Decider, known_model
 from langchain_agentroute._bindings import BINDING, Binding
 from langchain_agentroute._calls import Prepare, Request, RoutedCall
 from langchain_agentroute._candidates import Target
-from langchain_agentroute._deciding import Decided, Decider, forced_model
 from langchain_agentroute._runs import FORCED, AsyncChainRun, ChainRun, Run
 
 __all__ = ["Routing"]
@@ -44,40 +43,29 @@ class Routing:
             UnknownModelError: The caller forces a model that is no candidate.
         """
         binding: Binding | None = kwargs.pop(BINDING, None)
-        forced = forced_model(kwargs.pop("model", None), self.targets)
+        forced = known_model(kwargs.pop("model", None), self.targets)
         if forced is None:
-            forced = forced_model(config["configurable"].get(FORCED), self.targets)
+            forced = known_model(config["configurable"].get(FORCED), self.targets)
         if binding is not None:
             needs |= binding.needs
         if kwargs.get("tools"):
             needs |= {"tools"}
         return Request(routing=self, messages=messages, kwargs=kwargs, binding=binding, forced=forced, needs=needs, config=config)
 
-    def before_router(self, request: Request, kept: str | None = None) -> tuple[Query, Decision | None]:
-        """The query, and the decision where it needs no router. `kept` is the model that the caller would rather keep.
-
-        Raises:
-            NoEligibleModelError: No candidate can do what the query needs.
-        """
-        query = self.decider.query(request.messages, needs=request.needs, max_output_tokens=request.max_output_tokens)
-        return query, self.decider.without_router(query, request.messages, request.forced, kept)
-
     def decide(self, request: Request, run: ChainRun) -> RoutedCall:
         """Decides who takes a request."""
-        query, fixed = self.before_router(request)
-        if fixed is not None and not self.decider.waits(fixed):
-            return self.call(Decided(query=query, decision=fixed), request, run)
-        return self.call(run.ask_router(query, lambda: self.decider.ask(query, fixed)), request, run)
+        begun = request.begin()
+        decided = run.ask_router(begun.query, begun.decide) if begun.waits else begun.decide()
+        return self.call(decided, request, run)
 
     async def adecide(self, request: Request, run: AsyncChainRun) -> RoutedCall:
         """As `decide`, with the router on a worker thread."""
-        query, fixed = self.before_router(request)
-        if fixed is not None and not self.decider.waits(fixed):
-            return self.call(Decided(query=query, decision=fixed), request, run)
-        return self.call(await run.ask_router(query, lambda: self.decider.ask(query, fixed)), request, run)
+        begun = request.begin()
+        decided = await run.ask_router(begun.query, begun.decide) if begun.waits else begun.decide()
+        return self.call(decided, request, run)
 
     def call(self, decided: Decided, request: Request, run: Run) -> RoutedCall:
-        """The call that a decision leads to."""
+        """The calls that a decision leads to."""
         return RoutedCall(
             decided=decided,
             request=request,

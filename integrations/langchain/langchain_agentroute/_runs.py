@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -22,10 +22,8 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
 
+from agentroute.serving import Decided
 from agentroute.types import Query
-
-if TYPE_CHECKING:
-    from langchain_agentroute._deciding import Decided
 
 __all__ = ["FORCED", "AsyncChainRun", "Capture", "ChainRun", "Run"]
 

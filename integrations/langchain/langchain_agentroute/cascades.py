@@ -12,12 +12,13 @@ from pydantic import Field, SkipValidation, model_validator
 
 from agentroute.cascades import Call, Limits
 from agentroute.errors import ConfigError
-from agentroute.pool import ModelPool
 from agentroute.scorers import ScorerLike, as_scorer
+from agentroute.serving import CascadeDecider, JudgesVoice, SupportsPlan, check_cascade
 from langchain_agentroute._calls import Ready
 from langchain_agentroute._candidates import Target, pool_of
-from langchain_agentroute._cascading import CascadeDecider, CascadeRouting, SupportsPlan, quieted
+from langchain_agentroute._cascading import CascadeRouting, quieted
 from langchain_agentroute._choosing import ChoosingChatModel
+from langchain_agentroute._climbing import CascadeCall
 from langchain_agentroute._runs import Run
 from langchain_agentroute.askers import ChatAsker
 
@@ -136,23 +137,13 @@ class CascadeChatModel(ChoosingChatModel):
         return cls(models=models, router=router, judge=judge, **kwargs)
 
     def _routing_for(self, targets: Mapping[str, Target]) -> CascadeRouting:
-        learned = getattr(self.router, "pool", None)
-        pool = pool_of(targets, self.cards, learned if isinstance(learned, ModelPool) else None)
+        pool = pool_of(targets, self.cards, self.router)
         if isinstance(self.judge, (ChatAsker, Runnable)):
             raise ConfigError(f"judge= is a {type(self.judge).__name__}, which gives no score: pass LLMJudge(asker(model))")
         judge = None if self.judge is None else as_scorer(self.judge)
-        # The default of the field is no wish of the caller's.
-        if self.threshold != type(self).model_fields["threshold"].default and (judge is None or self.router is not None):
-            whose = (
-                "there is no judge= that gives a score" if self.router is None else "the router= knows itself what is good enough"
-            )
-            raise ConfigError(f"nothing reads threshold={self.threshold!r}: {whose}")
         limits = Limits(max_models=self.max_models, max_cost=self.max_cost, deadline=self.deadline, timeout=self.timeout)
-        if limits.max_cost is not None and judge is not None and judge.ceiling is None:
-            raise ConfigError(
-                f"max_cost=${limits.max_cost:g} cannot be kept: nobody knows the most that the judge {judge.name!r} costs; give "
-                "its ceiling=, or take a scorer that asks no model"
-            )
+        default = type(self).model_fields["threshold"].default
+        check_cascade(judge=judge, router=self.router, threshold=self.threshold, default=default, limits=limits)
         decider = CascadeDecider(
             pool,
             planner=self.router,
@@ -173,14 +164,14 @@ class CascadeChatModel(ChoosingChatModel):
             failover=True,
             judge=judge,
             limits=limits,
+            voice=JudgesVoice(judge, self.router),
             quiet=quieted(targets, judge),
         )
 
     def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
         request = self._request(messages, None, stop, kwargs)
-        routing = request.routing
-        assert isinstance(routing, CascadeRouting)  # noqa: S101  # made by _routing_for
-        climb = routing.decider.climb(routing.query(request), request.messages, request.forced)
-        call = routing.call(climb, request, Run(self, request.config, request.messages))
-        last = climb.models[-1]
+        decided = request.begin().decide()
+        call = request.routing.call(decided, request, Run(self, request.config, request.messages))
+        assert isinstance(call, CascadeCall)  # noqa: S101  # a cascade's is
+        last = call.climb.models[-1]
         return call.prepared(Call(model=last), call.targets[last], request.binding)

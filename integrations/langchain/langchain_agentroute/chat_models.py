@@ -10,11 +10,10 @@ from langchain_core.messages import BaseMessage
 from pydantic import Field, SkipValidation
 
 from agentroute.cascades import Call
-from agentroute.pool import ModelPool
+from agentroute.serving import Decider, Rule, SupportsRoute, known_model
 from langchain_agentroute._calls import Ready
 from langchain_agentroute._candidates import Target, pool_of
 from langchain_agentroute._choosing import ChoosingChatModel
-from langchain_agentroute._deciding import Decider, Rule, SupportsRoute, forced_model
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Run
 
@@ -99,11 +98,10 @@ class RoutedChatModel(ChoosingChatModel):
         return cls(models=models, router=Router.load(Path(folder), embedder=embedder), **kwargs)
 
     def _routing_for(self, targets: Mapping[str, Target]) -> Routing:
-        learned = getattr(self.router, "pool", None)
-        pool = pool_of(targets, self.cards, learned if isinstance(learned, ModelPool) else None)
+        pool = pool_of(targets, self.cards, self.router)
         if not isinstance(self.failover, bool):
             for name in self.failover:
-                forced_model(name, targets)
+                known_model(name, targets)
         decider = Decider(
             pool,
             router=self.router,
@@ -124,8 +122,6 @@ class RoutedChatModel(ChoosingChatModel):
 
     def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
         request = self._request(messages, None, stop, kwargs)
-        routing = request.routing
-        query, fixed = routing.before_router(request)
-        decided = routing.decider.ask(query, fixed)
-        call = routing.call(decided, request, Run(self, request.config, request.messages))
+        decided = request.begin().decide()
+        call = request.routing.call(decided, request, Run(self, request.config, request.messages))
         return call.ready(Call(model=decided.decision.model))

@@ -29,17 +29,14 @@ except ImportError as error:
 
 from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.errors import ConfigError
-from agentroute.types import Decision, Query
+from agentroute.serving import Decided, Undecided, bubbling, mistakes, retryable
 from langchain_agentroute._calls import Request, RoutedCall, with_handler
 from langchain_agentroute._candidates import Target
-from langchain_agentroute._cascading import CascadeRouting, Climb
-from langchain_agentroute._choosing import routing_of
-from langchain_agentroute._climbing import CascadeCall, bubbling
-from langchain_agentroute._deciding import Decided
+from langchain_agentroute._choosing import ChoosingChatModel, routing_of
+from langchain_agentroute._climbing import CascadeCall
 from langchain_agentroute._holding import Held
 from langchain_agentroute._record import stamped
 from langchain_agentroute._replies import reply_of
-from langchain_agentroute._retry import mistakes, retryable
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute._watch import Watch
@@ -125,14 +122,12 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ExtendedModelResponse[Any]:
         """Picks a model, and calls on with it."""
-        asked, query, fixed = self._asked(request)
-        decider = asked.routing.decider
-        decided = decider.ask(query, fixed) if decider.waits(fixed) else Decided(query=query, decision=_sure(fixed))
-        call = self._call(decided, asked)
+        asked, begun = self._begun(request)
+        call = _call(self.model, begun.decide(), asked)
 
         def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            prepared = _prepared(request, call, call.targets[step.model], step, capture)
+            prepared = _prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = handler(prepared)
             return _attempt(step, watch, capture, response)
@@ -143,31 +138,30 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ExtendedModelResponse[Any]:
         """As `wrap_model_call`. The router works on a worker thread."""
-        asked, query, fixed = self._asked(request)
-        decider = asked.routing.decider
-        if decider.waits(fixed):
-            decided = await run_in_executor(None, decider.ask, query, fixed)
-        else:
-            decided = Decided(query=query, decision=_sure(fixed))
-        call = self._call(decided, asked)
+        asked, begun = self._begun(request)
+        call = _call(self.model, await _decided(begun), asked)
 
         async def attempt(step: Call) -> Attempt[_Seen]:
             capture = Capture()
-            prepared = _prepared(request, call, call.targets[step.model], step, capture)
+            prepared = _prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = await handler(prepared)
             return _attempt(step, watch, capture, response)
 
         return _routed(call, await call.adrive(attempt))
 
-    def _asked(self, request: ModelRequest[Any]) -> tuple[Request, Query, Decision | None]:
+    def _begun(self, request: ModelRequest[Any]) -> tuple[Request, Undecided]:
         asked = _requested(routing_of(self.model), request)
         kept = request.state.get("agentroute_model") if self.route_once else None
-        query, fixed = asked.routing.before_router(asked, kept if isinstance(kept, str) else None)
-        return asked, query, fixed
+        return asked, asked.begin(kept if isinstance(kept, str) else None)
 
-    def _call(self, decided: Decided, asked: Request) -> RoutedCall:
-        return asked.routing.call(decided, asked, Run(self.model, asked.config, asked.messages))
+
+async def _decided(begun: Undecided) -> Decided:
+    return await run_in_executor(None, begun.decide) if begun.waits else begun.decide()
+
+
+def _call(model: ChoosingChatModel, decided: Decided, asked: Request) -> RoutedCall:
+    return asked.routing.call(decided, asked, Run(model, asked.config, asked.messages))
 
 
 def _requested(routing: Routing, request: ModelRequest[Any]) -> Request:
@@ -189,20 +183,16 @@ def _schemas(response_format: Any) -> Iterator[Any]:
         yield from (spec.json_schema for spec in ToolStrategy(schema).schema_specs)
 
 
-def _prepared(request: ModelRequest[Any], call: RoutedCall, target: Target, step: Call, capture: Capture) -> ModelRequest[Any]:
+def _prepared(request: ModelRequest[Any], call: RoutedCall, step: Call, capture: Capture) -> ModelRequest[Any]:
     """The request with the model that is to answer it."""
     with mistakes():
+        target = call.target(step)
         changes: dict[str, Any] = {"model": _watched(target, call, step, capture)}
         if target.kwargs:
             changes["model_settings"] = {**target.kwargs, **request.model_settings}
         if call.prepare_messages is not None:
             changes["messages"] = call.prepare_messages(list(request.messages), target.chat)
         return request.override(**changes)
-
-
-def _sure(decision: Decision | None) -> Decision:
-    assert decision is not None  # noqa: S101  # Decider.waits() is true for None
-    return decision
 
 
 def _watched(target: Target, call: RoutedCall, step: Call, capture: Capture) -> BaseChatModel:
@@ -291,12 +281,12 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ExtendedModelResponse[Any]:
         """Asks one model after the other, by the plan of the cascade."""
-        routing, asked, query = self._asked(request)
-        call = self._call(routing.decider.climb(query, asked.messages, asked.forced), asked)
+        asked = _requested(routing_of(self.model), request)
+        call = self._call(asked.begin().decide(), asked)
 
         def attempt(step: Call) -> Attempt[Any]:
             capture = Capture()
-            prepared = _prepared(request, call, _target(call, step), step, capture)
+            prepared = _prepared(request, call, step, capture)
             config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
             response = None
@@ -315,17 +305,12 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ExtendedModelResponse[Any]:
         """As `wrap_model_call`. The planner works on a worker thread."""
-        routing, asked, query = self._asked(request)
-        decider = routing.decider
-        if decider.waits(None):
-            climb = await run_in_executor(None, decider.climb, query, asked.messages, asked.forced)
-        else:
-            climb = decider.climb(query, asked.messages, asked.forced)
-        call = self._call(climb, asked)
+        asked = _requested(routing_of(self.model), request)
+        call = self._call(await _decided(asked.begin()), asked)
 
         async def attempt(step: Call) -> Attempt[Any]:
             capture = Capture()
-            prepared = _prepared(request, call, _target(call, step), step, capture)
+            prepared = _prepared(request, call, step, capture)
             config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
             response = None
@@ -340,20 +325,10 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
 
         return _recorded(call, await call.adrive(attempt))
 
-    def _asked(self, request: ModelRequest[Any]) -> tuple[CascadeRouting, Request, Query]:
-        routing = routing_of(self.model)
-        assert isinstance(routing, CascadeRouting)  # noqa: S101  # a cascade's is
-        asked = _requested(routing, request)
-        return routing, asked, routing.query(asked)
-
-    def _call(self, climb: Climb, asked: Request) -> CascadeCall:
-        call = asked.routing.call(climb, asked, Run(self.model, asked.config, asked.messages))
+    def _call(self, decided: Decided, asked: Request) -> CascadeCall:
+        call = _call(self.model, decided, asked)
         assert isinstance(call, CascadeCall)  # noqa: S101  # a cascade's is
         return call
-
-
-def _target(call: CascadeCall, step: Call) -> Target:
-    return call.targets[step.model] if step.final else call.routing.quiet[step.model]
 
 
 def _given(seen: _Seen) -> Any:

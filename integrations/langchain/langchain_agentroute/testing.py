@@ -19,8 +19,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr, SkipValidation
 
-from langchain_agentroute._arguments import check_names
-from langchain_agentroute._messages import question
+from agentroute.serving import check_names, question
+from langchain_agentroute._messages import turns_of
 
 __all__ = ["Reply", "ScriptedChatModel"]
 
@@ -130,7 +130,7 @@ class ScriptedChatModel(BaseChatModel):
         elif reply is None and (call := self._tool_call(messages, kwargs, turn)) is not None:
             message = AIMessage(content="", tool_calls=[call])
         else:
-            text = f"[{self.model_name}] answer to: {question(messages)}" if reply is None else str(reply)
+            text = f"[{self.model_name}] answer to: {question(turns_of(messages))}" if reply is None else str(reply)
             for end in stop or self.stop or ():
                 text = text.partition(end)[0] if end else text
             message = AIMessage(content=text)
@@ -155,7 +155,7 @@ class ScriptedChatModel(BaseChatModel):
         # One after the other, so that an agent whose schema is a tool as well, and which insists on one, comes to its end.
         waiting = [one for one in functions if one["name"] not in told] or functions[-1:]
         function = next((one for one in functions if one["name"] == choice), waiting[0])
-        arguments = _arguments(function.get("parameters", {}), question(messages))
+        arguments = _arguments(function.get("parameters", {}), question(turns_of(messages)))
         return ToolCall(name=function["name"], args=arguments, id=f"call_{turn}", type="tool_call")
 
     def _generate(

@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 from agentroute.errors import AllModelsFailedError, DeadlineExceededError, MissingSignalError
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.scorers import as_scorer
+from agentroute.serving import Asked
 from agentroute.types import ModelCard, Price, Score
 from langchain_agentroute import CascadeChatModel, routing_decision
 from langchain_agentroute.testing import ScriptedChatModel
@@ -59,7 +60,7 @@ def cascade(*given, judge=lambda reply: False, **kwargs):
         **kwargs,
     )
     # The embedder's table is read at the first call; no deadline shall begin with that.
-    model._routing.decider.climb(model._routing.decider.query([], needs=frozenset(), max_output_tokens=None), [], None)
+    model._routing.decider.begin(Asked(turns=())).decide()
     return model
 
 

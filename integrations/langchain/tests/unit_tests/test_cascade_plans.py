@@ -7,6 +7,7 @@ import pytest
 from agentroute.cascades import Next, Pick
 from agentroute.errors import ConfigError, JudgeFailedWarning, RouterFailedWarning
 from agentroute.outcomes import MemoryOutcomeLog
+from agentroute.serving import Asked
 from agentroute.types import Score
 from langchain_agentroute import CascadeChatModel, asker, routing_decision
 from langchain_agentroute._choosing import routing_of
@@ -84,8 +85,7 @@ def test_a_plan_that_calls_nobody_costs_no_answer():
 
 def test_who_is_called_first_leads_the_candidates():
     model = CascadeChatModel(models=models(), router=Plans(at=0, does=lambda: Next(model="large")), judge=lambda reply: 0.7)
-    decider = routing_of(model).decider
-    decision = decider.climb(decider.query([], needs=frozenset(), max_output_tokens=None), [], None).decision
+    decision = routing_of(model).decider.begin(Asked(turns=())).decide().decision
     assert (decision.model, [one.model for one in decision.candidates]) == ("large", ["large", "small"])
 
 

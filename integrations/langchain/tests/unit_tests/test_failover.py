@@ -15,9 +15,9 @@ from langchain_core.exceptions import (
 from langgraph.errors import GraphInterrupt
 
 from agentroute.errors import AllModelsFailedError
+from agentroute.serving import is_control_flow, retryable
 from agentroute.types import Candidate, Decision, ModelCard, Paradigm
 from langchain_agentroute import RoutedChatModel, routing_decision
-from langchain_agentroute._retry import is_control_flow, retryable
 from langchain_agentroute.testing import ScriptedChatModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")

@@ -398,7 +398,7 @@ class TestFeedback:
     @pytest.mark.parametrize("text", ["", "Paris", "The capital of France is Paris.", "a" * 129, "0123456789abcdef\n"])
     def test_text_that_is_no_id(self, logged, log, text):
         logged.invoke("x")
-        with pytest.raises(ConfigError, match=r"no decision id: pass the answer message, or .* a chain that ends in a parser"):
+        with pytest.raises(ConfigError, match=r"no decision id: pass the answer itself, or .* such as a parser"):
             logged.record_feedback(text, 1.0)
 
     def test_id_of_a_router_of_ones_own(self, logged):
