@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from agentroute.evaluation._calibration_checks import LEVELS, predictable
-from agentroute.evaluation._diagnosed import Cascade
+from agentroute.evaluation._diagnosed import Cascade, RoutingDiagnosis
 from agentroute.evaluation._figures import WHOLE
 from agentroute.evaluation._shift_words import flattered, unheld, warning
 from agentroute.evaluation._told import Told
 from agentroute.evaluation._units import listed, number, percent, points, quality, share, span
 from agentroute.evaluation._verdict import ENOUGH, POINT, SAVED
 
-__all__ = ["headline", "reasons"]
+__all__ = ["CASCADE", "assumed", "headline", "reasons"]
+
+CASCADE = "Cascade: "
+"""How a headline begins to speak of a cascade, whose judge it assumes."""
 
 _LITTLE = 0.62
 """AUROC of the noisiest setting of the cascade-routing simulation; where it may be higher, nobody can say that nothing is."""
@@ -54,7 +58,7 @@ def _headline(told: Told) -> str:
     if told.verdict == "cascade" and e.cascade is not None:
         gives = f"{points(e.cascade.gain)} over always {best}{_paid(told)}"
         judge = "if a judge can be had that errs in 20 % of the answers (assumed here, its cost not counted)"
-        return f"Cascade: {' → '.join(e.cascade.models)} has {gives}, {judge}."
+        return f"{CASCADE}{' → '.join(e.cascade.models)} has {gives}, {judge}."
     if told.verdict == "ensemble" and e.vote is not None:
         return f"Ensemble: a vote of {listed(e.vote.models)} scores {points(e.vote.gain)} over always {best}{_times(told)}."
     return _single(told)
@@ -131,6 +135,14 @@ def reasons(told: Told) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
 
 
+def assumed(diagnosis: RoutingDiagnosis) -> tuple[str, ...]:
+    """Those of its reasons that rest on an assumed judge, as they were worded."""
+    best = diagnosis.evaluation.best_single
+    worded = {_of_one(one, best, more=more) for one in diagnosis.cascades for more in (True, False)}
+    worded.add(_of_judges(diagnosis.cascades))
+    return tuple(line for line in diagnosis.reasons if line in worded)
+
+
 def _routing(told: Told) -> str:
     e, best = told.evidence, told.best
     row, single = told.evaluation["routed"], told.evaluation["best single"]
@@ -202,8 +214,12 @@ def _cascade(told: Told) -> str | None:
     cascade = told.evidence.cascade
     if cascade is None or not told.evidence.real or (told.verdict == "route" and not told.evidence.climbs):
         return None
+    return _of_one(cascade, told.best, more=told.verdict == "route")
+
+
+def _of_one(cascade: Cascade, best: str, *, more: bool) -> str:
     name = f"A cascade {' → '.join(cascade.models)} whose judge errs in 20 % of the answers (assumed)"
-    has = f"{'could do more: it has' if told.verdict == 'route' else 'has'} {points(cascade.gain)} over {told.best}"
+    has = f"{'could do more: it has' if more else 'has'} {points(cascade.gain)} over {best}"
     return f"{name} {has}{_spent(cascade)}, not counting what the judge costs."
 
 
@@ -218,8 +234,12 @@ def _spent(cascade: Cascade) -> str:
 
 def _judges(told: Told) -> str:
     """What the verdict "cascade" rests on: how good a judge can be had."""
+    return _of_judges(told.figures.cascades)
+
+
+def _of_judges(cascades: Sequence[Cascade]) -> str:
     lines = []
-    for one in told.figures.cascades:
+    for one in cascades:
         if len(one.models) > 1:
             does = f"{' → '.join(one.models)} has {points(one.gain)}{_spent(one).removesuffix(' of its cost')}"
         else:

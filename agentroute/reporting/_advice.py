@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from agentroute.evaluation import Interval, RoutingDiagnosis, Row
+from agentroute.evaluation import CascadeComparison, Interval, RoutingDiagnosis, Row
+from agentroute.evaluation._cascade_words import leads
 from agentroute.reporting._tables import rate
 from agentroute.reporting.words import brief, counted, figure, gained, percent, plain, quality, thousand
 
@@ -18,14 +19,24 @@ _JUDGE_ERROR = 0.2
 """The judge that the verdict "cascade" rests on (docs/concepts/feasibility.md)."""
 
 
-def advice(diagnosis: RoutingDiagnosis) -> list[tuple[str, str]]:
-    """What to do, for those who read nothing else: (what it is about, words), from the diagnosis alone."""
+def advice(diagnosis: RoutingDiagnosis, cascades: CascadeComparison | None = None) -> list[tuple[str, str]]:
+    """What to do, for those who read nothing else: (what it is about, words).
+
+    Args:
+        diagnosis: What it is read from.
+        cascades: What was measured on the same log: it has the say where the diagnosis assumes a judge.
+    """
     setting, brings, then, step = _chosen(diagnosis)
+    without = ""
+    if cascades is not None and leads(diagnosis, cascades):
+        without = setting if diagnosis.verdict != "cascade" else ""
+        setting, brings, then, step = _measured(diagnosis, cascades)
     if any(finding.kind in {"skill shift", "lost lead", "other questions"} for finding in diagnosis.findings):
         step = f"First find out why models score otherwise in the second window; see “Has a model changed?”. Then: {step}"
     lines = [
         ("Setting", setting),
         ("What it brings", brings),
+        ("Without a cascade", without),
         ("1,000 queries cost", _costs(diagnosis, then)),
         ("Next step", step),
     ]
@@ -60,6 +71,21 @@ def _chosen(diagnosis: RoutingDiagnosis) -> tuple[str, str, Interval | None, str
     if any(finding.kind == "noise" for finding in diagnosis.findings):
         return f"Always {brief(best)} for now.", brings, None, "Look at how answers are scored: the scores look like noise."
     return f"Always {brief(best)}.", brings, None, "Nothing to set up. Ask again when models, prices or queries change."
+
+
+def _measured(diagnosis: RoutingDiagnosis, cascades: CascadeComparison) -> tuple[str, str, Interval | None, str]:
+    """The same where a comparison of cascades leads."""
+    if cascades.verdict == "cascading pays":
+        found = cascades["cascade routing"]
+        brings = f"{gained(found.over_routing)} of quality against routing, {gained(found.over_mix)} against random mixes"
+        fit = "agentroute fit LOG --cascade --output cascade, with the signals of this report"
+        step = f"{fit}, then give it a share of the traffic and log what comes of it."
+        return "A cascade that looks at these signals.", f"{brings}; averaged over all budgets, 95 % intervals.", None, step
+    setting = f"Stay with always {brief(_best(diagnosis))} for now."
+    if cascades.verdict == "not worth it":
+        wanted = "Look for a judge or a signal that tells right answers from wrong ones better than those of this report"
+        return setting, "", None, f"{wanted}; without one a cascade does not pay."
+    return setting, "", None, "Log answers of every model to more queries, with the same signals, and ask again."
 
 
 def _route(diagnosis: RoutingDiagnosis) -> tuple[str, str, Interval | None, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentroute.errors import MissingExtraError
 from agentroute.evaluation import CascadeComparison, Frontier, RoutingDiagnosis
+from agentroute.evaluation._cascade_words import leads, measured
 from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._advice import advice
 from agentroute.reporting._cascades import cascade_tables
@@ -48,6 +49,12 @@ VERDICTS: Mapping[str, str] = {
     "single model": "Stay with one model",
     "need more data": "Collect more data first",
 }
+_MEASURED: Mapping[str, str] = {
+    "cascading pays": "Use a cascade",
+    "not worth it": "Do without a cascade",
+    "cannot be told": "Perhaps a cascade",
+}
+"""The verdict where a comparison of cascades leads."""
 
 _BREAKS = re.compile(r"(?<=[/_:@])")
 """Where a name may be broken over two lines."""
@@ -76,8 +83,8 @@ def report_html(
         title: Of the page.
         source: What was diagnosed, such as the name of the log.
         made: When; `None` = now.
-        cascades: What `compare_cascades` found on the same log: its curves stand in the plane, and a section says whether a
-            cascade would pay; `None` = there is no such section.
+        cascades: What `compare_cascades` found on the same log: its curves stand in the plane, a section says whether a cascade
+            would pay, and its verdict leads where the diagnosis assumes a judge; `None` = there is no such section.
 
     Raises:
         MissingExtraError: The extra `report` is not installed.
@@ -90,7 +97,7 @@ def report_html(
         raise MissingExtraError("a report", "report") from error
     bundle = vl_convert.javascript_bundle()
     script, css, page = (_file(name) for name in ("report.js", "report.css", "report.html.j2"))
-    diagnosis = settled(diagnosis)
+    diagnosis = settled(diagnosis if cascades is None else measured(diagnosis, cascades))
     names = (*(one.model for one in diagnosis.singles), *(one.task for one in diagnosis.tasks))
     shown, first = steps(diagnosis), start(diagnosis)
     # Everything that is put into the page is escaped, but for these, which are ours or made safe above.
@@ -114,10 +121,10 @@ def report_html(
     environment.filters["soft"] = lambda text: Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text))
     return environment.from_string(page).render(
         **{name: Markup(text) for name, text in trusted.items()},  # noqa: S704 - see above
-        **_words(diagnosis, names),
+        **_words(diagnosis, names, cascades),
         title=plain(title),
         source=plain(source),
-        advice=[(name, typeset(isolated(text, names))) for name, text in advice(diagnosis)],
+        advice=[(name, typeset(isolated(text, names))) for name, text in advice(diagnosis, cascades)],
         facts=_facts(diagnosis, source, made or datetime.now(UTC)),
         tables={**tables(diagnosis), **({} if cascades is None else cascade_tables(cascades))},
         cascade="" if cascades is None else isolated(plain(cascades.sentence), names),
@@ -202,10 +209,10 @@ def _facts(diagnosis: RoutingDiagnosis, source: str, made: datetime) -> list[tup
     return [(name, value) for name, value in facts if value]
 
 
-def _words(diagnosis: RoutingDiagnosis, names: Sequence[str]) -> dict[str, Any]:
+def _words(diagnosis: RoutingDiagnosis, names: Sequence[str], cascades: CascadeComparison | None) -> dict[str, Any]:
     from agentroute import __version__
 
-    verdict, headline = _headline(diagnosis)
+    verdict, headline = _headline(diagnosis, cascades)
     (one, other), together = diagnosis.top_two
     many = {"task": "Tasks", "labels": "Labels", "cluster": "Clusters of queries"}.get(diagnosis.lookup_by, "Tasks")
     frontier = diagnosis.frontier
@@ -248,9 +255,11 @@ def _lookup(diagnosis: RoutingDiagnosis) -> str:
     return f"A table from {noun} to model {said} the router: {quality(row.quality.value)} and {quality(routed.quality.value)}."
 
 
-def _headline(diagnosis: RoutingDiagnosis) -> tuple[str, str]:
+def _headline(diagnosis: RoutingDiagnosis, cascades: CascadeComparison | None) -> tuple[str, str]:
     """The verdict in large type, and the sentence below it: `Route to save money: it saves ...` is both."""
     whole = plain(diagnosis.headline)
+    if cascades is not None and leads(diagnosis, cascades):
+        return _MEASURED[cascades.verdict], whole
     verdict, colon, sentence = whole.partition(": ")
     if not colon or len(verdict) > _VERDICT:
         return VERDICTS[diagnosis.verdict], whole

@@ -6,6 +6,7 @@ import textwrap
 
 from agentroute.errors import ConfigError
 from agentroute.evaluation import CascadeComparison, RoutingDiagnosis
+from agentroute.evaluation._cascade_words import measured
 from agentroute.reporting._charts import Dot, Spec, compiled, dots, libraries
 from agentroute.reporting._plane import slide_plane
 from agentroute.reporting._slider import operating, settled
@@ -45,7 +46,7 @@ def report_png(
 
 def _picture(diagnosis: RoutingDiagnosis, *, dark: bool, cascades: CascadeComparison | None = None) -> Spec:
     alt, _ = libraries()
-    diagnosis = settled(diagnosis)
+    diagnosis = settled(diagnosis if cascades is None else measured(diagnosis, cascades))
     colours = DARK if dark else LIGHT
     title = textwrap.wrap(typeset(plain(diagnosis.headline)), _LINE, max_lines=3, placeholder=" …", break_on_hyphens=False) or [
         ""

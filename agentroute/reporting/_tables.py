@@ -313,7 +313,9 @@ def _cascades(diagnosis: RoutingDiagnosis) -> Table:
         for cascade in diagnosis.cascades
     ]
     columns = ("Order of asking", "Judge errs in", "Quality", "USD per 1,000", "Gain over best single, points", BEYOND, "Saved")
-    return made("cascades", "Cascades with a judge that errs so often; what the judge costs is left out.", columns, rows)
+    return made(
+        "cascades", "Cascades with a judge that is assumed to err so often; what the judge costs is left out.", columns, rows
+    )
 
 
 def _shifts(diagnosis: RoutingDiagnosis) -> Table:
