@@ -1,0 +1,272 @@
+"""One routed call of a LlamaIndex LLM: how a candidate is asked, what is heard of its answer, and how it is passed on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.core.chat_engine.types import AgentChatResponse
+
+from agentroute.cascades import Attempt, Call, CascadeResult
+from agentroute.serving import RECORD, RoutedCall, Spent, Turn, Watch, mistakes, stamp
+from agentroute.types import Usage
+from llama_index.llms.agentroute._candidates import Target
+from llama_index.llms.agentroute._listening import Ear, listening
+from llama_index.llms.agentroute._messages import turns_of
+from llama_index.llms.agentroute._requests import Ready, Request
+from llama_index.llms.agentroute._usage import usage_of
+from llama_index.llms.agentroute.events import ROUTED, tagged, tell
+
+if TYPE_CHECKING:
+    from llama_index.llms.agentroute._choosing import Serving
+
+__all__ = ["LlamaCall", "LlamaWatch", "Opened", "apassed", "passed", "record_on", "stamped"]
+
+_END = object()
+
+
+def record_on(answer: Any) -> Any:
+    """The routing record that an answer carries, if any."""
+    about = getattr(answer, "metadata" if isinstance(answer, AgentChatResponse) else "additional_kwargs", None)
+    return about.get(RECORD) if isinstance(about, dict) else None
+
+
+def stamped(answer: Any, record: dict[str, Any]) -> Any:
+    """The answer with the record beside its message, never on it: OpenAI's converter sends a message's extras to the provider.
+
+    The candidate's answer is copied, never edited. A string or an object of a schema has no place for a record.
+    """
+    if isinstance(answer, (ChatResponse, CompletionResponse)):
+        return answer.model_copy(update={"additional_kwargs": stamp(answer.additional_kwargs, record)})
+    if isinstance(answer, AgentChatResponse):
+        return replace(answer, metadata=stamp(answer.metadata or {}, record))
+    return answer
+
+
+def _speaks(item: Any) -> bool:
+    """Whether an item of a stream shows anything; failover ends with the first that does."""
+    if isinstance(item, ChatResponse):
+        message = item.message
+        return bool(item.delta or message.content or len(message.blocks) > 1 or message.additional_kwargs.get("tool_calls"))
+    if isinstance(item, CompletionResponse):
+        return bool(item.delta or item.text)
+    return item not in ("", None)
+
+
+class LlamaWatch(Watch):
+    """Times one call, hears what its calls within gave, and logs the outcome."""
+
+    def __init__(self, call: RoutedCall, step: Call) -> None:
+        super().__init__(call, step)
+        self.ear = Ear()
+
+    def told(self) -> Spent:
+        """The tokens of all calls within; unknown when one of them does not tell."""
+        usages = [usage_of(heard.answer) for heard in self.ear.heard]
+        known = [usage for usage in usages if usage is not None]
+        if not known or len(known) < len(usages):
+            return Spent()
+        names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+        usage = Usage(**{name: sum(getattr(one, name) for one in known) for name in names})
+        return Spent(usage=usage, cost=self.priced(usage))
+
+    def answered(self, answer: Any) -> Attempt[Any]:
+        """The whole answer has come."""
+        for heard in self.ear.heard:
+            self.heard(record_on(heard.answer))
+        return self.ended(answer)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """What happens within is the candidate's work: heard, and tagged for those who listen to events."""
+        call, step = self.call, self.step
+        about = {
+            "role": call.decided.query.role,
+            "model": step.model,
+            "decision_id": call.decided.decision.id,
+            "attempt": step.attempt,
+        }
+        with tagged({ROUTED: about}), self.ear.listens():
+            yield
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Opened:
+    """A stream of which the first speaking item has come.
+
+    Attributes:
+        head: The items so far.
+        items: The rest.
+        watch: Logs how it ends.
+    """
+
+    head: list[Any]
+    items: Any
+    watch: LlamaWatch
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LlamaCall(RoutedCall):
+    """The calls that one request leads to."""
+
+    request: Request
+    serving: Serving
+    _failed: list[str] = field(default_factory=list)
+
+    def target(self, step: Call) -> Target:
+        """Whom the step calls."""
+        return self.serving.targets[step.model]
+
+    def ready(self, step: Call) -> Ready:
+        """How to ask the candidate."""
+        with mistakes():
+            return self.request.ready(self.target(step), self.serving.normalised)
+
+    @contextmanager
+    def watched(self, step: Call) -> Iterator[LlamaWatch]:
+        """A call under way: told to those who listen, timed, and booked if it fails."""
+        decided = self.decided
+        error = self._failed[-1] if self._failed else None
+        tell(decided.decision, role=decided.query.role, attempt=step.attempt, model=step.model, error=error)
+        try:
+            with LlamaWatch(self, step) as watch:
+                yield watch
+        except Exception as problem:
+            self._failed.append(type(problem).__name__)
+            raise
+
+    def invoke(self, step: Call) -> Attempt[Any]:
+        """Asks a candidate and waits for the whole answer."""
+        ready = self.ready(step)
+        with self.watched(step) as watch:
+            with watch.working():
+                ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=False))
+                answer = ask(*ready.args, **ready.kwargs)
+            return watch.answered(answer)
+
+    async def ainvoke(self, step: Call) -> Attempt[Any]:
+        """As `invoke`."""
+        ready = self.ready(step)
+        with self.watched(step) as watch:
+            with watch.working():
+                ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=False))
+                answer = await ask(*ready.args, **ready.kwargs)
+            return watch.answered(answer)
+
+    def open(self, step: Call) -> Attempt[Any]:
+        """Opens a candidate's stream and waits for the first item that shows anything."""
+        ready = self.ready(step)
+        with self.watched(step) as watch:
+            head: list[Any] = []
+            with watch.working():
+                ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=True))
+                items = ask(*ready.args, **ready.kwargs)
+                for item in items:
+                    head.append(item)
+                    if _speaks(item):
+                        break
+        watch.opened()
+        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
+
+    async def aopen(self, step: Call) -> Attempt[Any]:
+        """As `open`."""
+        ready = self.ready(step)
+        with self.watched(step) as watch:
+            head: list[Any] = []
+            with watch.working():
+                ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=True))
+                items = await ask(*ready.args, **ready.kwargs)
+                async for item in items:
+                    head.append(item)
+                    if _speaks(item):
+                        break
+        watch.opened()
+        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
+
+    def answer(self, answered: CascadeResult[Any]) -> Any:
+        """The answer as the caller gets it, with the record on it."""
+        self.remember(answered.answer, answered.model)
+        return stamped(answered.answer, self.record(answered))
+
+    def remember(self, answer: Any, model: str) -> None:
+        """Keeps who gave an answer, so that the conversation can go on with the same model."""
+        message = getattr(answer, "message", None)
+        if isinstance(message, ChatMessage):
+            self.serving.authors.remember(message, model)
+            turns: tuple[Turn, ...] = turns_of([message])
+            self.serving.memory.remember(self.request.turns, turns[0], model, scope=self.decided.query.role or "")
+
+
+def passed(call: LlamaCall, answered: CascadeResult[Any]) -> Iterator[Any]:
+    """The items of a stream, each with the record on it."""
+    items = _items(call, answered)
+    # Begun at once: a generator that was never begun does not notice that it is thrown away, and nothing would be logged.
+    next(items)
+    return items
+
+
+def _items(call: LlamaCall, answered: CascadeResult[Any]) -> Iterator[Any]:
+    opened: Opened = answered.answer
+    watch, record = opened.watch, call.record(answered)
+    last = None
+    with watch:
+        try:
+            yield None
+            for item in chain(opened.head, _worked(watch, opened.items)):
+                last = item
+                yield stamped(item, record)
+        finally:
+            close = getattr(opened.items, "close", None)
+            if close is not None:
+                close()
+        _whole(call, answered, last)
+
+
+def _worked(watch: LlamaWatch, items: Any) -> Iterator[Any]:
+    while True:
+        with watch.working():
+            item = next(items, _END)
+        if item is _END:
+            return
+        yield item
+
+
+async def apassed(call: LlamaCall, answered: CascadeResult[Any]) -> AsyncIterator[Any]:
+    """As `passed`."""
+    items = _aitems(call, answered)
+    await anext(items)
+    return items
+
+
+async def _aitems(call: LlamaCall, answered: CascadeResult[Any]) -> AsyncIterator[Any]:
+    opened: Opened = answered.answer
+    watch, record = opened.watch, call.record(answered)
+    last = None
+    with watch:
+        try:
+            yield None
+            for item in opened.head:
+                last = item
+                yield stamped(item, record)
+            while True:
+                with watch.working():
+                    item = await anext(opened.items, _END)
+                if item is _END:
+                    break
+                last = item
+                yield stamped(item, record)
+        finally:
+            close = getattr(opened.items, "aclose", None)
+            if close is not None:
+                await close()
+        _whole(call, answered, last)
+
+
+def _whole(call: LlamaCall, answered: CascadeResult[Any], last: Any) -> None:
+    """A stream has come to its end."""
+    answered.answer.watch.answered(None)
+    call.remember(last, answered.model)
