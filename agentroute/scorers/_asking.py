@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from agentroute.errors import ConfigError, DataError, MissingSignalError
 from agentroute.scorers._base import checked_ceiling, checked_name
+from agentroute.scorers._threads import in_thread
 from agentroute.types import Query, Reply, Score
 
 __all__ = ["Asker", "AskerLike", "Asking", "Prompt", "as_asker", "cost_of", "fenced"]
@@ -252,14 +253,14 @@ class _Function:
         return [reply for _ in range(self._rounds(options)) for reply in _replies(self._function(prompt, **given))]
 
     async def aask(self, prompt: str, /, **options: Any) -> Sequence[Reply]:
-        """Calls the function, a plain one in threads, all samples at once; see `Asker.ask`."""
+        """Calls the function, a plain one in threads of its own, all samples at once; see `Asker.ask`."""
         given = self._given(options)
         call = self._function if self._waits else self._threaded
         told = await asyncio.gather(*(call(prompt, **given) for _ in range(self._rounds(options))))
         return [reply for one in told for reply in _replies(one)]
 
     async def _threaded(self, prompt: str, **given: Any) -> Any:
-        told = await asyncio.to_thread(self._function, prompt, **given)
+        told = await in_thread(self._function, prompt, **given)
         return await told if inspect.isawaitable(told) else told
 
     def _given(self, options: Mapping[str, Any]) -> dict[str, Any]:

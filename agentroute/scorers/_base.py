@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -12,6 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from agentroute.errors import ConfigError, DataError, MissingSignalError
+from agentroute.scorers._threads import in_thread
 from agentroute.types import Query, Reply, Score
 
 __all__ = ["Instant", "Scorer", "ScorerLike", "as_scorer", "asked_text"]
@@ -124,8 +124,9 @@ def as_scorer(scorer: ScorerLike, *, name: str | None = None, needs: Iterable[st
         ceiling: Most USD that one call of the function costs. A function that spends money says so here, and what it spent in
             the `Score` that it returns; a bool or a number means that nothing was spent.
 
-    A plain function runs in a thread when it is awaited, so that it may wait for a network. An async function cannot be used by
-    synchronous callers.
+    A plain function runs in a thread of its own when it is awaited, so that it may wait for a network; one that hangs holds up
+    neither other scorers nor the end of the process. How many run at once is up to the callers. An async function cannot be used
+    by synchronous callers.
 
     Raises:
         ConfigError: It is neither, or takes other arguments.
@@ -179,7 +180,7 @@ class _Function:
         Raises:
             DataError: It gave nothing that is a score.
         """
-        given = self._call(query, reply) if self._waits else await asyncio.to_thread(self._call, query, reply)
+        given = self._call(query, reply) if self._waits else await in_thread(self._call, query, reply)
         return _scored(await given if inspect.isawaitable(given) else given, self.name)
 
     def _call(self, query: Query, reply: Reply) -> Any:

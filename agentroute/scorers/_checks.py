@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
 from agentroute.scorers._base import Instant
 from agentroute.scorers._code import code_of, passes
 from agentroute.scorers._texts import blocks
+from agentroute.scorers._threads import in_thread
 from agentroute.types import Query, Reply, Score, ToolCall
 
 __all__ = ["Finished", "JsonSchemaCheck", "NotEmpty", "RegexCheck", "ToolCallCheck", "UnitTests"]
@@ -238,8 +238,8 @@ class UnitTests(Instant):
         return self._verdict(None if right else "the code does not pass its tests", "the code passes its tests")
 
     async def ascore(self, query: Query, reply: Reply, /) -> Score:
-        """As `score`, in a thread."""
-        return await asyncio.to_thread(self.score, query, reply)
+        """As `score`, in a thread of its own."""
+        return await in_thread(self.score, query, reply)
 
 
 def _listed(tests: Sequence[str]) -> tuple[str, ...]:
