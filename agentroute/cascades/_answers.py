@@ -41,7 +41,8 @@ class AnswerTable:
             scorer's `Score.signals` have these names when the cascade is live.
         agreement: float64 [n, m, m] in [0, 1], how far the answers of two models say the same; NaN = not both are known.
             `None` = answers were not compared.
-        score_cost: float64 [n, m], USD of measuring the signals of each answer, on top of the call. Left out = 0.
+        score_cost: float64 [n, m], USD of measuring the signals of each answer, on top of the call; NaN = unknown, so that
+            the model's mean stands in. Left out = 0.
 
     Raises:
         DataError: An array is misshapen or holds values out of range.
@@ -112,8 +113,9 @@ class AnswerTable:
         r"""Reads a file of JSON lines (plain, or gzipped when its name ends in `.gz`), one line an answer.
 
         Columns are those of `OutcomeTable.from_jsonl`, and besides: each signal, under its own name or in an object `signals`;
-        the answer's text; and `score_cost_usd`. Those that are absent are missing everywhere. Of several lines for one query
-        and model, signals and scoring costs are averaged, and the first answer counts.
+        the answer's text; and `score_cost_usd`. Those that are absent are missing everywhere; scoring that no line of a model
+        gives a cost is free. Of several lines for one query and model, signals and scoring costs are averaged, and the first
+        answer counts.
 
         Args:
             path: The file.
@@ -193,7 +195,7 @@ class AnswerTable:
             table=table,
             signals={name: measured[name].value for name in signals},
             agreement=agreements(texts, same) if any(text is not None for text in texts.flat) else None,
-            score_cost=np.nan_to_num(measured[score_cost].value),
+            score_cost=_where_told(measured[score_cost].value),
         )
 
     def last_unscored(self) -> Self:
@@ -255,18 +257,20 @@ def agreements(texts: npt.NDArray[np.object_], same: Same | None = None) -> Floa
     """How far the answers to each query say the same.
 
     Args:
-        texts: object [n, m], the answers; `None` = not known.
+        texts: object [n, m], the answers; `None` = not known. One without any letter or sign says nothing that could be
+            compared: it may have been a tool call.
         same: Compares two answers; `None` = `same_answer`. It is asked once for each pair, in the order of the columns.
 
     Returns:
-        float64 [n, m, m] in [0, 1], symmetric, 1 on the diagonal; NaN where an answer is not known.
+        float64 [n, m, m] in [0, 1], symmetric, 1 on the diagonal; NaN where an answer is not known, or blank.
 
     Raises:
         ConfigError: `same` gave something outside [0, 1].
     """
     n, m = texts.shape
     found = np.full((n, m, m), np.nan)
-    for i, row in enumerate(texts):
+    for i, given in enumerate(texts):
+        row: list[Any] = [None if text is None or not text.strip() else text for text in given]
         read: dict[int, Said] = {} if same is not None else {j: said(text) for j, text in enumerate(row) if text is not None}
         for a in range(m):
             for b in range(a, m):
@@ -289,6 +293,11 @@ def degree(same: Same, one: str, other: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise ConfigError(f"same(...) gave {value!r}: it must be true or false, or a degree from 0 to 1")
     return value
+
+
+def _where_told(cost: Floats) -> Floats:
+    """What scoring cost: 0 for a model of which the log never says it; for others NaN where it is left out, which is not 0."""
+    return np.where(np.isfinite(cost).any(axis=0), cost, 0.0)
 
 
 class _Mean:

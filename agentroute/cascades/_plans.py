@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import asdict, is_dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ from agentroute.cascades._climb import Next, Pick, problem_of
 from agentroute.cascades._flow import Attempt
 from agentroute.cascades._posthoc import PostHocEstimator
 from agentroute.cascades._threshold import ChainPolicy
-from agentroute.types import Candidate
+from agentroute.types import Candidate, Reply
 
 __all__ = ["Decider", "Planned", "Straight"]
 
@@ -172,30 +174,34 @@ class Planned:
         answered, _ = self._sets(attempts)
         m, names = len(self.models), self._posthoc.signals_
         signals = np.full((m, len(names)), np.nan)
-        replies: list[tuple[int, str]] = []
+        replies: list[tuple[int, _Said]] = []
         for attempt in attempts:
             j = self._column.get(attempt.model)
             if j is None or not answered >> j & 1:
                 continue
             for k, name in enumerate(names):
                 signals[j, k] = _signal(attempt, name)
-            if attempt.reply is not None:
-                replies.append((j, attempt.reply.text))
+            told = None if attempt.reply is None or self._same is None else _said(attempt.reply)
+            if told is not None:
+                replies.append((j, told))
         agreement = None
         if self._same is not None:
             agreement = np.full((m, m), np.nan)
-            replies.sort()  # as in a log: by column
+            replies.sort(key=lambda one: one[0])  # as in a log: by column
             for place, (i, one) in enumerate(replies):
                 agreement[i, i] = 1.0
                 for j, other in replies[:place]:
                     agreement[i, j] = agreement[j, i] = self._degree(other, one)
         return self._posthoc.predict(self._quality, signals, agreement, answered)
 
-    def _degree(self, one: str, other: str) -> float:
+    def _degree(self, one: _Said, other: _Said) -> float:
         """How far two answers say the same; NaN = the caller's function cannot tell, which must not cost an answer."""
         assert self._same is not None  # noqa: S101  # asked only where answers are compared
+        if not one.form == other.form == "text":
+            # Two calls of one tool with other arguments are two different answers, whatever is written beside them.
+            return float(one == other)
         try:
-            return degree(self._same, one, other)
+            return degree(self._same, one.what, other.what)
         except Exception:  # whatever a function of the caller's raises
             return math.nan
 
@@ -211,6 +217,36 @@ class Planned:
             else:
                 failed |= 1 << j
         return answered, failed
+
+
+class _Said(NamedTuple):
+    """What is compared of an answer: its tool calls, else its object, else its text."""
+
+    form: str
+    what: Any
+
+
+def _said(reply: Reply) -> _Said | None:
+    """What an answer says; `None` = nothing, or nothing that can be compared."""
+    try:
+        if reply.tool_calls:
+            return _Said("calls", _as_json([(call.name, call.arguments) for call in reply.tool_calls]))
+        if reply.parsed is not None:
+            return _Said("object", _as_json(reply.parsed))
+    except Exception:  # an object of the caller's, of whatever kind: that it is no JSON must not cost an answer
+        return None
+    return _Said("text", reply.text) if reply.text.strip() else None
+
+
+def _as_json(value: Any) -> Any:
+    """The value as JSON has it, so that objects of different kinds, and keys in different orders, can be compared."""
+    return json.loads(json.dumps(value, default=_parts))
+
+
+def _parts(value: Any) -> Any:
+    if hasattr(value, "model_dump"):  # Pydantic's
+        return value.model_dump(mode="json")
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(value)
 
 
 def _signal(attempt: Attempt[Any], name: str) -> float:

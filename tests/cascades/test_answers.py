@@ -128,6 +128,21 @@ def test_agreement_by_a_function_of_the_callers():
         agreements(texts, lambda one, other: 2)
 
 
+def test_blank_answers_do_not_agree():
+    """Two tool calls leave two empty texts behind, and may be anything."""
+    found = agreements(np.array([["", " \n", "4", "It is 4."]], dtype=object))[0]
+    assert found[2, 3] == 1.0
+    assert np.isnan(found[:2]).all()
+    assert np.isnan(agreements(np.array([["", ""]], dtype=object), lambda one, other: one == other)).all()
+
+
+def test_what_scoring_cost_in_some_lines_is_unknown_in_the_others(tmp_path):
+    rows = [{**row, "score_cost_usd": 0.2} if row["query_id"] == "a" and row["model"] == "s" else row for row in ROWS]
+    answers = AnswerTable.from_jsonl(written(tmp_path, rows))
+    assert answers.models == ("s", "l")
+    np.testing.assert_array_equal(answers.score_cost, [[0.2, 0.0], [np.nan, 0.0], [np.nan, 0.0]])
+
+
 def test_take_split_and_select_keep_everything_together(tmp_path):
     answers = AnswerTable.from_jsonl(written(tmp_path), signals=["logprob"])
     some = answers.take([1, 0])

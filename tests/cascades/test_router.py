@@ -13,18 +13,20 @@ from agentroute.cascades import (
     CascadeRouting,
     Limits,
     Ordered,
+    Planned,
     PostHocEstimator,
     RationalThresholds,
     Straight,
     ThresholdCascade,
     cascade,
     drive,
+    same_answer,
 )
 from agentroute.cascades._tuning import Rates
 from agentroute.errors import ArtefactError, ConfigError, NoEligibleModelError, NotFittedError, PriceUnknownWarning
 from agentroute.router import Router
 from agentroute.testing import HashEmbedder, planted_table
-from agentroute.types import ModelCard, Query, Reply, Score
+from agentroute.types import ModelCard, Query, Reply, Score, ToolCall
 
 MODELS = ("small", "large")
 COST = np.array([0.001, 0.01])
@@ -230,6 +232,42 @@ def test_answers_are_compared_where_the_log_compared_them():
     apart = plan.estimates((attempt("small", text="It is 4."), attempt("large", text="5")))
     assert alike[0] > 0.85
     assert apart[0] < 0.15
+
+
+def calls(**arguments):
+    return {"text": "", "tool_calls": (ToolCall(name="pay", arguments=arguments),)}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (calls(usd=1), calls(usd=9), 0.0),
+        (calls(usd=1, to="x"), calls(to="x", usd=1) | {"text": "Paying."}, 1.0),
+        (calls(), {"text": "Paid."}, 0.0),
+        ({"parsed": {"usd": 1}, "text": "it is 7"}, {"parsed": {"usd": 2}, "text": "it is 7"}, 0.0),
+        ({"parsed": [1, {"b": 2}]}, {"parsed": (1.0, {"b": 2})}, 1.0),
+        ({"parsed": ModelCard(id="a")}, {"parsed": ModelCard(id="b")}, 0.0),
+        ({"parsed": object()}, {"parsed": object()}, math.nan),
+        ({"text": "It is 4."}, {"text": "4"}, 1.0),
+    ],
+)
+def test_calls_and_objects_agree_when_they_are_the_same(one, other, alike):
+    """Their texts are empty, or beside the point."""
+    seen = []
+
+    class Watched:
+        models_, signals_ = MODELS, ()
+
+        def predict(self, quality, signals, agreement, answered):
+            seen.append(agreement)
+            return quality
+
+    plan = Planned(
+        posthoc=Watched(), policy=None, quality=COST, cost=COST, latency=None, eligible=frozenset(MODELS), same=same_answer
+    )
+    replies = [Reply(**{"text": "", **told}) for told in (one, other)]
+    plan.estimates([Attempt(model=model, reply=reply) for model, reply in zip(MODELS, replies, strict=True)])
+    np.testing.assert_array_equal(seen[0][0, 1], alike)
 
 
 def test_with_nothing_learned_the_default_answers_and_the_others_stand_by():
