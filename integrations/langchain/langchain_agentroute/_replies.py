@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from agentroute.types import Reply, TokenLogprob, ToolCall, Usage
 from langchain_agentroute._record import usage_of
 
-__all__ = ["as_chunk", "broke_off", "finish_of", "reply_of"]
+__all__ = ["as_chunk", "broke_off", "finish_of", "reply_of", "written"]
 
 # How providers call the reason for which an answer ended; `status` is OpenAI's Responses API.
 _FINISH = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
@@ -26,6 +27,9 @@ def reply_of(
     answer: Any, *, usage: Usage | None = None, cost: float | None = None, latency: float | None = None, schema: bool = False
 ) -> Reply:
     """An answer as a scorer reads it.
+
+    An object that stands alone, as one that a tool call brought, is the text, too, as JSON: whoever reads the text would else
+    see an empty answer.
 
     Args:
         answer: A message, or what `with_structured_output(..., include_raw=True)` gives.
@@ -43,14 +47,16 @@ def reply_of(
         message, parsed = None, answer
         problem = _unparsed(None, parsed)
     if not isinstance(message, AIMessage):
-        return Reply(text="" if message is None else str(message), parsed=parsed, problem=problem, cost=cost, latency=latency)
+        text = "" if message is None else str(message)
+        return Reply(text=text or written(parsed), parsed=parsed, problem=problem, cost=cost, latency=latency)
     finish = finish_of(message)
     if problem is None and broke_off(message.response_metadata.get("model_provider"), finish):
         problem = "the answer broke off: it has no finish reason"
     # What a tool call of a schema says has been parsed already, or is the problem.
     calls = () if schema else tuple(_tool_calls(message))
+    text = str(message.text)
     return Reply(
-        text=str(message.text),
+        text=text if text.strip() else written(parsed) or text,
         tokens=_tokens(message),
         tool_calls=calls,
         parsed=parsed if parsed is not None else _other_content(message),
@@ -60,6 +66,24 @@ def reply_of(
         cost=cost,
         latency=latency,
     )
+
+
+def written(parsed: Any) -> str:
+    """A parsed object as JSON, or in its own words where it is none; nothing where there is no object."""
+    if parsed is None:
+        return ""
+    write = getattr(parsed, "model_dump_json", None)
+    if callable(write):
+        return str(write())
+    try:
+        return json.dumps(parsed, ensure_ascii=False, default=_jsonable)
+    except (TypeError, ValueError, RecursionError):  # keys that are no strings, an object that holds itself
+        return str(parsed)
+
+
+def _jsonable(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if callable(dump) else str(value)
 
 
 def _unparsed(error: Any, parsed: Any) -> str | None:

@@ -1,15 +1,17 @@
 """Messages as scorers read them, and models as judges."""
 
+import datetime as dt
 import math
 
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
+from pydantic import BaseModel
 
 from agentroute.cascades import problem_of
 from agentroute.errors import ConfigError
-from agentroute.scorers import Asker, LLMJudge, SelfConsistency
+from agentroute.scorers import Asker, LLMJudge, RegexCheck, SelfConsistency, VerbalisedConfidence
 from agentroute.types import Price, Query, Reply, ToolCall, Usage
-from langchain_agentroute import asker
+from langchain_agentroute import CascadeChatModel, asker, routing_decision
 from langchain_agentroute._replies import as_chunk, reply_of
 from langchain_agentroute.testing import ScriptedChatModel
 
@@ -66,6 +68,62 @@ def test_structured_answers():
     assert reply_of({"raw": raw, "parsed": None, "parsing_error": None}, schema=True).problem
     assert reply_of({"n": 1}, schema=True).parsed == {"n": 1}
     assert reply_of(None, schema=True).problem
+
+
+class City(BaseModel):
+    city: str
+    founded: dt.date | None = None
+
+
+LIMA = City(city="Lima", founded=dt.date(1535, 1, 18))
+
+
+@pytest.mark.parametrize(
+    ("parsed", "text"),
+    [
+        (LIMA, '{"city":"Lima","founded":"1535-01-18"}'),
+        ({"city": "Iași"}, '{"city": "Iași"}'),
+        ({"cities": [LIMA]}, '{"cities": [{"city": "Lima", "founded": "1535-01-18"}]}'),
+        ({"on": dt.date(1535, 1, 18)}, '{"on": "1535-01-18"}'),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        ([], "[]"),
+        (False, "false"),
+    ],
+)
+def test_an_object_that_a_tool_call_brought_is_the_text_too(parsed, text):
+    """Or else whoever reads the text judges an empty answer, whatever the object holds."""
+    raw = AIMessage("\n", tool_calls=[{"name": "City", "args": {}, "id": "1"}])
+    for answer in (parsed, {"raw": raw, "parsed": parsed, "parsing_error": None}):
+        reply = reply_of(answer, schema=True)
+        assert (reply.text, reply.parsed, reply.problem) == (text, parsed, None)
+
+
+def test_what_a_model_wrote_is_the_text_and_no_object_is_none():
+    raw = AIMessage("Here: { }")
+    assert reply_of({"raw": raw, "parsed": LIMA, "parsing_error": None}, schema=True).text == "Here: { }"
+    assert reply_of({"raw": AIMessage(""), "parsed": None, "parsing_error": None}, schema=True).text == ""
+    assert reply_of(None, schema=True).text == ""
+    # Pictures are no object that was asked for, and their bytes are no text.
+    assert reply_of(AIMessage([{"type": "image", "base64": "AA==", "mime_type": "image/png"}])).text == ""
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        LLMJudge(lambda prompt: '{"score": 9}' if "Lima" in prompt else '{"score": 0}'),
+        VerbalisedConfidence(lambda prompt: "90%" if "Lima" in prompt else "0%"),
+        RegexCheck("Lima"),
+        lambda reply: "Lima" in reply.text,
+    ],
+    ids=["judge", "confidence", "regex", "function"],
+)
+def test_a_judge_of_texts_sees_the_object_and_the_cascade_stops(judge):
+    call = AIMessage("", tool_calls=[{"name": "City", "args": {"city": "Lima"}, "id": "1"}])
+    models = {name: ScriptedChatModel(model_name=name, replies=[call]) for name in ("small", "large")}
+    cascade = CascadeChatModel(models=models, judge=judge).with_structured_output(City, include_raw=True)
+    answer = cascade.invoke("Capital of Peru?")
+    assert answer["parsed"] == City(city="Lima")
+    assert routing_decision(answer["raw"])["answered_by"] == "small"
 
 
 def test_pictures_are_an_answer_and_thoughts_alone_are_none():
