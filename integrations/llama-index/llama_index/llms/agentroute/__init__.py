@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentroute.serving import SupportsPlan, SupportsRoute
     from llama_index.llms.agentroute.allocation import allocated, apply_static, memory_for, use_allocation
+    from llama_index.llms.agentroute.askers import asker
     from llama_index.llms.agentroute.base import RoutedLLM
-    from llama_index.llms.agentroute.cascade import CascadeLLM, asker
+    from llama_index.llms.agentroute.cascade import CascadeLLM
     from llama_index.llms.agentroute.embeddings import LlamaIndexEmbedder
     from llama_index.llms.agentroute.events import ModelRouted, ModelRoutedEvent
     from llama_index.llms.agentroute.ledger import UsageLedger
@@ -37,7 +38,8 @@ _HOMES = {
     "agentroute.serving": "SupportsPlan SupportsRoute",
     "llama_index.llms.agentroute.allocation": "allocated apply_static memory_for use_allocation",
     "llama_index.llms.agentroute.base": "RoutedLLM",
-    "llama_index.llms.agentroute.cascade": "CascadeLLM asker",
+    "llama_index.llms.agentroute.askers": "asker",
+    "llama_index.llms.agentroute.cascade": "CascadeLLM",
     "llama_index.llms.agentroute.embeddings": "LlamaIndexEmbedder",
     "llama_index.llms.agentroute.events": "ModelRouted ModelRoutedEvent",
     "llama_index.llms.agentroute.ledger": "UsageLedger",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
@@ -17,6 +17,7 @@ from agentroute.types import Usage
 from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._listening import Ear, listening
 from llama_index.llms.agentroute._messages import turns_of
+from llama_index.llms.agentroute._replies import broke_off
 from llama_index.llms.agentroute._requests import Ready, Request
 from llama_index.llms.agentroute._usage import usage_of
 from llama_index.llms.agentroute.events import ROUTED, tagged, tell
@@ -24,7 +25,7 @@ from llama_index.llms.agentroute.events import ROUTED, tagged, tell
 if TYPE_CHECKING:
     from llama_index.llms.agentroute._choosing import Serving
 
-__all__ = ["LlamaCall", "LlamaWatch", "Opened", "apassed", "passed", "record_on", "stamped"]
+__all__ = ["LlamaCall", "LlamaWatch", "Opened", "apassed", "passed", "record_on", "speaks", "stamped"]
 
 _END = object()
 
@@ -47,7 +48,7 @@ def stamped(answer: Any, record: dict[str, Any]) -> Any:
     return answer
 
 
-def _speaks(item: Any) -> bool:
+def speaks(item: Any) -> bool:
     """Whether an item of a stream shows anything; failover ends with the first that does."""
     if isinstance(item, ChatResponse):
         message = item.message
@@ -73,6 +74,10 @@ class LlamaWatch(Watch):
         names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
         usage = Usage(**{name: sum(getattr(one, name) for one in known) for name in names})
         return Spent(usage=usage, cost=self.priced(usage))
+
+    def truncated(self) -> bool:
+        """Whether an answer was cut off on its way: it came to its end and does not say why."""
+        return any(heard.ended and broke_off(heard.answer, heard.finish) for heard in self.ear.heard)
 
     def answered(self, answer: Any) -> Attempt[Any]:
         """The whole answer has come."""
@@ -101,21 +106,25 @@ class Opened:
     Attributes:
         head: The items so far.
         items: The rest.
-        watch: Logs how it ends.
+        watch: Logs how it ends; `None` = it has come whole and is booked.
+        ended: Whether there is no rest.
     """
 
     head: list[Any]
     items: Any
-    watch: LlamaWatch
+    watch: LlamaWatch | None
+    ended: bool = False
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+# Without slots: a cascade's calls inherit from these and from the core's, and Python cannot merge the slots of two classes.
+@dataclass(kw_only=True, eq=False)
 class LlamaCall(RoutedCall):
     """The calls that one request leads to."""
 
     request: Request
     serving: Serving
     _failed: list[str] = field(default_factory=list)
+    _ears: dict[int, Ear] = field(default_factory=dict)
 
     def target(self, step: Call) -> Target:
         """Whom the step calls."""
@@ -134,6 +143,7 @@ class LlamaCall(RoutedCall):
         tell(decided.decision, role=decided.query.role, attempt=step.attempt, model=step.model, error=error)
         try:
             with LlamaWatch(self, step) as watch:
+                self._ears[step.attempt] = watch.ear
                 yield watch
         except Exception as problem:
             self._failed.append(type(problem).__name__)
@@ -143,19 +153,29 @@ class LlamaCall(RoutedCall):
         """Asks a candidate and waits for the whole answer."""
         ready = self.ready(step)
         with self.watched(step) as watch:
-            with watch.working():
-                ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=False))
-                answer = ask(*ready.args, **ready.kwargs)
+            try:
+                with watch.working():
+                    ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=False))
+                    answer = ask(*ready.args, **ready.kwargs)
+            except Exception as error:
+                answer = self.unfit(error, watch)
             return watch.answered(answer)
 
     async def ainvoke(self, step: Call) -> Attempt[Any]:
         """As `invoke`."""
         ready = self.ready(step)
         with self.watched(step) as watch:
-            with watch.working():
-                ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=False))
-                answer = await ask(*ready.args, **ready.kwargs)
+            try:
+                with watch.working():
+                    ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=False))
+                    answer = await ask(*ready.args, **ready.kwargs)
+            except Exception as error:
+                answer = self.unfit(error, watch)
             return watch.answered(answer)
+
+    def unfit(self, error: Exception, watch: LlamaWatch) -> Any:  # noqa: ARG002  # for cascades
+        """What stands in the place of an answer of which nothing could be made: here the error itself."""
+        raise error
 
     def open(self, step: Call) -> Attempt[Any]:
         """Opens a candidate's stream and waits for the first item that shows anything."""
@@ -167,10 +187,11 @@ class LlamaCall(RoutedCall):
                 items = ask(*ready.args, **ready.kwargs)
                 for item in items:
                     head.append(item)
-                    if _speaks(item):
+                    if speaks(item):
                         break
         watch.opened()
-        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
+        ended = not (head and speaks(head[-1]))
+        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch, ended=ended))
 
     async def aopen(self, step: Call) -> Attempt[Any]:
         """As `open`."""
@@ -182,10 +203,11 @@ class LlamaCall(RoutedCall):
                 items = await ask(*ready.args, **ready.kwargs)
                 async for item in items:
                     head.append(item)
-                    if _speaks(item):
+                    if speaks(item):
                         break
         watch.opened()
-        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch))
+        ended = not (head and speaks(head[-1]))
+        return Attempt(model=step.model, answer=Opened(head=head, items=items, watch=watch, ended=ended))
 
     def answer(self, answered: CascadeResult[Any]) -> Any:
         """The answer as the caller gets it, with the record on it."""
@@ -211,28 +233,23 @@ def passed(call: LlamaCall, answered: CascadeResult[Any]) -> Iterator[Any]:
 
 def _items(call: LlamaCall, answered: CascadeResult[Any]) -> Iterator[Any]:
     opened: Opened = answered.answer
-    watch, record = opened.watch, call.record(answered)
-    last = None
-    with watch:
+    passing = _Passing(call, answered)
+    with passing:
         try:
             yield None
-            for item in chain(opened.head, _worked(watch, opened.items)):
-                last = item
-                yield stamped(item, record)
+            for item in opened.head:
+                yield passing.through(item)
+            while opened.watch is not None:
+                with opened.watch.working():
+                    item = next(opened.items, _END)
+                if item is _END:
+                    break
+                yield passing.through(item)
         finally:
             close = getattr(opened.items, "close", None)
             if close is not None:
                 close()
-        _whole(call, answered, last)
-
-
-def _worked(watch: LlamaWatch, items: Any) -> Iterator[Any]:
-    while True:
-        with watch.working():
-            item = next(items, _END)
-        if item is _END:
-            return
-        yield item
+        passing.whole()
 
 
 async def apassed(call: LlamaCall, answered: CascadeResult[Any]) -> AsyncIterator[Any]:
@@ -244,29 +261,53 @@ async def apassed(call: LlamaCall, answered: CascadeResult[Any]) -> AsyncIterato
 
 async def _aitems(call: LlamaCall, answered: CascadeResult[Any]) -> AsyncIterator[Any]:
     opened: Opened = answered.answer
-    watch, record = opened.watch, call.record(answered)
-    last = None
-    with watch:
+    passing = _Passing(call, answered)
+    with passing:
         try:
             yield None
             for item in opened.head:
-                last = item
-                yield stamped(item, record)
-            while True:
-                with watch.working():
+                yield passing.through(item)
+            while opened.watch is not None:
+                with opened.watch.working():
                     item = await anext(opened.items, _END)
                 if item is _END:
                     break
-                last = item
-                yield stamped(item, record)
+                yield passing.through(item)
         finally:
             close = getattr(opened.items, "aclose", None)
             if close is not None:
                 await close()
-        _whole(call, answered, last)
+        passing.whole()
 
 
-def _whole(call: LlamaCall, answered: CascadeResult[Any], last: Any) -> None:
-    """A stream has come to its end."""
-    answered.answer.watch.answered(None)
-    call.remember(last, answered.model)
+class _Passing:
+    """A stream on its way to its reader: each item gets the record, and at the end the call is booked."""
+
+    def __init__(self, call: LlamaCall, answered: CascadeResult[Any]) -> None:
+        self._call, self._answered = call, answered
+        self._watch: LlamaWatch | None = answered.answer.watch
+        self._record = call.record(answered)
+        self._last: Any = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._watch is not None:
+            self._watch.__exit__(kind, error, trace)
+
+    def through(self, item: Any) -> Any:
+        """The item, with the record."""
+        self._last = item
+        if self._watch is not None:
+            totals = self._call.totals(self._answered, self._watch)
+            if totals:
+                # A new dict: the old one is on its way already, and may be anybody's by now.
+                self._record = {**self._record, **totals}
+        return stamped(item, self._record)
+
+    def whole(self) -> None:
+        """The stream has come to its end."""
+        if self._watch is not None:
+            self._watch.answered(None)
+        self._call.remember(self._last, self._answered.model)

@@ -96,14 +96,14 @@ class Serving:
 
     def decide(self, request: Request) -> LlamaCall:
         """Decides who takes a request."""
-        return self.call(self._decided(self.asked(request, None)), request)
+        return self.call(self.decider.begin(self.asked(request, None)).decide(), request)
 
     async def adecide(self, request: Request) -> LlamaCall:
         """As `decide`, with the router on a worker thread; and in a step of a workflow by the user's own words."""
-        asked = self.asked(request, await self._step_text(request))
-        if self.waits(asked):
-            return self.call(await asyncio.to_thread(self._decided, asked), request)
-        return self.call(self._decided(asked), request)
+        undecided = self.decider.begin(self.asked(request, await self._step_text(request)))
+        if undecided.waits:
+            return self.call(await asyncio.to_thread(undecided.decide), request)
+        return self.call(undecided.decide(), request)
 
     @staticmethod
     async def _step_text(request: Request) -> str | None:
@@ -111,19 +111,6 @@ class Serving:
             return None
         # A tool or a query engine within the step asks about other things than the user.
         return said(request.turns, await step_question())
-
-    def waits(self, asked: Asked) -> bool:
-        """Whether there is work for a worker thread."""
-        free = asked.forced is None and asked.allocated is None and asked.kept is None
-        return self.log is not None or (free and getattr(self.decider, "router", None) is not None)
-
-    def _decided(self, asked: Asked) -> Decided:
-        decider = self.decider
-        query = decider.query(asked)
-        fixed = decider.without_router(query, asked)
-        if fixed is not None and not decider.waits(fixed):
-            return Decided(query=query, decision=fixed)
-        return decider.ask(query, fixed)
 
     def call(self, decided: Decided, request: Request) -> LlamaCall:
         """The calls that a decision leads to."""

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from llama_index.core.llms import LLM
 
+from llama_index.llms.agentroute._replies import finish_of
 from llama_index.llms.agentroute._usage import usage_of
 
 __all__ = ["Ear", "Heard", "listening"]
@@ -31,13 +32,16 @@ class Heard:
     Attributes:
         answer: The response; of a stream, the last chunk so far, and with the usage if any chunk had it.
         ended: Whether the answer is whole.
+        finish: Why it ended, as its provider says.
     """
 
     answer: Any = None
     ended: bool = False
+    finish: str | None = None
 
     def take(self, chunk: Any) -> None:
-        """Takes note of a chunk."""
+        """Takes note of a chunk, or of the whole answer."""
+        self.finish = self.finish or finish_of(chunk)
         # Some providers tell the usage on a chunk of its own, others on each.
         if self.answer is None or usage_of(chunk) is not None or usage_of(self.answer) is None:
             self.answer = chunk
@@ -111,9 +115,10 @@ def _whole(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(self, *args, **kwargs)
         heard = ear.begin()
         with _deaf():
-            heard.answer = method(self, *args, **kwargs)
+            answer = method(self, *args, **kwargs)
+        heard.take(answer)
         heard.ended = True
-        return heard.answer
+        return answer
 
     return call
 
@@ -125,9 +130,10 @@ def _awhole(method: Callable[..., Any]) -> Callable[..., Any]:
             return await method(self, *args, **kwargs)
         heard = ear.begin()
         with _deaf():
-            heard.answer = await method(self, *args, **kwargs)
+            answer = await method(self, *args, **kwargs)
+        heard.take(answer)
         heard.ended = True
-        return heard.answer
+        return answer
 
     return call
 
