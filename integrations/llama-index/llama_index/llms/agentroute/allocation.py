@@ -100,7 +100,7 @@ def apply_static(agents: Sequence[A], allocation: Any, llms: Mapping[str, LLM]) 
         if given is None:
             copies.append(agent.model_copy())
             continue
-        why = _needs_tools(agent, len(agents))
+        why = _needs_tools(agent, names)
         if why is not None and not _calls_tools(llms[given]):
             raise ConfigError(f"{given!r} calls no tools, and {agent.name!r} needs them: {why}; allocate another model")
         copies.append(agent.model_copy(update={"llm": llms[given]}))
@@ -112,11 +112,12 @@ def _calls_tools(llm: LLM) -> bool:
     return isinstance(llm, FunctionCallingLLM) and llm.metadata.is_function_calling_model
 
 
-def _needs_tools(agent: BaseWorkflowAgent, agents: int) -> str | None:
+def _needs_tools(agent: BaseWorkflowAgent, names: Sequence[str]) -> str | None:
     """Why an agent's LLM must call tools; `None` = it need not."""
     if isinstance(agent, FunctionAgent):
         return "it is a FunctionAgent"
-    if isinstance(agent, CodeActAgent) and agents > 1 and agent.can_handoff_to != []:
+    may = names if agent.can_handoff_to is None else agent.can_handoff_to
+    if isinstance(agent, CodeActAgent) and any(name != agent.name and name in names for name in may):
         return "it is a CodeActAgent that hands off to others by a tool"
     return None
 
