@@ -27,12 +27,12 @@ from llama_index.llms.agentroute._requests import Request
 if TYPE_CHECKING:
     from llama_index.llms.agentroute._choosing import Serving
 
-__all__ = ["DelegatingLLM"]
+__all__ = ["DelegatingLLM", "door"]
 
 D = TypeVar("D", bound=Callable[..., Any])
 
 
-def _door(method: D) -> D:
+def door(method: D) -> D:
     """Keeps a door from opening a span: in traces the one model run is the candidate's."""
     method.__dispatcher_span_decorated__ = True  # type: ignore[attr-defined]  # what LlamaIndex's dispatcher looks for
     return method
@@ -68,44 +68,44 @@ class DelegatingLLM(FunctionCallingLLM):
 
     # --- chat ---
 
-    @_door
+    @door
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Routes one call and waits for the answer."""
         return cast("ChatResponse", self._whole(requests.chat(messages, kwargs)))
 
-    @_door
+    @door
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As `chat`. The router works on a worker thread."""
         return cast("ChatResponse", await self._awhole(requests.chat(messages, kwargs)))
 
-    @_door
+    @door
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Routes one call and passes the chunks on as they come. Failover ends with the first chunk that shows anything."""
         return cast("ChatResponseGen", self._stream(requests.chat(messages, kwargs)))
 
-    @_door
+    @door
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """As `stream_chat`."""
         return cast("ChatResponseAsyncGen", await self._astream(requests.chat(messages, kwargs)))
 
     # --- complete ---
 
-    @_door
+    @door
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Routes one completion."""
         return cast("CompletionResponse", self._whole(requests.complete(prompt, formatted, kwargs)))
 
-    @_door
+    @door
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As `complete`."""
         return cast("CompletionResponse", await self._awhole(requests.complete(prompt, formatted, kwargs)))
 
-    @_door
+    @door
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As `stream_chat`, of a completion."""
         return cast("CompletionResponseGen", self._stream(requests.complete(prompt, formatted, kwargs)))
 
-    @_door
+    @door
     async def astream_complete(
         self,
         prompt: str,
@@ -121,7 +121,7 @@ class DelegatingLLM(FunctionCallingLLM):
         """Never asked: the doors below hand the tools to the chosen candidate, who prepares them in its provider's way."""
         raise NotImplementedError
 
-    @_door
+    @door
     def chat_with_tools(  # type: ignore[override]  # `verbose` and the like stay in kwargs, for the candidate
         self,
         tools: Sequence[Any],
@@ -132,7 +132,7 @@ class DelegatingLLM(FunctionCallingLLM):
         """Routes one call with tools, among the candidates that call tools."""
         return cast("ChatResponse", self._whole(requests.with_tools(tools, user_msg, chat_history, kwargs)))
 
-    @_door
+    @door
     async def achat_with_tools(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -143,7 +143,7 @@ class DelegatingLLM(FunctionCallingLLM):
         """As `chat_with_tools`."""
         return cast("ChatResponse", await self._awhole(requests.with_tools(tools, user_msg, chat_history, kwargs)))
 
-    @_door
+    @door
     def stream_chat_with_tools(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -154,7 +154,7 @@ class DelegatingLLM(FunctionCallingLLM):
         """As `chat_with_tools`, in chunks."""
         return cast("ChatResponseGen", self._stream(requests.with_tools(tools, user_msg, chat_history, kwargs)))
 
-    @_door
+    @door
     async def astream_chat_with_tools(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -166,7 +166,7 @@ class DelegatingLLM(FunctionCallingLLM):
         asked = requests.with_tools(tools, user_msg, chat_history, kwargs)
         return cast("ChatResponseAsyncGen", await self._astream(asked))
 
-    @_door
+    @door
     def predict_and_call(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -177,7 +177,7 @@ class DelegatingLLM(FunctionCallingLLM):
         """Routes one call with tools, and calls the tools that the answer asks for."""
         return cast("AgentChatResponse", self._whole(requests.predict_and_call(tools, user_msg, chat_history, kwargs)))
 
-    @_door
+    @door
     async def apredict_and_call(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -198,35 +198,35 @@ class DelegatingLLM(FunctionCallingLLM):
         mode = self.pydantic_program_mode is not PydanticProgramMode.DEFAULT
         return mode or any(own is not None for own in (self.system_prompt, self.output_parser, self.query_wrapper_prompt))
 
-    @_door
+    @door
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Routes one prompt. It is routed on the template's `query_str`, where it has one, else on all of it."""
         if self._has_own_prompts():
             return super().predict(prompt, **prompt_args)
         return cast("str", self._whole(requests.predict(prompt, prompt_args)))
 
-    @_door
+    @door
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """As `predict`."""
         if self._has_own_prompts():
             return await super().apredict(prompt, **prompt_args)
         return cast("str", await self._awhole(requests.predict(prompt, prompt_args)))
 
-    @_door
+    @door
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """As `predict`, token by token."""
         if self._has_own_prompts():
             return super().stream(prompt, **prompt_args)
         return cast("TokenGen", self._stream(requests.predict(prompt, prompt_args)))
 
-    @_door
+    @door
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """As `stream`."""
         if self._has_own_prompts():
             return await super().astream(prompt, **prompt_args)
         return cast("TokenAsyncGen", await self._astream(requests.predict(prompt, prompt_args)))
 
-    @_door
+    @door
     def structured_predict(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Any:
@@ -235,7 +235,7 @@ class DelegatingLLM(FunctionCallingLLM):
             return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
         return self._whole(requests.structured(output_cls, prompt, llm_kwargs, prompt_args))
 
-    @_door
+    @door
     async def astructured_predict(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Any:
@@ -244,7 +244,7 @@ class DelegatingLLM(FunctionCallingLLM):
             return await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
         return await self._awhole(requests.structured(output_cls, prompt, llm_kwargs, prompt_args))
 
-    @_door
+    @door
     def stream_structured_predict(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> Generator[Any, None, None]:
@@ -253,7 +253,7 @@ class DelegatingLLM(FunctionCallingLLM):
             return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
         return cast("Generator[Any, None, None]", self._stream(requests.structured(output_cls, prompt, llm_kwargs, prompt_args)))
 
-    @_door
+    @door
     async def astream_structured_predict(
         self, output_cls: Any, prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **prompt_args: Any
     ) -> AsyncGenerator[Any, None]:

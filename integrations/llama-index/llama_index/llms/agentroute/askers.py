@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
@@ -77,8 +78,6 @@ class LLMAsker:
         return self._reply(await llm.achat([_said(prompt)]), started)
 
     def _reply(self, response: Any, started: float) -> Reply:
-        from dataclasses import replace
-
         usage = usage_of(response)
         cost = priced(usage, self._price)
         return replace(reply_of(response), usage=usage, cost=cost, latency=time.perf_counter() - started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from agentroute.serving import CascadeDecider, Decided, JudgesVoice, SupportsPla
 from llama_index.llms.agentroute._candidates import Target, named, pool_of
 from llama_index.llms.agentroute._choosing import ChoosingLLM, Serving
 from llama_index.llms.agentroute._climbing import ClimbingCall
+from llama_index.llms.agentroute._delegating import door
 from llama_index.llms.agentroute._requests import Request
 from llama_index.llms.agentroute.askers import LLMAsker
 
@@ -57,9 +58,9 @@ class CascadeLLM(ChoosingLLM):
     """An LLM that looks at each answer, and asks the next LLM when it is not good enough.
 
     It goes wherever a LlamaIndex LLM goes, as `RoutedLLM` does, and the answers that it does not take never reach the user's
-    stream. The last LLM, whose answer is taken as it is, streams truly; an answer that was accepted after a check comes as one
-    chunk. Tool calls are judged before any tool is called. What was tried, what was thought of it, and what all of it cost stands in
-    the response's `additional_kwargs["agentroute"]`.
+    stream. The last LLM, whose answer is taken as it is, streams truly; an answer that was accepted after a check comes as
+    one chunk. Tool calls are judged before any tool is called. What was tried, what was thought of it, and what all of it cost
+    stands in the response's `additional_kwargs["agentroute"]`.
 
     ```python
     llm = CascadeLLM(llms={"small": small, "large": large}, judge=lambda query, reply: len(reply.text) > 20)
@@ -70,8 +71,8 @@ class CascadeLLM(ChoosingLLM):
     Three ways to climb: with a `judge`, one LLM after the other until an answer scores `threshold`; with a `router`, by a
     learned plan that may skip LLMs and stop early; with neither, one after the other until an answer can be used.
     Whatever the way, an answer that cannot be used is not taken while there is another LLM to ask: an empty one, a tool call
-    with broken arguments, text of which no object of the schema can be made. An LLM that fails is passed over, for the same errors
-    with which `RoutedLLM` fails over. When no answer is good enough, the best scored one is given.
+    with broken arguments, text of which no object of the schema can be made. An LLM that fails is passed over, for the same
+    errors with which `RoutedLLM` fails over. When no answer is good enough, the best scored one is given.
 
     A call names its model with `agentroute_model="small"`; then nobody judges. Arguments can be assigned later, as those of a
     `RoutedLLM`.
@@ -95,7 +96,8 @@ class CascadeLLM(ChoosingLLM):
         sticky: Where a conversation does not fall below the model that answered last: in a `"tool_loop"`, for the whole
             `"conversation"`, or nowhere (`"none"`).
         prepare_messages: Called with the messages and the candidate; returns the messages that this candidate shall see.
-        role: The agent role of every query, a feature for the router. Under `use_allocation` the cascade begins with the role's model.
+        role: The agent role of every query, a feature for the router. Under `use_allocation` the cascade begins with the
+            role's model.
         task: The kind of task of every query, a feature for the router.
         cards: What is known of the models beyond their LlamaIndex metadata and the router's own cards, such as prices.
         context_window: As for `RoutedLLM`.
@@ -169,6 +171,7 @@ class CascadeLLM(ChoosingLLM):
         if isinstance(self.judge, (LLMAsker, LLM)):
             raise ConfigError(f"judge= is a {type(self.judge).__name__}, which gives no score: pass LLMJudge(asker(llm))")
         judge = None if self.judge is None else as_scorer(self.judge)
+        needs: frozenset[str] = frozenset() if judge is None else frozenset(judge.needs)
         limits = Limits(max_models=self.max_models, max_cost=self.max_cost, deadline=self.deadline, timeout=self.timeout)
         default = type(self).model_fields["threshold"].default
         check_cascade(judge=judge, router=self.router, threshold=self.threshold, default=default, limits=limits)
@@ -196,13 +199,12 @@ class CascadeLLM(ChoosingLLM):
             judge=judge,
             limits=limits,
             voice=JudgesVoice(judge, self.router),
-            quiet={
-                name: _quiet(target, frozenset() if judge is None else frozenset(judge.needs)) for name, target in targets.items()
-            },
+            quiet={name: _quiet(target, needs) for name, target in targets.items()},
         )
 
     # Judged as a call with tools, before any of them is called: what a tool has done, no better answer undoes.
 
+    @door
     def predict_and_call(  # type: ignore[override]  # as in DelegatingLLM
         self,
         tools: Sequence[Any],
@@ -214,6 +216,7 @@ class CascadeLLM(ChoosingLLM):
         self._check_calls_tools()
         return FunctionCallingLLM.predict_and_call(self, tools, user_msg, chat_history, **kwargs)
 
+    @door
     async def apredict_and_call(  # type: ignore[override]  # as above
         self,
         tools: Sequence[Any],
@@ -223,9 +226,7 @@ class CascadeLLM(ChoosingLLM):
     ) -> AgentChatResponse:
         """As `predict_and_call`."""
         self._check_calls_tools()
-        return cast(
-            "AgentChatResponse", await FunctionCallingLLM.apredict_and_call(self, tools, user_msg, chat_history, **kwargs)
-        )
+        return await FunctionCallingLLM.apredict_and_call(self, tools, user_msg, chat_history, **kwargs)
 
     def _check_calls_tools(self) -> None:
         if not self.metadata.is_function_calling_model:
