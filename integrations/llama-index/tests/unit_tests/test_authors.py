@@ -182,6 +182,17 @@ def test_an_answer_is_known_again_wherever_it_was_kept(authors):
     assert normalised([kept], "openai", authors, alike=False)[0] is kept
 
 
+def test_calls_that_are_numbered_alike_are_told_apart_by_their_arguments(authors):
+    # Some providers count from 0 in each answer, or take the tool's name for the number.
+    first, second = (
+        ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_call_id="0", tool_name="add", tool_kwargs={"a": number})])
+        for number in (1, 2)
+    )
+    authors.remember(first, "a")
+    authors.remember(second, "b")
+    assert (authors.of(first), authors.of(second)) == ("a", "b")
+
+
 def test_ones_own_answers_go_back_as_they_are(authors):
     message = of_openai()
     authors.remember(message, "openai")

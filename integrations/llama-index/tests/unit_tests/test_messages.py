@@ -3,7 +3,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import (
@@ -366,6 +366,7 @@ def test_no_template_fails_a_call(template, args):
 
 
 @given(st.text(max_size=50), st.text(max_size=50).filter(str.strip))
+@example("a\n\nCurrent message:\nb", "One.\n\nCurrent message:\ntwo.\n")
 def test_whatever_the_state_the_users_words_come_back(value, words):
     from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
 

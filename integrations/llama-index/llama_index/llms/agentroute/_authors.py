@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ThinkingBlock, ToolCallBlock
 
 from agentroute.errors import ConfigError
 
@@ -117,7 +117,8 @@ def normalised(messages: Sequence[ChatMessage], target: str, authors: Authors, *
 
 
 def _taken(message: ChatMessage, target: str, authors: Authors, *, alike: bool) -> ChatMessage | None:
-    if message.role not in _MODELS:
+    plain = not message.additional_kwargs and all(isinstance(block, TextBlock) for block in message.blocks)
+    if message.role not in _MODELS or (plain and (alike or message.role == MessageRole.ASSISTANT)):
         return message
     author = authors.of(message)
     blocks = [block for block in message.blocks if not _foreign_thought(block, target, authors, alike=alike)]

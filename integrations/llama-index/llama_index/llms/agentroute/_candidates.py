@@ -182,10 +182,10 @@ def metadata_of(targets: Mapping[str, Target], window: Literal["min", "max"] | i
         ConfigError: The window is none of these.
     """
     told = {name: _metadata(target.llm, name) for name, target in targets.items()}
-    outputs = [one.num_output for one in told.values()]
     return LLMMetadata(
         context_window=_window(window, [_width(name, one, pool) for name, one in told.items()]),
-        num_output=-1 if -1 in outputs else min(outputs),
+        # Unset is -1, which is the smallest too.
+        num_output=min(one.num_output for one in told.values()),
         is_chat_model=True,
         is_function_calling_model=any(target.calls_tools for target in targets.values()),
         model_name=f"routed({','.join(targets)})",
