@@ -119,6 +119,112 @@ def test_same_answer(one, other, same):
     assert same_answer(other, one) is same
 
 
+DIFFERENT = [
+    # Numbers that no one reads alike are no numbers to compare by.
+    ("1,5", "2,5"),
+    ("1,5", "15"),
+    ("1/2", "12"),
+    ("(1, 2)", "12"),
+    ("1, 23", "12, 3"),
+    ("It costs 3,50 EUR", "It costs 7,50 EUR"),
+    ("0,500", "500"),
+    ("2.5e10", "7.1e10"),
+    ("3 \u00d7 10^8", "5 \u00d7 10^8"),
+    ("5 million", "5"),
+    # Parts of something.
+    ("H2O", "CO2"),
+    ("x^2", "y^2"),
+    ("B2", "C2"),
+    ("2x", "2"),
+    ("SHA-256", "MD-256"),
+    ("1\u20132", "5\u20132"),
+    ("1 -2", "5 -2"),
+    ("10:30", "11:30"),
+    ("2024-01-05", "2023-01-05"),
+    ("1.2.3", "4.2.3"),
+    ("(1, 2)", "(3, 2)"),
+    # Groups, signs and operators.
+    ("12 000", "47 000"),
+    ("12\u202f000", "47\u202f000"),
+    ("\u22125", "5"),
+    ("C++", "C#"),
+    ("C", "C++"),
+    ("a + b", "a - b + c"),
+    ("x * 2", "x ** 2"),
+    ("x * y", "x ** y"),
+    ("x + 5", "5"),
+    ("x < 5", "x > 5"),
+    ("5 + x", "5"),
+    # The same number of something else, or denied.
+    ("Yes, 100%", "No, 100%"),
+    ("It is not 5", "It is 5"),
+    ("5 January", "5 May"),
+    ("January 5", "May 5"),
+    ("10 km", "10 m"),
+    ("It is $5", "It is \u20ac5"),
+    ("50% of it", "50 km"),
+    # Several results.
+    ("x = 2 and y = 3", "x = 5 and y = 3"),
+    ("x = 1,5 and y = 3", "x = 2,5 and y = 3"),
+    ("Ann is 5, Bob is 3", "Ann is 7, Bob is 3"),
+    ("Ann: 5, Bob: 3", "Ann: 7, Bob: 3"),
+    ("There are 3 male and 2 female friends", "2"),
+    ("```python\ndef f(s):\n    return s * 2\n```", "2"),
+    ("```python\ndef f(s):\n    return s * 2\n```", "```python\ndef f(s):\n    return s[::-1] * 2\n```"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_short_answers_that_differ_are_not_the_same(one, other):
+    assert not same_answer(one, other)
+    assert not same_answer(other, one)
+    assert same_answer(one, one)
+    assert same_answer(other, f" {other}\n")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The product of 32 and 27 is 864.", "32 * 27 equals 864."),
+        ("Ann has 6 boxes with 6 pencils each, which is 6 * 6 = 36 pencils.", "6 * 6 = 36"),
+        ("12 + 5 = 17. Then 17 * 2 = 34.", "34"),
+        ("3 * 4 * 5 = 12 * 5 = 60", "60"),
+        ("16 / 8 = 2", "2"),
+        ("**5**", "5"),
+        ("\\(5\\)", "5"),
+        ("$5$", "5"),
+        ("Answer: 5", "5."),
+        ("x=5", "5"),
+        ("50%", "50"),
+        ("28 oranges", "28"),
+        ("5 km", "5km"),
+        ("12 000", "12,000"),
+        ("1,00,000", "100000"),
+        ("\u22125", "-5"),
+        ("**Paris**.", "paris"),
+        ("It costs 3,50 EUR.", "it costs 3,50 EUR"),
+        ("x*y", "x * y"),
+        ("well-known", "Well known"),
+        ("1,000 people came in 1999", "1000 people came in 1999."),
+    ],
+)
+def test_short_answers_that_come_to_the_same(one, other):
+    assert same_answer(one, other)
+    assert same_answer(other, one)
+
+
+def test_on_the_log_that_ships_no_right_number_is_taken_for_a_wrong_one():
+    """Two models that both gave the right number say the same; one that is right and one that is wrong do not."""
+    ladder = load_ladder()
+    first, second = ladder.table.models[1:]
+    for i, query in enumerate(ladder.table.queries):
+        if query.task != "arithmetic":
+            continue
+        same = same_answer(ladder.answers[first][query.id].text, ladder.answers[second][query.id].text)
+        right = ladder.table.quality[i, 1:]
+        assert same == (right == 1).all() or (right == 0).all()
+
+
 def test_agreement_by_a_function_of_the_callers():
     texts = np.array([["a", "b", None]], dtype=object)
     np.testing.assert_array_equal(
