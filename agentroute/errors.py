@@ -9,6 +9,7 @@ AgentRouteError
 ├── DataError (ValueError)                 logged data that cannot be right
 ├── NotFittedError (ValueError, AttributeError)
 ├── NoEligibleModelError                   every model is ruled out                   .reasons
+├── BudgetError                            a budget that nothing keeps to, or that is spent  .budget .cheapest
 ├── PriceUnknownError (LookupError)        a policy needs a price or cost             .models
 ├── StorageError                           the outcome log cannot be read or written
 ├── ArtefactError (ValueError)             a saved router is damaged or foreign       .path
@@ -38,6 +39,7 @@ __all__ = [
     "AgentRouteWarning",
     "AllModelsFailedError",
     "ArtefactError",
+    "BudgetError",
     "ConfigError",
     "DataError",
     "DeadlineExceededError",
@@ -123,6 +125,20 @@ class NoEligibleModelError(AgentRouteError):
         self.reasons = dict(reasons)
         listed = "; ".join(f"{model}: {reason}" for model, reason in self.reasons.items())
         super().__init__(f"no model may answer this query ({listed or 'the pool is empty'})")
+
+
+class BudgetError(AgentRouteError):
+    """A budget that nothing keeps to, or of which too little is left.
+
+    Attributes:
+        budget: USD that may be spent, or that are left.
+        cheapest: USD of the cheapest way; `None` = there is none at any price.
+    """
+
+    def __init__(self, message: str, *, budget: float, cheapest: float | None = None) -> None:
+        self.budget = budget
+        self.cheapest = cheapest
+        super().__init__(message)
 
 
 class PriceUnknownError(AgentRouteError, LookupError):

@@ -13,6 +13,7 @@ from agentroute.errors import (
     AgentRouteWarning,
     AllModelsFailedError,
     ArtefactError,
+    BudgetError,
     ConfigError,
     DataError,
     DeadlineExceededError,
@@ -39,6 +40,7 @@ MADE = [
         {"model": "gtp", "known": ("gpt", "claude")},
     ),
     (UnknownModelError("x", [], where="the log"), "unknown model 'x': the log knows no model", {"model": "x", "known": ()}),
+    (BudgetError("too dear", budget=0.5, cheapest=1.0), "too dear", {"budget": 0.5, "cheapest": 1.0}),
     (DuplicateModelError("a"), "two models are called 'a': give each card of a pool its own id", {"model": "a"}),
     (
         EmbedderMismatchError("one", "two"),

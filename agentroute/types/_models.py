@@ -101,6 +101,7 @@ class ModelCard:
         provider: Who serves it.
         tags: Free labels, such as a region or a data class.
         description: One line for people.
+        scores: Published scores in [0, 1] by benchmark, such as `{"HumanEval": 0.87}`: what a team knows before its first run.
     """
 
     id: str
@@ -111,6 +112,7 @@ class ModelCard:
     provider: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks the id, and accepts any iterable of capabilities."""
@@ -119,6 +121,10 @@ class ModelCard:
             raise ConfigError(msg)
         if self.capabilities is not None:
             object.__setattr__(self, "capabilities", names(self.capabilities, "capabilities"))
+        for benchmark, score in self.scores.items():
+            if not 0.0 <= score <= 1.0:
+                msg = f"model {self.id!r}: the score {score!r} of {benchmark} is outside [0, 1]: 87 % is 0.87"
+                raise ConfigError(msg)
         for name in ("context_window", "max_output_tokens"):
             limit = getattr(self, name)
             if limit is not None and limit <= 0:
