@@ -121,7 +121,7 @@ async def test_a_model_as_judge(way, models, server):
 
 @BOTH
 async def test_logprobs_are_asked_for_and_read(way, models, server):
-    server.logprobs = -0.01
+    server.logprob = -0.01
     model = cascade(models, judge=LogprobScorer())
     (message,) = await ask(model, way)
     assert routing_decision(message)["answered_by"] == "small"

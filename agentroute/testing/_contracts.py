@@ -1,14 +1,4 @@
-"""What your own estimators and policies can be tested with: contract suites, an embedder and a planted log.
-
-```python
-import pytest
-from agentroute.testing import estimator_checks
-
-@pytest.mark.parametrize("check", estimator_checks(MyEstimator), ids=lambda check: check.__name__)
-def test_contract(check):
-    check()
-```
-"""
+"""Contract suites for estimators and policies, with an embedder and a planted log to run them on."""
 
 from __future__ import annotations
 
