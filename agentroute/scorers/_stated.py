@@ -21,7 +21,7 @@ _NUMBER = r"(0,\d+|\d{1,3}(?:\.\d+|,(?!\d{3}(?!\d))\d+)?)"
 _FIGURE = rf"(?<![\w.-])(?<!\d,){_NUMBER}"
 _RANGE = re.compile(rf"{_FIGURE} ?%? ?(?:-|\u2013|to) ?{_NUMBER} ?(?:%|percent|per cent)", re.IGNORECASE)
 _PERCENT = re.compile(rf"{_FIGURE} ?(?:%|percent|per cent)", re.IGNORECASE)
-_OF = re.compile(rf"{_FIGURE} ?(?:/|out of) ?{_NUMBER}(?![\w%])(?![.,]\d)", re.IGNORECASE)
+_OF = re.compile(rf"{_FIGURE} ?(/|out of) ?{_NUMBER}(?![\w%])(?![.,]\d)", re.IGNORECASE)
 _BARE = re.compile(rf"{_FIGURE}(?![\w%])(?![.,]\d)")
 _LINE = re.compile(rf"\W*(?:(?:my )?(?:confidence|probability|certainty)\W*)?{_NUMBER} ?(%?)\W*", re.IGNORECASE)
 _MINUS = re.compile(r"(?<!\w)[-\u2212]\d")  # also the sign of typeset text
@@ -31,8 +31,9 @@ def percentage(text: str) -> float | None:
     """The one percentage that a text states, in [0, 1]; `None` = none, or several that differ.
 
     Understood are `85`, `85 %`, `85 percent`, `80-90%` (their middle), `85/100`, `9 out of 10` and `0.85`, with a decimal comma,
-    too; a whole number without a sign is a percentage, so that `1` is 0.01 and `1.0` is 1. Where several differ, a first or last
-    line that holds nothing but one of them decides. What is below 0 or above 100 % is no percentage.
+    too; two that are 100 together are odds, so that `50/50` is 0.5; a whole number without a sign is a percentage, so that `1` is
+    0.01 and `1.0` is 1. Where several differ, a first or last line that holds nothing but one of them decides. What is below 0 or
+    above 100 % is no percentage.
 
     >>> percentage("I am about 85% sure.")
     0.85
@@ -43,7 +44,7 @@ def percentage(text: str) -> float | None:
     rest = _RANGE.sub(" ", text)
     if _MINUS.search(rest):
         return None
-    found |= {_float(part) / _float(whole) for part, whole in _OF.findall(rest) if _float(whole)}
+    found |= {part for figures in _OF.findall(rest) if (part := _part(*figures)) is not None}
     rest = _OF.sub(" ", rest)
     found |= {_float(one) / 100.0 for one in _PERCENT.findall(rest)}
     if not found:
@@ -54,6 +55,14 @@ def percentage(text: str) -> float | None:
         found = {_float(one[1]) / 100.0 if one[2] else _share(one[1]) for one in alone}
     value = found.pop() if len(found) == 1 else math.nan
     return value if 0.0 <= value <= 1.0 else None
+
+
+def _part(first: str, sign: str, second: str) -> float | None:
+    """Two numbers with a stroke or "out of" between them: the odds for and against, or a part of a whole; `None` = neither."""
+    part, whole = _float(first), _float(second)
+    if sign == "/" and part + whole == 100.0:
+        return part / 100.0
+    return part / whole if whole else None
 
 
 def _share(figure: str) -> float:
