@@ -159,8 +159,6 @@ _MARKS = r"\s.,;:*_`\"'()\[\]{}<>#|…\-\u2013\u2014\u2018\u2019\u201c\u201d"
 _TITLE = re.compile(rf"[{_MARKS}]*(?:(?:(?:my|the|final)\s+)*(?:verdict|decision|answer)(?![^\W_])[{_MARKS}]*)?", re.IGNORECASE)
 _JOINING = frozenset("-'\u2019")  # between letters they make one word of two
 _LEADING = re.compile(rf"[{_MARKS}]+")
-# In what follows an approval, these may take it back.
-_BUT = re.compile(r"\b(?:no|not|cannot|never|nor|but|however|though|although|except)\b|n['\u2019]t\b", re.IGNORECASE)
 
 
 class SelfVerification(Asking):
@@ -172,8 +170,10 @@ class SelfVerification(Asking):
     the token after it is read, and the title taken as given. Alternatives that the provider does not list count
     as impossible.
 
-    A sample counts when it is one of the words, whatever title and marks stand around it, or begins with one, a mark and a
-    sentence ("No, it is not.") that neither holds the other word nor takes an approval back. Any other cannot be read.
+    A sample counts when it is one of the words, whatever title and marks stand around it. What follows an approval may take it
+    back ("Correct: unlikely"), and in more ways than can be listed, so nothing else may follow; a rejection may go on after a
+    mark ("No, it is not.") as long as it does not hold the other word. Any other sample cannot be read. For a model that likes to
+    explain take `logprobs`, which reads the first token alone.
 
     Signals: the value under the scorer's name, `.readable` (the share of samples, or the probability mass, that said either).
 
@@ -286,19 +286,20 @@ class SelfVerification(Asking):
 def _verdict(text: str, words: tuple[str, str]) -> bool | None:
     """Whether a text is the first word (true) or the second; `None` = anything else, such as a denial of either.
 
-    A title and marks may come first. What follows, after a mark or in a new line, must not hold the other word, nor take an
-    approval back.
+    A title and marks may come first. Behind the first word nothing but marks may stand; behind the second, after a mark or in a
+    new line, anything but the first.
     """
     title = _TITLE.match(text)
     said = text[title.end() if title else 0 :]
-    for word, other, meant in zip(words, reversed(words), (True, False), strict=True):
-        found = re.match(rf"{re.escape(word)}(?!\w)([{_MARKS}!]*)", said, re.IGNORECASE)
-        if found:
-            marks, rest = found[1], said[found.end() :]
-            parted = not rest or "\n" in marks or (marks.strip() and marks not in _JOINING)
-            denied = re.search(rf"(?<!\w){re.escape(other)}(?!\w)", rest, re.IGNORECASE) or (meant and _BUT.search(rest))
-            return None if not parted or denied or rest.startswith("?") else meant
-    return None
+    right, wrong = (re.match(rf"{re.escape(word)}(?!\w)([{_MARKS}!]*)", said, re.IGNORECASE) for word in words)
+    if right:
+        return True if right.end() == len(said) else None
+    if not wrong:
+        return None
+    marks, rest = wrong[1], said[wrong.end() :]
+    parted = not rest or "\n" in marks or (marks.strip() and marks not in _JOINING)
+    approved = re.search(rf"(?<!\w){re.escape(words[0])}(?!\w)", rest, re.IGNORECASE)
+    return None if not parted or approved or rest.startswith("?") else False
 
 
 def _first_token(tokens: Sequence[TokenLogprob], words: tuple[str, str]) -> tuple[float, float]:

@@ -170,9 +170,22 @@ async def test_self_verification_counts_the_verdicts():
         ("**Correct**", 1.0),
         ("Verdict: correct!", 1.0),
         ("My final answer: Incorrect", 0.0),
-        ("Correct.\n\nThe sum is 19.", 1.0),
-        ("Correct, as 12 + 7 = 19", 1.0),
+        ("'Correct'\u2026\n", 1.0),
         ("Incorrect, it is not 19.", 0.0),
+        ("Incorrect.\n\nThe sum is 20.", 0.0),
+        ("Incorrect, the correct sum is 20.", None),
+        # What follows an approval may take it back, in whatever words.
+        ("Correct.\n\nThe sum is 19.", None),
+        ("Correct, as 12 + 7 = 19", None),
+        ("Correct. It is wrong.", None),
+        ("Correct (wrong)", None),
+        ("Correct: False", None),
+        ("Correct. False.", None),
+        ('"Correct" would be a lie.', None),
+        ("Correct: unlikely", None),
+        ("Correct: 0", None),
+        ("Correct \u274c", None),
+        ("Correct: \u9519\u8bef", None),
         ("Correct? No: Incorrect.", None),
         ("Correct? No.", None),
         ("Correct, not.", None),
@@ -197,7 +210,7 @@ async def test_a_verdict_is_one_of_the_words_and_a_denial_is_none(text, value):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("No, it is not.", 0.0), ("Yes.", 1.0), ("Yes, it is.", 1.0), ("Yes and no", None), ("No. Yes.", None), ("Nothing.", None)],
+    [("No, it is not.", 0.0), ("Yes.", 1.0), ("Yes, it is.", None), ("Yes and no", None), ("No. Yes.", None), ("Nothing.", None)],
 )
 async def test_a_verdict_in_words_of_ones_own(text, value):
     found = await both(SelfVerification(Says(text), words=("Yes", "No"), k=1, unreadable=0.25))
