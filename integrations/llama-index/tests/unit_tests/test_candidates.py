@@ -154,7 +154,7 @@ def test_tools_are_called_by_who_has_the_doors_and_says_so():
 def test_cards_are_filled_from_what_the_llms_tell():
     found = targets(a=like(max_tokens=500), b=Told(window=-1, output=256))
     pool = pool_of(found, None, None)
-    assert pool.card("a") == ModelCard(id="a", context_window=8_000, max_output_tokens=500)
+    assert pool.card("a") == ModelCard(id="a", context_window=8_000)
     # No window, and LlamaIndex's default room for an answer, tell nothing; no doors for tools do.
     assert pool.card("b").context_window is None
     assert pool.card("b").max_output_tokens is None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
-from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.structured_llm import StructuredLLM
@@ -149,12 +149,10 @@ def pool_of(targets: Mapping[str, Target], cards: Cards | None, learned: ModelPo
 def _card(target: Target) -> ModelCard:
     """What an LLM tells of itself. Whether one that calls tools does other things too is unknown, so unchecked."""
     metadata = _metadata(target.llm, target.name)
-    most = metadata.num_output
+    # Not its `num_output`: that is the room to leave for an answer, which a call can overrule, and no limit.
     return ModelCard(
         id=target.name,
         context_window=metadata.context_window if metadata.context_window > 0 else None,
-        # LlamaIndex's default says how much room to leave for an answer, not how long one can be.
-        max_output_tokens=most if most > 0 and most != DEFAULT_NUM_OUTPUTS else None,
         capabilities=None if target.calls_tools else _BUT_TOOLS,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 
 from agentroute.serving import Turn
 from llama_index.llms.agentroute._candidates import Target
@@ -26,6 +26,9 @@ Shape: TypeAlias = Literal["chat", "completion", "object", "text", "result"]
 """What a door gives: a `ChatResponse`, a `CompletionResponse`, an object of a schema, a string, or what tools gave."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
+
+# As in _messages: a picture or a page is about so many tokens.
+_TOKENS_PER_FILE = 1_500
 
 Normalise: TypeAlias = Callable[[Sequence[ChatMessage], Target], list[ChatMessage]]
 """Makes a conversation fit for the candidate that shall see it; always a new list."""
@@ -198,7 +201,7 @@ def predict(prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Request:
     turns, text = prompt_turns(prompt, prompt_args)
 
     def ready(target: Target, normalise: Normalise) -> Ready:  # noqa: ARG001  # the candidate writes the messages itself
-        return Ready(door="predict", args=(copy.copy(prompt),), kwargs=dict(prompt_args))
+        return Ready(door="predict", args=(_own(prompt, target),), kwargs=dict(prompt_args))
 
     return Request(shape="text", turns=turns, ready=ready, count=lambda: _tokens(turns), text=text, forced=forced)
 
@@ -214,7 +217,7 @@ def structured(
 
     def ready(target: Target, normalise: Normalise) -> Ready:  # noqa: ARG001  # as in predict
         given = {**prompt_args, "llm_kwargs": dict(llm_kwargs) or None}
-        return Ready(door="structured_predict", args=(output_cls, copy.copy(prompt)), kwargs=given)
+        return Ready(door="structured_predict", args=(output_cls, _own(prompt, target)), kwargs=given)
 
     return Request(
         shape="object",
@@ -228,5 +231,17 @@ def structured(
     )
 
 
+def _own(prompt: BasePromptTemplate, target: Target) -> BasePromptTemplate:
+    """A template of the attempt's own: an output parser is set on it in place, also on those that a selector chooses between."""
+    parser = prompt.output_parser
+    while isinstance(prompt, SelectorPromptTemplate):
+        fitting = (one for condition, one in prompt.conditionals or () if condition(target.llm))
+        prompt = next(fitting, prompt.default_template)
+    own = copy.copy(prompt)
+    own.output_parser = parser
+    return own
+
+
 def _tokens(turns: Sequence[Turn]) -> int:
-    return prompt_tokens([ChatMessage(role=MessageRole.USER, content=turn.text) for turn in turns])
+    files = sum(len(turn.wants) for turn in turns)
+    return prompt_tokens([ChatMessage(role=MessageRole.USER, content=turn.text) for turn in turns]) + files * _TOKENS_PER_FILE
