@@ -128,12 +128,15 @@ class Asking(ABC):
     def _unreadable(self, value: float | None, what: str, said: str) -> Score:
         """The declared value where nothing could be read.
 
+        Of what was said only the length is told: scores and errors end in logs, and an answer may have had it say anything.
+
         Raises:
             MissingSignalError: No value was declared.
         """
         if value is None:
-            raise MissingSignalError(what, self.name, f"the model said {_short(said)!r}; set unreadable=0.0 to count that as 0")
-        reason = f"no {what} can be read in {_short(said)!r}"
+            told = f"none can be read in a reply of {len(said)} characters; set unreadable=0.0 to count that as 0"
+            raise MissingSignalError(what, self.name, told)
+        reason = f"no {what} can be read in a reply of {len(said)} characters"
         return Score(value=value, reason=reason, signals={self.name: value, f"{self.name}.readable": 0.0})
 
     def __repr__(self) -> str:
@@ -285,8 +288,3 @@ def _replies(told: Any) -> list[Reply]:
         if not isinstance(one, Reply):
             raise DataError(f"the asked function gave {one!r}: return a text, a Reply or a sequence of either")
     return replies
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 80 else f"{line[:79]}…"

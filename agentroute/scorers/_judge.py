@@ -26,7 +26,12 @@ class LLMJudge(Asking):
     code that the answer cannot know; long blocks lose their middle; the instruction comes after the data; the judge is told
     nothing of what its grade leads to; its reply is constrained to `{"score": n}` where the provider can do that, and read
     strictly anyhow: one JSON object with that one key, or the bare number, within the scale. All else counts as `unreadable`.
-    The judge's words are never executed, parsed for instructions or passed on: of its reply only the number leaves.
+    The judge's words are never executed, parsed for instructions or passed on: of its reply only the number leaves, or its length
+    where none can be read.
+
+    The question is the query's text and nothing else. In a conversation that is what the user said last, as the plug-ins have it:
+    no earlier turn, no system message, no result of a tool. Where answers rest on those, judge by a function of your own that
+    knows them, or name in `criteria` what such an answer must still have.
 
     A judge that obeys its data all the same can only be found out: see `check_canaries`. Prefer a judge of another family than
     the models it judges, and calibrate its grades on answers that people graded (`Calibrated`).
