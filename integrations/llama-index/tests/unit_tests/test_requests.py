@@ -16,7 +16,7 @@ class City(BaseModel):
 def test_an_attempt_sets_its_parser_on_templates_of_its_own_also_behind_a_selector():
     inner, other = PromptTemplate("Where is {what}?"), PromptTemplate("{what}: where?")
     prompt = SelectorPromptTemplate(inner, conditionals=[(lambda llm: llm.metadata.model_name == "large", other)])
-    targets = targets_of({name: ScriptedLLM(["x"], model=name) for name in ("small", "large")})
+    targets = targets_of({name: ScriptedLLM(replies=["x"], model=name) for name in ("small", "large")})
     asked = requests.structured(City, prompt, None, {"what": "Lima"})
     made = {name: asked.ready(target, lambda messages, _: list(messages)).args[1] for name, target in targets.items()}
     for template in made.values():
