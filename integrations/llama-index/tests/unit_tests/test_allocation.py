@@ -9,7 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, LLMMetadata, ToolCallB
 from llama_index.core.instrumentation.dispatcher import active_instrument_tags, instrument_tags
 from llama_index.core.llms.mock import MockFunctionCallingLLM, MockLLM
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agentroute.errors import ConfigError, UnknownModelError
 from llama_index.llms.agentroute.allocation import allocated, apply_static, memory_for, use_allocation
@@ -26,7 +26,7 @@ class Named(MockFunctionCallingLLM):
     name: str
     window: int = 8000
     calls: str | None = None
-    arguments: dict = {}
+    arguments: dict = Field(default_factory=dict)
 
     @property
     def metadata(self):
@@ -228,9 +228,9 @@ async def test_copies_have_their_models_and_the_agents_keep_their_own():
 
 
 def test_an_allocation_of_an_unknown_model_or_agent_is_refused():
-    with pytest.raises(UnknownModelError, match="'huge'.*'small', 'large'"):
+    with pytest.raises(UnknownModelError, match=r"'huge'.*'small', 'large'"):
         apply_static([agent()], {"a": "huge"}, pair())
-    with pytest.raises(ConfigError, match="no agent 'z'.*the agents are 'a'"):
+    with pytest.raises(ConfigError, match=r"no agent 'z'.*the agents are 'a'"):
         apply_static([agent()], {"z": "small"}, pair())
     with pytest.raises(ConfigError, match="two agents are called 'a'"):
         apply_static([agent(), agent()], {"a": "small"}, pair())

@@ -14,6 +14,7 @@ from llama_index.core.instrumentation.event_handlers.base import BaseEventHandle
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
+from pydantic import Field
 
 from agentroute.types import Candidate, Decision, Paradigm
 from llama_index.llms.agentroute import events
@@ -46,7 +47,7 @@ WHOLE = {
 
 
 class Collector(BaseEventHandler):
-    seen: list = []
+    seen: list = Field(default_factory=list)
     fails: bool = False
 
     def handle(self, event, **kwargs):
@@ -61,7 +62,7 @@ class Collector(BaseEventHandler):
 
 @pytest.fixture
 def collector():
-    made, root = Collector(seen=[]), get_dispatcher()
+    made, root = Collector(), get_dispatcher()
     root.add_event_handler(made)
     yield made
     root.event_handlers.remove(made)

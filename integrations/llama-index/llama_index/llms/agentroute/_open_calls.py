@@ -60,6 +60,11 @@ class OpenCall:
         """The method that was called, which leads the span's id: `OpenAI.chat-3f…`."""
         return self.span.partition("-")[0].rpartition(".")[2]
 
+    @property
+    def question(self) -> Any:
+        """What was asked: of the call that it is a part of, where it is one, for the part may have been asked it otherwise."""
+        return self.asked if self.parent is None or self.parent.asked is None else self.parent.question
+
     def has_part(self, call: OpenCall) -> bool:
         """Whether a call that begins now is part of this one, which began in the same context and has not ended."""
         if self.method not in _STREAMS:
@@ -146,8 +151,8 @@ class OpenCalls:
         counted = call.usage or _sum(call.parts)
         if call.parent is not None and counted is not None:
             call.parent.parts.append(counted)
-        repeated = call.repeats_parts() or self._was_answer_of_another(call)
-        return None if repeated else call
+        handed_on = self._was_answer_of_another(call)
+        return None if handed_on or call.repeats_parts() else call
 
     def _was_answer_of_another(self, call: OpenCall) -> bool:
         """Whether another call, which began later and has ended, has handed on the same answer."""

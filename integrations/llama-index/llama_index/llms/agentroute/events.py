@@ -20,7 +20,7 @@ from llama_index_instrumentation.dispatcher import active_instrument_tags, instr
 
 from agentroute.types import Decision
 
-__all__ = ["ALLOCATION", "ROUTED", "RUN", "ModelRouted", "ModelRoutedEvent", "tagged", "tell"]
+__all__ = ["ALLOCATION", "ROUTED", "RUN", "ModelRouted", "ModelRoutedEvent", "run_of", "tagged", "tell"]
 
 ROUTED: Final = "agentroute"
 """The tag of a routed call: a mapping of `role`, `model`, `decision_id` and `attempt`."""
@@ -30,6 +30,8 @@ ALLOCATION: Final = "agentroute_allocation"
 
 RUN: Final = "agentroute_run"
 """The tag of the name that the caller gave a run."""
+
+_WORKFLOW_RUN = "llamaindex.run_id"
 
 
 class _Told(BaseModel):
@@ -122,3 +124,9 @@ def tagged(tags: Mapping[str, Any]) -> Iterator[None]:
     """Adds tags to every event within. LlamaIndex's `instrument_tags` would put them in the place of those that are there."""
     with instrument_tags({**active_instrument_tags.get(), **tags}):
         yield
+
+
+def run_of(tags: Mapping[str, Any]) -> str | None:
+    """The run that tags tell of: the one that the caller has named, else the workflow's own; `None` = none."""
+    run = tags.get(RUN) or tags.get(_WORKFLOW_RUN)
+    return None if run is None else str(run)

@@ -36,7 +36,7 @@ from llama_index.llms.agentroute._messages import turns_of
 from llama_index.llms.agentroute._open_calls import Key, OpenCall, OpenCalls
 from llama_index.llms.agentroute._spending import LedgerRow, Spending, markdown_of
 from llama_index.llms.agentroute._usage import usage_of
-from llama_index.llms.agentroute.events import ROUTED, RUN
+from llama_index.llms.agentroute.events import ROUTED, run_of
 
 __all__ = ["EARLIER", "LedgerRow", "Spending", "UsageLedger"]
 
@@ -48,7 +48,6 @@ Prices: TypeAlias = Mapping[str, Price | ModelCard] | Iterable[ModelCard]
 _STARTS = (LLMChatStartEvent, LLMCompletionStartEvent)
 _CHUNKS = (LLMChatInProgressEvent, LLMCompletionInProgressEvent)
 _ENDS = (LLMChatEndEvent, LLMCompletionEndEvent)
-_WORKFLOW_RUN = "llamaindex.run_id"
 # Calls within calls within calls … are no more than these; what is older has been left behind by a stream.
 _DEEPEST = 16
 _WITHIN: ContextVar[tuple[str, ...]] = ContextVar("agentroute_ledger_spans", default=())
@@ -196,7 +195,6 @@ class UsageLedger(BaseEventHandler):
             return
         routed = event.tags.get(ROUTED)
         routed = routed if isinstance(routed, Mapping) else {}
-        run = event.tags.get(RUN) or event.tags.get(_WORKFLOW_RUN)
         model = routed.get("model") or event.model_dict.get("model_name")
         if model in {None, "", "unknown"}:
             model = event.model_dict.get("class_name") or "unknown"
@@ -205,7 +203,7 @@ class UsageLedger(BaseEventHandler):
             asked = event.messages if isinstance(event, LLMChatStartEvent) else event.prompt
         around = tuple(one for one in _WITHIN.get() if one != span)
         _WITHIN.set((*around, span)[-_DEEPEST:])
-        key = (None if run is None else str(run), routed.get("role"), str(model))
+        key = (run_of(event.tags), routed.get("role"), str(model))
         self._note(partial(self._opened, OpenCall(key=key, span=span, model_dict=event.model_dict, around=around, asked=asked)))
 
     def _opened(self, call: OpenCall) -> None:
@@ -253,12 +251,13 @@ class UsageLedger(BaseEventHandler):
 
     def _book(self, key: Key, spent: Spending) -> None:
         self._rows[key] = self._rows.get(key, Spending()) + spent
-        if len(self._rows) <= self._size:
-            return
-        oldest = next((one for one in self._rows if one[0] != EARLIER), None)
-        if oldest is not None:
+        while len(self._rows) > self._size:
+            oldest = next((one for one in self._rows if one[0] != EARLIER), None)
+            if oldest is None:
+                return
             merged = (EARLIER, *oldest[1:])
             self._rows[merged] = self._rows.get(merged, Spending()) + self._rows.pop(oldest)
+            self._rows.move_to_end(merged, last=False)
 
     def _log_ended(self) -> None:
         """Logs the outcomes of calls that nobody routed."""
@@ -275,7 +274,7 @@ class UsageLedger(BaseEventHandler):
     def _append(self, call: OpenCall, cost: float | None, latency: float | None, error: BaseException | None) -> None:
         assert self._log is not None  # noqa: S101  # nothing was kept to log otherwise
         failed = isinstance(error, Exception)
-        text = call.asked if isinstance(call.asked, str) else _question(call.asked)
+        text = call.question if isinstance(call.question, str) else _question(call.question)
         embedder = as_embedder(self._embedder)
         self._log.append(
             Outcome(
