@@ -23,11 +23,14 @@ class Next:
 
     Attributes:
         model: Its id.
-        final: Whether its answer will be taken as it is, without a check.
+        final: Whether its answer will be taken as it is, so that it may be shown as it comes. Nobody is called after it, unless
+            it fails, or holds nothing.
+        check: Whether an answer that is not final is judged; otherwise it is taken if it can be used.
     """
 
     model: str
     final: bool = False
+    check: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +47,17 @@ class Pick:
 
 
 class Plan(Protocol):
-    """Decides, for one query, who is called next. It is asked anew after each answer and each failure."""
+    """Decides, for one query, who is called next. It is asked anew after each answer and each failure.
+
+    Neither method may wait for anybody: in asynchronous calls they hold up the event loop, and their time is the query's. What
+    takes long belongs where the plan is made.
+
+    A plan may have `limit(most)`, which is told, before all else, how many models may be called (`None` = any number), and
+    returns how many it will call at most, failed ones included. A plan without it is cut off by the limit.
+    """
 
     def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
-        """Whom to call.
+        """Whom to call. It may be asked more than once before a call, and says the same each time.
 
         Args:
             attempts: What has been tried, in order.
@@ -68,7 +78,7 @@ class Limits:
     Attributes:
         max_models: Most models to call.
         max_cost: Most USD for all calls and checks. A model is called only if the most that its answer can cost still fits.
-        deadline: Seconds for the whole query.
+        deadline: Seconds for the whole query, from its first call on.
         timeout: Seconds for each call, and for each check.
 
     Raises:
@@ -112,6 +122,8 @@ class _Guard:
                 f"max_cost=${self.limits.max_cost:g} cannot be kept: nobody knows the most that a check can cost; give the "
                 "judge's model a price and its answer a token limit, or take a scorer that asks no model"
             )
+
+    def start(self) -> None:
         if self.limits.deadline is not None:
             self.end = self.clock() + self.limits.deadline
 
@@ -188,6 +200,16 @@ def problem_of(reply: Reply | None) -> str | None:
     return None
 
 
+def _holds_nothing(reply: Reply | None) -> bool:
+    return reply is not None and not (reply.tool_calls or reply.text.strip()) and reply.parsed is None
+
+
+def _limited(plan: Plan, limits: Limits) -> Limits:
+    """The limits, and what the plan keeps to by itself."""
+    limit = getattr(plan, "limit", None)
+    return replace(limits, max_models=limit(limits.max_models)) if callable(limit) else limits
+
+
 def cascade(
     plan: Plan,
     models: Sequence[str],
@@ -204,6 +226,7 @@ def cascade(
 
     An answer that cannot be used (see `problem_of`) is scored 0 without asking the judge. A call that fails counts as tried,
     with what it may have cost; the plan goes on without it. When nothing is left to try, the best answer there is ends the flow.
+    So does an answer that was to be final, whatever it is, unless it holds nothing: somebody may have seen it by then.
 
     Args:
         plan: Says who is next.
@@ -224,7 +247,7 @@ def cascade(
         NoEligibleModelError: The limits let nobody through.
         ConfigError: `max_cost` is set, and a check may cost anything.
     """
-    guard = _Guard(limits or Limits(), ceilings or {}, check_ceiling, latencies or {}, clock)
+    guard = _Guard(_limited(plan, limits or Limits()), ceilings or {}, check_ceiling, latencies or {}, clock)
     guard.begin()
     attempts: list[Attempt[A]] = []
     waiting = list(dict.fromkeys(models))
@@ -232,9 +255,11 @@ def cascade(
         ahead = plan.next(tuple(attempts), tuple(allowed))
         if ahead is None:
             break
-        if guard.last_call(attempts):
+        if guard.last_call(attempts) and len(allowed) > 1:
             # Asked again with this one alone, the plan knows that nobody comes after it.
             ahead = plan.next(tuple(attempts), (ahead.model,)) or ahead
+        if not attempts:
+            guard.start()
         deadline = guard.deadline(ahead.model, allowed)
         attempt = yield Call(model=ahead.model, attempt=len(attempts), final=ahead.final, deadline=deadline)
         guard.book(attempt)
@@ -244,10 +269,12 @@ def cascade(
                 attempt = replace(attempt, score=Score(value=0.0, reason=problem))
             elif ahead.final:
                 attempt = replace(attempt, final=True)
-            elif guard.may_check():
+            elif ahead.check and guard.may_check():
                 attempt = yield Check(attempt=attempt, deadline=guard.deadline(ahead.model, allowed))
                 guard.book_check(attempt)
         attempts.append(attempt)
+        if ahead.final and attempt.error is None and not _holds_nothing(attempt.reply):
+            break
         if attempt.error is not None:
             if not (isinstance(attempt.error, DeadlineExceededError) or retryable(attempt.error)):
                 break

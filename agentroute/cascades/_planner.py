@@ -254,6 +254,7 @@ class CascadeRouting:
         latency: Floats | None = None,
         step: int | None = None,
         last: int | None = None,  # noqa: ARG002  # the contract of policies; the best answer counts, not the last
+        most: int | None = None,
         draw: float | None = None,
     ) -> int | None:
         """The column to call next; `None` = stop, and the answer of the best estimate is taken (see `check_last`).
@@ -270,6 +271,7 @@ class CascadeRouting:
             latency: float64 [m], expected seconds.
             step: How many models were called; `None` = those that answered or failed.
             last: Not used.
+            most: Most models that may be called for this query, failed ones included; `None` = `max_models`.
             draw: In [0, 1), the query's own (`draw_of`), for `mix`; `None` = the greater lambda, within the budget.
 
         Raises:
@@ -278,7 +280,8 @@ class CascadeRouting:
         """
         count = len(quality)
         called = (answered | failed).bit_count()
-        columns = self._rules.columns(count, answered, failed, allowed)
+        rules = self._rules.within(most)
+        columns = rules.columns(count, answered, failed, allowed)
         if not columns:
             return None
         rate = self._decided_rates().at(called if step is None else step, draw)
@@ -287,11 +290,11 @@ class CascadeRouting:
             if rate and not np.isnan(quality[np.isnan(cost)]).all():
                 raise DataError("a model of known quality has no known cost, and cost is weighed: give its price")
             cost = np.where(np.isnan(cost), 0.0, cost)
-        toll = self._rules.toll(latency)
-        if not rate and toll is None and factor is not None and self._rules.any_set(answered | failed, columns):
+        toll = rules.toll(latency)
+        if not rate and toll is None and factor is not None and rules.any_set(answered | failed, columns):
             # Nothing is weighed against quality: the best set is that of all who add to it, found without the other sets.
             return self._free(quality, columns, answered, factor)
-        options = self._rules.options(
+        options = rules.options(
             self._supermodels(count),
             quality[None],
             cost[None],

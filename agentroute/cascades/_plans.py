@@ -42,6 +42,7 @@ class Decider(Protocol):
         factor: Floats | None = None,
         latency: Floats | None = None,
         step: int = 0,
+        most: int | None = None,
         draw: float | None = None,
     ) -> int | None:
         """The column to call next; `None` = stop."""
@@ -53,11 +54,13 @@ class Straight:
     Args:
         models: The default first, then the others in the order in which they are tried.
         reason: Why nothing is planned.
+        whole: As a `Planned`'s.
     """
 
-    def __init__(self, models: Sequence[str], reason: str) -> None:
+    def __init__(self, models: Sequence[str], reason: str, *, whole: bool = False) -> None:
         self.models = tuple(models)
         self.reason = reason
+        self._whole = whole
         self.candidates = tuple(Candidate(model=model) for model in self.models)
 
     def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
@@ -65,7 +68,7 @@ class Straight:
         if any(attempt.error is None and problem_of(attempt.reply) is None for attempt in attempts):
             return None
         left = [model for model in self.models if model in allowed] or list(allowed)
-        return Next(model=left[0], final=True)
+        return Next(model=left[0], final=not self._whole or len(allowed) == 1, check=False)
 
     def pick(self, attempts: Sequence[Attempt[Any]], /) -> Pick:
         """The last answer that can be used, else the last one."""
@@ -87,6 +90,8 @@ class Planned:
         same: Whether two answers say the same; `None` = they are not compared.
         check_last: Whether the last possible model's answer is checked too, and may lose to an earlier one. Then nothing can
             be streamed before.
+        whole: Whether an answer at which nobody looks is waited for all the same, while there is somebody who could be called
+            instead: where tools or an object are asked for, only its end tells whether it can be used.
         draw: The query's own number in [0, 1), for a policy that mixes.
     """
 
@@ -101,6 +106,7 @@ class Planned:
         eligible: frozenset[str],
         same: Same | None,
         check_last: bool = False,
+        whole: bool = False,
         draw: float | None = None,
     ) -> None:
         self.models = posthoc.models_
@@ -111,7 +117,9 @@ class Planned:
         self._eligible = eligible
         self._same = same
         self._check_last = check_last
+        self._whole = whole
         self._draw = draw
+        self._most: int | None = getattr(policy, "max_models", None)
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -127,39 +135,66 @@ class Planned:
             if model in self._eligible
         )
 
+    def limit(self, most: int | None, /) -> int | None:
+        """Keeps to so many calls, failed ones included, and to those that the policy allows; returns how many that are."""
+        known = [one for one in (self._most, most) if one is not None]
+        self._most = min(known, default=None)
+        return self._most
+
     def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
         """The cheapest member of the best set of models, unless that is the set of those that have answered."""
         open_ = [model for model in allowed if model in self._column and model in self._eligible]
         answered, failed = self._sets(attempts)
         if not open_:
-            return None if answered else Next(model=allowed[0], final=True)
+            return None if answered else Next(model=allowed[0], final=not self._whole or len(allowed) == 1, check=False)
         quality = self.estimates(attempts)
-        chosen = self._policy.decide(
+        may = sum(1 << self._column[model] for model in open_)
+        chosen = self._decide(quality, answered, failed, may, len(attempts))
+        if chosen is None:
+            return None
+        model = self.models[chosen]
+        if self._check_last or not (len(open_) == 1 or self._unseen(len(attempts))):
+            return Next(model=model)
+        waits = self._whole and len(open_) > 1
+        if waits:
+            # Who would be called if this answer could not be used?
+            this = 1 << chosen
+            waits = self._decide(quality, answered, failed | this, may & ~this, len(attempts) + 1) is not None
+        return Next(model=model, final=not waits, check=False)
+
+    def _unseen(self, place: int) -> bool:
+        """Whether nobody looks at the answer of a call in this place, since the policy calls nobody after it."""
+        calls = self._policy.calls
+        return calls is not None and place + 1 >= calls and not self._check_last
+
+    def _decide(self, quality: Floats, answered: int, failed: int, allowed: int, step: int) -> int | None:
+        """What the policy decides, as a column."""
+        return self._policy.decide(
             quality,
             self._cost,
             answered=answered,
             failed=failed,
-            allowed=sum(1 << self._column[model] for model in open_),
+            allowed=allowed,
             factor=self._posthoc.factor(answered),
             latency=self._latency,
-            step=len(attempts),
+            step=step,
+            most=self._most,
             draw=self._draw,
         )
-        if chosen is None:
-            return None
-        calls = self._policy.calls
-        only = len(open_) == 1 or (calls is not None and len(attempts) + 1 >= calls)
-        return Next(model=self.models[chosen], final=only and not self._check_last)
 
     def pick(self, attempts: Sequence[Attempt[Any]], /) -> Pick:
-        """A final answer as it is; else the one of the best estimate, the stronger model's of equals."""
+        """A final answer as it is; else the one of the best estimate, the stronger model's of equals.
+
+        It is good enough if nobody was wanted after it: not if the plan would have called on, and all who were left failed, or
+        could not be called.
+        """
         answered = [index for index, attempt in enumerate(attempts) if attempt.error is None]
         usable = [index for index in answered if problem_of(attempts[index].reply) is None]
         if not usable:
             return Pick(index=answered[-1], accepted=False)
-        # A chain with thresholds has looked at the last answer alone.
-        if attempts[usable[-1]].final or isinstance(self._policy, ChainPolicy):
-            return Pick(index=usable[-1], accepted=True)
+        last = usable[-1]
+        if attempts[last].final:
+            return Pick(index=last, accepted=True)
         quality = self.estimates(attempts)
 
         def rank(index: int) -> tuple[float, int]:
@@ -167,7 +202,12 @@ class Planned:
             value = quality[j] if j >= 0 else math.nan
             return (-1.0 if math.isnan(value) else float(value)), j
 
-        return Pick(index=max(usable, key=rank), accepted=True)
+        done, _ = self._sets(attempts)
+        may = sum(1 << self._column[model] for model in self._eligible if model in self._column)
+        stops = self._unseen(last) or self._decide(quality, done, 0, may, done.bit_count()) is None
+        # A chain with thresholds has looked at the last answer alone.
+        taken = last if isinstance(self._policy, ChainPolicy) else max(usable, key=rank)
+        return Pick(index=taken, accepted=stops)
 
     def estimates(self, attempts: Sequence[Attempt[Any]], /) -> Floats:
         """Expected quality of every model after these attempts, float64 [m], in the order of `models`."""

@@ -34,6 +34,8 @@ CascadePolicy: TypeAlias = CascadeRouting | ThresholdCascade | RationalThreshold
 _POLICIES: dict[str, type[CascadePolicy]] = {
     policy.kind: policy for policy in (CascadeRouting, ThresholdCascade, RationalThresholds)
 }
+# What is asked for with these may break at its end.
+_WHOLE = frozenset({"tools", "structured_output"})
 
 
 class CascadeRouter:
@@ -217,11 +219,12 @@ class CascadeRouter:
         """
         asked = query if isinstance(query, Query) else Query(text=query)
         eligible = [self.pool.ids[j] for j in self.pool.eligible(asked)]
+        whole = bool(asked.needs & _WHOLE)
         if not self._fitted:
-            return self._straight(eligible, "nothing is learned yet")
+            return self._straight(eligible, "nothing is learned yet", whole=whole)
         estimate = self.router.estimator.predict([self.router.embed(asked)])
         if not estimate.supported[0]:
-            return self._straight(eligible, "nothing like it is in the log")
+            return self._straight(eligible, "nothing like it is in the log", whole=whole)
         columns = [self.pool.index(model) for model in self.posthoc.models_]
         cost = self.posthoc.cost(estimate)[0] - (0.0 if self.looks else self.posthoc.score_cost_)
         latency = estimate.latency[0, columns]
@@ -234,12 +237,13 @@ class CascadeRouter:
             eligible=frozenset(eligible),
             same=self.same if self._compares else None,
             check_last=self.check_last,
+            whole=whole,
             draw=draw_of(asked.key()),
         )
 
-    def _straight(self, eligible: list[str], why: str) -> Straight:
+    def _straight(self, eligible: list[str], why: str, *, whole: bool) -> Straight:
         order = sorted(eligible, key=lambda model: model != self.default)
-        return Straight(order, f"{why}: the default {self.default} answers")
+        return Straight(order, f"{why}: the default {self.default} answers", whole=whole)
 
     def _check_fitted(self) -> None:
         if not self._fitted:

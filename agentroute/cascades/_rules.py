@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,12 @@ class Rules:
             raise ConfigError(f"latency_weight={self.latency_weight!r} must be 0 or more (quality per second)")
         if self.max_models is not None and not is_whole(self.max_models, 1):
             raise ConfigError(f"max_models={self.max_models!r} must be a whole number, 1 or more; None = no limit")
+
+    def within(self, most: int | None) -> Rules:
+        """The same rules with no more than `most` models called for a query; `None` = as they are."""
+        if most is None or (self.max_models is not None and self.max_models <= most):
+            return self
+        return replace(self, max_models=most)
 
     def columns(self, count: int, answered: int, failed: int, allowed: int | None) -> list[int]:
         """Who may be called next; nobody when a hard limit is reached."""

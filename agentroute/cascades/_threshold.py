@@ -158,6 +158,7 @@ class ChainPolicy(ABC):
         latency: Floats | None = None,  # noqa: ARG002  # nor time
         step: int = 0,  # noqa: ARG002  # a chain knows its place by who has answered
         last: int | None = None,  # noqa: ARG002  # the last answer is that of the last model of the chain
+        most: int | None = None,
         draw: float | None = None,  # noqa: ARG002  # nothing is mixed
     ) -> int | None:
         """The column to call next; `None` = the last answer is taken.
@@ -175,6 +176,8 @@ class ChainPolicy(ABC):
             latency: Not used.
             step: Not used.
             last: Not used.
+            most: Most models that may be called for this query, failed ones included. The last one is then the best of those that
+                are left of the chain, unless there is a budget, to which only the chain's own order keeps.
             draw: Not used.
         """
         chain = self._fitted()
@@ -185,9 +188,12 @@ class ChainPolicy(ABC):
             if at == len(chain.thresholds) or quality[chain.columns[at]] >= chain.thresholds[at]:
                 return None
         after = chain.columns[done[-1] + 1 :] if done else chain.columns
-        for column in after:
-            if open_ >> column & 1:
-                return column
+        after = tuple(column for column in after if open_ >> column & 1)
+        if after:
+            if most is None or (answered | failed).bit_count() + 1 < most or self.budget is not None:
+                return after[0]
+            worth = np.nan_to_num(quality - cost / self.willingness_to_pay, nan=-np.inf)
+            return max(after, key=lambda column: float(worth[column]))
         if answered:
             return None
         others = [column for column in range(len(quality)) if open_ >> column & 1]
