@@ -46,9 +46,10 @@ def test_an_answer_and_what_was_asked(server):
 
 
 def test_a_stream_tells_usage_only_when_asked(server):
+    server.answers = lambda asked: "small has read:\n\nHello  there"
     plain = deltas(post(server, stream=True)[1])
     said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in plain)
-    assert said == "small has read: Hello there "
+    assert said == "small has read:\n\nHello  there"
     assert plain[-1]["choices"][0]["finish_reason"] == "stop"
     assert not any(chunk["usage"] for chunk in plain)
     told = deltas(post(server, stream=True, stream_options={"include_usage": True})[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import threading
@@ -209,6 +210,6 @@ def _deltas(message: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str | 
         yield {"tool_calls": [{"index": index, **call, "function": {"name": function["name"], "arguments": ""}}]}, None
         for piece in (function["arguments"][:5], function["arguments"][5:]):
             yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}, None
-    for word in (message["content"] or "").split():
-        yield {"content": f"{word} "}, None
+    for word in re.findall(r"\s*\S+\s*", message["content"] or ""):
+        yield {"content": word}, None
     yield {}, _finish(message)
