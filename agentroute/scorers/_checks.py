@@ -188,8 +188,12 @@ class UnitTests(Instant):
     The first block that is marked as Python, else the first unmarked one, else the whole text runs in a subprocess of its own
     session: with an empty environment and a new folder, isolated from installed packages, without new files of any size, within
     limits on processor time, memory, open files and (not for root, where the system sets no such limit) processes. What it
-    prints goes nowhere; when it ends, or its time is up, its whole process group is killed. These limits stop accidents and
-    shortcuts, not an attacker: run code of models that you do not trust inside a container.
+    prints goes nowhere. When it ends, or its time is up, whatever it has started is killed: on Linux every process, also one that
+    has made a session of its own, and also when this process dies before it; elsewhere, and on a Linux without `/proc`, the
+    process group alone. These limits stop accidents and shortcuts, not an attacker, who can kill the process that watches: run
+    code of models that you do not trust inside a container.
+
+    An awaited score that is cancelled does not stop the code: it ends by itself, at the latest when its time is up.
 
     Args:
         tests: Statements that run after the code and raise when it is wrong (`"assert double(2) == 4"`); or a function of the

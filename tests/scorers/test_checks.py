@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
-from agentroute.scorers import Finished, JsonSchemaCheck, NotEmpty, RegexCheck, ToolCallCheck, UnitTests
+from agentroute.scorers import Finished, JsonSchemaCheck, NotEmpty, RegexCheck, ToolCallCheck, UnitTests, _code
 from agentroute.scorers._code import code_of
 from agentroute.scorers._texts import blocks
 from agentroute.types import Query, Reply, ToolCall
@@ -350,15 +350,84 @@ def test_processes_are_limited():
     )
 
 
-def test_nothing_is_left_behind(tmp_path):
-    """A process that sleeps for a minute, and holds one end of a pipe, is gone when the score is there."""
+@pytest.fixture
+def alive(tmp_path):
+    """A line of code that opens a pipe, and whether all who have opened it, or were made by them, are gone."""
     path = tmp_path / "alive"
     os.mkfifo(path)
     end = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        code = f"import os, time\nalive = os.open({str(path)!r}, os.O_WRONLY)\nif os.fork() == 0: time.sleep(60)"
-        assert passes(code, timeout=20.0)
-        assert select.select([end], [], [], 10)[0]
-        assert os.read(end, 1) == b""
-    finally:
-        os.close(end)
+
+    def gone(seconds=10):
+        return bool(select.select([end], [], [], seconds)[0]) and os.read(end, 1) == b""
+
+    yield f"import os, subprocess, sys, time\nalive = os.open({str(path)!r}, os.O_WRONLY)\n", gone
+    os.close(end)
+
+
+def test_nothing_is_left_behind(alive):
+    """A process that sleeps for a minute, and holds one end of a pipe, is gone when the score is there."""
+    opens, gone = alive
+    assert passes(f"{opens}if os.fork() == 0: time.sleep(60)", timeout=20.0)
+    assert gone()
+
+
+LEAVES = {
+    "session": "if os.fork() == 0:\n    os.setsid()\n    time.sleep(60)",
+    "group": "if os.fork() == 0:\n    os.setpgid(0, 0)\n    time.sleep(60)",
+    "daemon": "if os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n    time.sleep(60)",
+    "chain": "for _ in range(9):\n    if os.fork(): break\n    os.setsid()\nif _: time.sleep(60)",
+    "program": "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+    "subprocess.Popen(sleep, pass_fds=[alive], start_new_session=True)",
+    "deaf": "import signal\nif os.fork() == 0:\n    [signal.signal(one, signal.SIG_IGN) for one in (1, 2, 15)]\n    os.setsid()\n"
+    "    time.sleep(60)",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems can kill a group of processes alone")
+@pytest.mark.parametrize(("leaves", "late"), [*((one, False) for one in LEAVES), ("daemon", True), ("deaf", True)])
+def test_nothing_is_left_behind_in_a_session_of_its_own(alive, leaves, late):
+    opens, gone = alive
+    hangs = "\nos.write(alive, b'x')\ntime.sleep(60)" if late else ""
+    # The first of them goes on; those that it left must have been there.
+    code = f"{opens}me = os.getpid()\n{LEAVES[leaves]}\nif os.getpid() != me: os._exit(0){hangs}"
+    assert passes(code, timeout=5.0 if late else 20.0) is not late
+    if not late:
+        assert gone()
+        return
+    # What it has written comes first, which shows that it came so far.
+    assert not gone()
+    assert gone()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell that a parent has died")
+def test_nothing_is_left_behind_when_we_are_killed(alive):
+    opens, gone = alive
+    code = f"{opens}if os.fork() == 0: os.setsid()\nos.write(alive, b'x')\ntime.sleep(60)"
+    program = f"""
+from agentroute.scorers import UnitTests
+from agentroute.types import Query, Reply
+UnitTests(["pass"], timeout=600).score(Query(text="?"), Reply(text={code!r}))
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as ours:
+        assert not gone(60), "it has not begun"
+        ours.kill()
+    while not gone():
+        pass  # what the second of them wrote
+
+
+def test_signals_to_all_of_its_group_reach_neither_us_nor_the_score():
+    for signal in (9, 15):
+        assert not passes(f"import os\nos.kill(0, {signal})")
+        assert not passes(f"import os\nos.killpg(os.getpgid(0), {signal})")
+    assert passes("x = 1")
+
+
+def test_where_nothing_can_watch_the_group_is_killed(alive, monkeypatch):
+    """As on systems other than Linux."""
+    monkeypatch.setattr(_code, "_CHILD", _code._CHILD.replace("split({parent})", "pass"))
+    monkeypatch.setattr(_code.sys, "platform", "darwin")
+    opens, gone = alive
+    assert passes(f"{opens}if os.fork() == 0: time.sleep(60)", timeout=20.0)
+    assert gone()
+    assert not passes("import time; time.sleep(60)", timeout=0.5)
+    assert not passes("def one(): return 2", "assert one() == 1")
