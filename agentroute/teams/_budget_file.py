@@ -1,0 +1,266 @@
+"""A budget in a file, for several processes at once."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Self
+
+from agentroute.errors import ConfigError, StorageError
+from agentroute.outcomes._schema import BUSY_SECONDS, connect, storage_error
+from agentroute.teams._budget import NANO, Reservation, nano, short
+
+__all__ = ["SqliteBudget"]
+
+_APPLICATION: Final = 0x61677262
+"""`PRAGMA application_id` of our budgets ("agrb"): tells them from every other SQLite file."""
+_TABLES: Final = (
+    "CREATE TABLE budgets (name TEXT PRIMARY KEY, total INTEGER NOT NULL, spent INTEGER NOT NULL) WITHOUT ROWID",
+    # AUTOINCREMENT: the number of a reservation that ran out is never given to another.
+    """CREATE TABLE reservations (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL REFERENCES budgets (name),
+        nano INTEGER NOT NULL,
+        until REAL NOT NULL
+    )""",
+    f"PRAGMA application_id = {_APPLICATION}",
+)
+_STATE: Final = """
+SELECT total, spent, (SELECT coalesce(sum(nano), 0) FROM reservations WHERE name = budgets.name AND until >= ?)
+FROM budgets WHERE name = ?
+"""
+
+
+class SqliteBudget:
+    """A budget in one SQLite file, for several processes and all their threads at once.
+
+    What is spent survives the death of a process (`kill -9`). What a process had set aside when it died stays set aside for
+    the rest of its lease, and is free again after it; that process's last calls may have been billed all the same.
+    Keep the file on a local disk: SQLite's write-ahead log does not work over a network.
+
+    Args:
+        path: The file; created when it does not exist. It may hold several budgets.
+        name: Which of them.
+        usd: What may be spent in all; `None` = as it was first opened with.
+        lease: Seconds for which money is set aside: longer than the longest call, retries included.
+
+    Raises:
+        ConfigError: The amount is no amount, another one than that of the budget of this name, or `None` for a new budget.
+        StorageError: The file cannot be opened, or is another program's.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, SqliteBudget(f"{folder}/money.sqlite", "today", 0.10) as budget:
+    ...     budget.reserve(0.06).settle(0.02)
+    ...     budget.left()
+    0.08
+    """
+
+    def __init__(self, path: str | Path, name: str, usd: float | None = None, *, lease: float = 900.0) -> None:
+        if not lease > 0.0:
+            raise ConfigError(f"lease={lease!r} must be a positive number of seconds")
+        self.path = Path(path).absolute()  # the working directory may change
+        self.name = name
+        self.lease = lease
+        self._handle = _Handle()
+        _HANDLES.add(self._handle)
+        # Closes at exit or when the budget is collected, whichever comes first, without keeping it alive.
+        weakref.finalize(self, self._handle.close, wait=False)
+        try:
+            self.usd = self._total(None if usd is None else nano(usd, up=False)) / NANO
+        except BaseException:
+            self.close()
+            raise
+
+    def _total(self, wanted: int | None) -> int:
+        """What the budget amounts to, in nano-dollars; a new one is made."""
+        with self._transaction() as connection:
+            if wanted is not None:
+                connection.execute("INSERT INTO budgets VALUES (?, ?, 0) ON CONFLICT DO NOTHING", (self.name, wanted))
+            row = connection.execute("SELECT total FROM budgets WHERE name = ?", (self.name,)).fetchone()
+        if row is None:
+            raise ConfigError(f"{self.path} holds no budget {self.name!r}: say usd=, how much may be spent")
+        total = int(row[0])
+        if wanted not in {None, total}:
+            held = f"{self.path} holds a budget {self.name!r} of ${total / NANO:g}"
+            raise ConfigError(f"{held}: leave usd out to share it, or give another name")
+        return total
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        """This process's connection, for one thread at a time."""
+        handle = self._handle
+        with handle.lock:
+            if handle.closed:
+                raise StorageError(f"{self.path}: the budget is closed")
+            try:
+                if handle.connection is None:
+                    handle.connection = _opened(self.path)
+                yield handle.connection
+            except sqlite3.Error as error:
+                raise storage_error(self.path, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._database() as connection, _immediate(connection):
+            yield connection
+
+    def _state(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
+        """Total, spent and set aside."""
+        total, spent, held = connection.execute(_STATE, (time.time(), self.name)).fetchone()
+        return total, spent, held
+
+    def left(self) -> float:
+        """USD neither spent nor set aside; 0 when it is overdrawn.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        with self._database() as connection:
+            total, spent, held = self._state(connection)
+        return max(0, total - spent - held) / NANO
+
+    def spent(self) -> float:
+        """USD of all settled calls.
+
+        Raises:
+            StorageError: The file cannot be read.
+        """
+        with self._database() as connection:
+            return self._state(connection)[1] / NANO
+
+    def reserve(self, usd: float) -> Reservation:
+        """Sets money aside for one call, the most that it can cost.
+
+        Raises:
+            BudgetError: Less than that is left; nothing is set aside.
+            ConfigError: The amount is negative or no number.
+            StorageError: The file cannot be written, or stayed locked for 30 s.
+        """
+        wanted = nano(usd)
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM reservations WHERE name = ? AND until < ?", (self.name, time.time()))
+            total, spent, held = self._state(connection)
+            if wanted > total - spent - held:
+                raise short(wanted, total - spent - held, total)
+            row = (self.name, wanted, time.time() + self.lease)
+            key = connection.execute("INSERT INTO reservations (name, nano, until) VALUES (?, ?, ?)", row).lastrowid
+        return Reservation(self, key or 0, wanted)
+
+    def book(self, key: int, held: int, spent: int) -> None:  # noqa: ARG002 # the file knows what it holds
+        """Ends a reservation; `Reservation` calls it. One whose lease had run out is booked all the same."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM reservations WHERE seq = ?", (key,))
+            connection.execute("UPDATE budgets SET spent = spent + ? WHERE name = ?", (spent, self.name))
+
+    def close(self) -> None:
+        """Closes the file; using the budget afterwards raises `StorageError`. Closing twice does nothing."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        """The budget itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the file."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """The path, the name and the amount."""
+        return f"SqliteBudget({str(self.path)!r}, {self.name!r}, {self.usd:g})"
+
+
+class _Handle:
+    """A process's connection, and the lock that its threads share."""
+
+    def __init__(self) -> None:
+        self.connection: sqlite3.Connection | None = None
+        self.lock = threading.RLock()
+        self.closed = False
+
+    def close(self, *, wait: bool = True) -> None:
+        # At exit, a background thread may be waiting for another program's lock: its connection is left to the system.
+        if not self.lock.acquire(blocking=wait):
+            return
+        try:
+            self.closed = True
+            if self.connection is not None:
+                self.connection.close()
+                self.connection = None
+        finally:
+            self.lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: SQLite forbids to use, and even to close, a connection of the parent."""
+        if self.connection is not None:
+            _INHERITED.append(self.connection)
+            self.connection = None
+        self.lock = threading.RLock()  # another thread of the parent may have held the old one
+
+
+_HANDLES: weakref.WeakSet[_Handle] = weakref.WeakSet()
+_INHERITED: list[sqlite3.Connection] = []
+
+
+def _abandon_all() -> None:
+    for handle in list(_HANDLES):
+        handle.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+@contextmanager
+def _immediate(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that holds the file from its first statement on, so that nobody reads what it is about to change."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file's database, made where it is new."""
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: its folder does not exist; create it first")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        connection = connect(path, create=True)
+        try:
+            _prepare(connection, path)
+        except BaseException as error:
+            connection.close()
+            # Processes that open a new file at once may meet while it is switched to WAL, where SQLite does not wait by itself.
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Checks that the file is ours before anything of it is changed, and makes its tables where it is new."""
+
+    def ours() -> bool:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        if application != _APPLICATION and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise StorageError(f"{path} is another program's SQLite database, and was left as it is: give another path")
+        return bool(application == _APPLICATION)
+
+    if not ours():
+        connection.execute("PRAGMA journal_mode = WAL")
+        with _immediate(connection):
+            if not ours():  # another process may have made them meanwhile
+                for statement in _TABLES:
+                    connection.execute(statement)
