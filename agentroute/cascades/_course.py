@@ -76,18 +76,20 @@ class Course:
         self._calls, self._next = np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64)
         self._roots = self._state_of(0, np.arange(self.rows))
 
-    def walk(self, weights: Floats) -> tuple[Floats, Columns, Columns]:
+    def walk(self, weights: Floats, chosen: Columns | None = None) -> tuple[Floats, Columns, Columns]:
         """Follows every query at several choices of lambda.
 
         Args:
             weights: float64 [g, s], lambda of each step; the last one holds for all later steps.
+            chosen: int64 [n], each query's one choice; `None` = it takes all of them.
 
         Returns:
-            USD spent, float64 [g, n], the states in which the queries end, int64 [g, n], and who was called last, int64 [g, n].
+            USD spent, float64 [g, n], the states in which the queries end, int64 [g, n], and who was called last, int64 [g, n];
+            g is 1 where each query has its choice.
         """
-        tried, last = len(weights), weights.shape[1] - 1
+        tried, last = len(weights) if chosen is None else 1, weights.shape[1] - 1
         state = np.tile(self._roots, tried)
-        trial = np.repeat(np.arange(tried), self.rows)
+        trial = np.repeat(np.arange(tried), self.rows) if chosen is None else chosen
         spent, end, latest = np.zeros(len(state)), state.copy(), np.zeros(len(state), np.int64)
         going = np.arange(len(state))
         for step in range(self.models + 1):
@@ -133,9 +135,14 @@ class Course:
         """Mean USD a query at one choice of lambda, float64 [s]."""
         return float(self.walk(weights[None])[0].mean())
 
-    def outcome(self, weights: Floats) -> tuple[Bools, Columns]:
-        """Who is called for each query, bool [n, m], and whose answer is taken, int64 [n], at one choice of lambda."""
-        _, end, latest = (part[0] for part in self.walk(weights[None]))
+    def outcome(self, weights: Floats, chosen: Columns | None = None) -> tuple[Bools, Columns]:
+        """Who is called for each query, bool [n, m], and whose answer is taken, int64 [n].
+
+        Args:
+            weights: float64 [s], lambda of each step, or [g, s] where queries differ.
+            chosen: int64 [n], each query's row of them.
+        """
+        _, end, latest = (part[0] for part in self.walk(np.atleast_2d(weights), chosen))
         called = (self._mask[end][:, None] >> np.arange(self.models) & 1).astype(np.bool_)
         return called, np.where(self._unseen(end), latest, self._answer[end])
 

@@ -55,8 +55,9 @@ class CascadeRouting:
         max_models: Most models called for one query, failed ones included; `None` = no limit.
         samples: Draws for the expected maxima.
         seed: Of the draws.
-        mix: Whether two adjacent lambdas are mixed at random so that the log's mean spend is the budget to the cent. It is
-            for estimates that take few values; the same query is always decided alike, by its key.
+        mix: Whether, for a budget, lambdas within 10 % of each other are spread over the queries by their keys. Queries of one
+            kind have nearly the same estimates, so that one lambda moves hundreds of them at once, and misses the budget on
+            new queries. The same query is always decided alike; two that are alike may not be.
         check_last: Whether the answer after which nobody is left to call is looked at too, and may lose to an earlier one.
             Otherwise it is taken as it comes, which lets it be streamed.
         refine: Whether lambda is tuned for each step; otherwise it is the same for all.
@@ -87,7 +88,7 @@ class CascadeRouting:
         max_models: int | None = None,
         samples: int = 512,
         seed: int = 0,
-        mix: bool = False,
+        mix: bool = True,
         refine: bool = True,
         check_last: bool = False,
     ) -> None:
@@ -161,7 +162,7 @@ class CascadeRouting:
         """
         self._sets = None
         course = self._course(states, quality, cost, score_cost)
-        rates = self._rates(course, self.budget)
+        rates = self._rates(course, self.budget, mix=self.mix)
         if self.budget is not None and live is not None:
             course = self._course(live, quality, cost, score_cost)
             rates = rescaled(course, rates, self.budget, mix=self.mix)
@@ -201,7 +202,7 @@ class CascadeRouting:
         course = self._course(states, quality, cost)
         if lambdas is None:
             assert budgets is not None  # noqa: S101  # one of both is given
-            found = [self._rates(course, float(budget)) for budget in np.asarray(budgets, np.float64)]
+            found = [self._rates(course, float(budget), mix=self.mix) for budget in np.asarray(budgets, np.float64)]
             return np.stack([rates.shares @ course.points(rates.table) for rates in found])
         table = np.asarray(lambdas, np.float64)
         return course.points(table[:, None] if table.ndim == 1 else table)
@@ -209,7 +210,7 @@ class CascadeRouting:
     def lambdas_for(
         self, states: StateEstimates, quality: Matrix, cost: Matrix, /, *, budgets: npt.ArrayLike
     ) -> npt.NDArray[np.float64]:
-        """The lambdas that keep to several budgets on a log, float64 [k, s], for `frontier` on other queries.
+        """The lambdas that keep to several budgets on a log, float64 [k, s], for `frontier` on other queries; none are mixed.
 
         Args:
             states: As for `fit`.
@@ -233,13 +234,8 @@ class CascadeRouting:
         nothing = np.full(states.cost.shape, np.nan)
         course = self._course(states, nothing, nothing)
         rates = self._decided_rates()
-        called, answer = course.outcome(rates.table[0])
-        if len(rates.table) > 1:
-            given = np.random.default_rng(self.seed).random(len(answer)) if draws is None else np.asarray(draws)
-            other = course.outcome(rates.table[1])
-            dear = given < rates.shares[1]
-            called, answer = np.where(dear[:, None], other[0], called), np.where(dear, other[1], answer)
-        return called, answer
+        given = np.random.default_rng(self.seed).random(course.rows) if draws is None else draws
+        return course.outcome(rates.table, rates.chosen(given))
 
     def decide(
         self,
@@ -272,7 +268,7 @@ class CascadeRouting:
             step: How many models were called; `None` = those that answered or failed.
             last: Not used.
             most: Most models that may be called for this query, failed ones included; `None` = `max_models`.
-            draw: In [0, 1), the query's own (`draw_of`), for `mix`; `None` = the greater lambda, within the budget.
+            draw: In [0, 1), the query's own (`draw_of`), for `mix`; `None` = the greatest lambda, within the budget.
 
         Raises:
             NotFittedError: It has a budget and was not fitted.
@@ -346,12 +342,12 @@ class CascadeRouting:
             raise DataError(f"{models} models are given, it was made for {len(self._sets.draws)}: fit it again")
         return self._sets
 
-    def _rates(self, course: Course, budget: float | None) -> Rates:
+    def _rates(self, course: Course, budget: float | None, *, mix: bool = False) -> Rates:
         if budget is None:
             # One model alone costs what the plan says: the price itself is right.
             price = 1.0 / self.willingness_to_pay
             return valued(course, price, refine=self.refine) if self.climb else self._given
-        return tuned(course, budget, mix=self.mix, refine=self.refine and self.climb)
+        return tuned(course, budget, mix=mix, refine=self.refine and self.climb)
 
     def _decided_rates(self) -> Rates:
         try:

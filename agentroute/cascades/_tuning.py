@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 
 from agentroute.cascades._course import Course
-from agentroute.cascades._supermodels import Floats
+from agentroute.cascades._supermodels import Columns, Floats
 from agentroute.errors import ConfigError
 from agentroute.types import Matrix
 
@@ -23,19 +27,29 @@ _LEVELS = (0.1, 0.18, 0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 4.0)
 # Standard errors by which a choice must be better, so that small logs do not teach luck. A price for lambda is often far off,
 # a lambda tuned to a budget hardly ever: there is less to gain.
 _SURE_OF_PRICE, _SURE_OF_STEP = 1.0, 2.0
+# Where lambdas are spread over the queries: at most so many times the middle one, and as many different ones. Queries of one kind
+# change their decisions at nearly one lambda, which differs by some per cent between the estimates of the folds, by which lambda
+# is tuned, and those of new queries. One lambda among the folds' takes all or nothing of the new queries; lambdas spread over
+# more than these differences take the same share of both. Spread much wider they cost quality.
+_WIDTH, _PARTS = 1.1, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rates:
-    """Lambda, quality per USD, of each step, and of two adjacent choices where both are mixed.
+    """Lambda, quality per USD, of each step, and of several choices where they are mixed.
 
     Attributes:
-        table: float64 [c, s], the choices, the one with the greater lambda first; the last step's holds for all later ones.
+        table: float64 [c, s], the choices, those with greater lambdas first; the last step's holds for all later ones.
         shares: float64 [c], how often each is taken; adds up to 1.
     """
 
     table: Matrix
     shares: Floats
+    _ends: list[float] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Where the choices' parts of [0, 1) end, the last choice's first: who draws little may spend much."""
+        object.__setattr__(self, "_ends", self.shares[:0:-1].cumsum().tolist())
 
     @classmethod
     def constant(cls, rate: float) -> Self:
@@ -43,9 +57,13 @@ class Rates:
         return cls(table=np.array([[rate]]), shares=np.ones(1))
 
     def at(self, step: int, draw: float | None) -> float:
-        """Lambda of a step, for a query with this number in [0, 1)."""
-        choice = 1 if draw is not None and len(self.shares) > 1 and draw < self.shares[1] else 0
+        """Lambda of a step, for a query with this number in [0, 1); `None` = the greatest."""
+        choice = 0 if draw is None else len(self._ends) - bisect_right(self._ends, draw)
         return float(self.table[choice, min(step, self.table.shape[1] - 1)])
+
+    def chosen(self, draws: npt.ArrayLike) -> Columns:
+        """The choices of n queries by their numbers in [0, 1), int64 [n]."""
+        return np.asarray(len(self._ends) - np.searchsorted(self._ends, draws, side="right"), np.int64)
 
 
 def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
@@ -57,7 +75,7 @@ def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
     Args:
         course: The log.
         budget: USD a query.
-        mix: Whether two adjacent choices are mixed to spend the budget exactly.
+        mix: Whether lambdas are spread over the queries, and the budget is spent exactly.
         refine: Whether steps get lambdas of their own.
 
     Raises:
@@ -67,12 +85,12 @@ def tuned(course: Course, budget: float, *, mix: bool, refine: bool) -> Rates:
     if cheapest > budget:
         raise ConfigError(f"budget=${budget:.3g} cannot be kept: the cheapest choice costs ${cheapest:.3g} a query on this log")
     shape = np.ones(min(_STEPS, course.models))
-    low, high = _scale(course, shape, budget, _grid(course))
-    if refine and high > 0.0 and len(shape) > 1:
-        shape = _refined(course, shape, budget, high)
-        if (shape != 1.0).any():
-            low, high = _scale(course, shape, budget, _grid(course))
-    return _between(course, shape, (low, high), budget, mix=mix)
+    scale = _scale(partial(_spent, course, shape), budget, _grid(course))
+    if refine and scale[1] > 0.0 and len(shape) > 1:
+        refined = _refined(course, shape, budget, scale[1])
+        if (refined != shape).any():
+            shape, scale = refined, _scale(partial(_spent, course, refined), budget, _grid(course))
+    return _spread(course, shape, scale, budget, mix=mix)
 
 
 def rescaled(course: Course, rates: Rates, budget: float, *, mix: bool) -> Rates:
@@ -95,18 +113,39 @@ def rescaled(course: Course, rates: Rates, budget: float, *, mix: bool) -> Rates
         shape = np.where(shape > 0.0, shape, 1.0)
     if course.spend(1e12 * shape) > budget:
         return Rates(table=np.full((1, len(shape)), np.inf), shares=np.ones(1))
-    return _between(course, shape, _scale(course, shape, budget, _grid(course)), budget, mix=mix)
+    return _spread(course, shape, _scale(partial(_spent, course, shape), budget, _grid(course)), budget, mix=mix)
 
 
-def _between(course: Course, shape: Floats, scales: tuple[float, float], budget: float, *, mix: bool) -> Rates:
-    """The scale of a shape that keeps to a budget, or both sides of it mixed."""
-    low, high = scales
-    table = np.stack([high * shape, low * shape])
+def _spread(course: Course, shape: Floats, scale: tuple[float, float], budget: float, *, mix: bool) -> Rates:
+    """The scale of a shape that keeps to a budget, or scales around it, so many for each query as spend the budget.
+
+    Args:
+        course: The log.
+        shape: float64 [s].
+        scale: From `_scale`.
+        budget: USD a query.
+        mix: Whether scales are spread.
+    """
+    low, high = scale
+    alone = Rates(table=high * shape[None], shares=np.ones(1))
     if not mix or low == high:
-        return Rates(table=table[:1], shares=np.ones(1))
-    kept, over = course.points(table)[:, 0]
+        return alone
+    parts = _WIDTH ** (1.0 - (2.0 * np.arange(_PARTS) + 1.0) / _PARTS)
+    around = np.array([0.0, low / _WIDTH, high * _WIDTH])
+    low, high = _scale(lambda middle: _spent(course, shape, np.outer(middle, parts)).mean(axis=1), budget, around)
+    if low == high:
+        return alone
+    # Both sides of the last query that changes, so that the budget is spent to the cent.
+    scales = np.concatenate([high * parts, low * parts])
+    kept, over = _spent(course, shape, scales).reshape(2, _PARTS).mean(axis=1)
     share = (budget - kept) / (over - kept)
-    return Rates(table=table, shares=np.array([1.0 - share, share]))
+    order = np.argsort(-scales)
+    return Rates(table=scales[order, None] * shape, shares=np.repeat([1.0 - share, share], _PARTS)[order] / _PARTS)
+
+
+def _spent(course: Course, shape: Floats, scales: Floats) -> Floats:
+    """Mean USD a query at these scales of a shape, in the shape of the scales."""
+    return course.points(scales.reshape(-1, 1) * shape)[:, 0].reshape(scales.shape)
 
 
 def valued(course: Course, price: float, *, refine: bool) -> Rates:
@@ -158,22 +197,27 @@ def _grid(course: Course) -> Floats:
     return np.unique(np.concatenate([[0.0, inner[0] / 4.0, inner[0] / 2.0], inner, [2.0 * inner[-1]]]))
 
 
-def _scale(course: Course, shape: Floats, budget: float, grid: Floats) -> tuple[float, float]:
-    """Two adjacent scales of a shape: the lesser spends more than the budget, the greater does not; both 0 if 0 does not."""
-    spent = course.points(grid[:, None] * shape)[:, 0]
-    over = np.flatnonzero(spent > budget)
+def _scale(spent: Callable[[Floats], Floats], budget: float, grid: Floats) -> tuple[float, float]:
+    """Two adjacent scales: the lesser spends more than the budget, the greater does not; both 0 if none of the grid does.
+
+    Args:
+        spent: Mean USD a query at some scales, float64 [g] to [g].
+        budget: USD a query.
+        grid: float64 [g], rising, where to look first.
+    """
+    over = np.flatnonzero(spent(grid) > budget)
     if not len(over):
         return (0.0, 0.0)
     # From the dear end: should spend not fall everywhere, all greater scales keep to the budget.
     low = float(grid[over[-1]])
     high = float(grid[over[-1] + 1]) if over[-1] + 1 < len(grid) else 2.0 * low
-    while high > low and course.spend(high * shape) > budget:
+    while high > low and spent(np.array([high]))[0] > budget:
         low, high = high, 2.0 * high if high else 1.0
     # Spend falls in steps, one for each decision that changes. Both scales stay so far from the step that rounding in a single
     # decision does not cross it.
     while high - low > 1e-9 * high:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if course.spend(middle * shape) > budget else (low, middle)
+        low, high = (middle, high) if spent(np.array([middle]))[0] > budget else (low, middle)
     return low, high * (1.0 + 1e-9)
 
 

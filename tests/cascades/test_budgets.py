@@ -56,7 +56,7 @@ def log(seed, n=60, look=0.3):
 )
 def test_it_is_a_fit_and_a_replay_for_each_budget(seed, freedom):
     known, new = log(seed), log(seed + 1)
-    options = {"samples": 32, "refine": False} | freedom
+    options = {"samples": 32, "refine": False, "mix": False} | freedom
     budgets = [1.8, 2.5, 4.0, 12.0]
     found = replay_budgets(CascadeRouting(**options), known, new, budgets)
     for budget, got in zip(budgets, found, strict=True):

@@ -142,14 +142,14 @@ def test_a_replay_by_hand():
 def test_a_replay_decides_like_one_query_at_a_time(options):
     states, truth, cost = random_states(3, 120, 4, latency=True)
     policy = CascadeRouting(budget=0.004, samples=128, check_last=True, **options).fit(states, truth, cost)
-    called, answer = policy.run(states)
+    draws = np.random.default_rng(1).random(len(cost))
+    called, answer = policy.run(states, draws=draws)
     for row in range(len(cost)):
         done = []
         while True:
             quality = states.quality(columns(done), np.array([row]))[0]
-            chosen = policy.decide(
-                quality, cost[row], answered=columns(done), factor=states.factor(columns(done)), latency=states.latency[row]
-            )
+            factor, latency = states.factor(columns(done)), states.latency[row]
+            chosen = policy.decide(quality, cost[row], answered=columns(done), factor=factor, latency=latency, draw=draws[row])
             if chosen is None:
                 break
             done.append(chosen)
@@ -292,10 +292,10 @@ def test_unknown_costs_are_not_free():
 
 def test_saved_it_decides_the_same():
     states, truth, cost = random_states(1, 200, 3)
-    policy = CascadeRouting(budget=0.0025, seed=3, samples=64, mix=True, max_models=2).fit(states, truth, cost)
+    policy = CascadeRouting(budget=0.0025, seed=3, samples=64, max_models=2).fit(states, truth, cost)
     config, arrays = policy.state()
     again = CascadeRouting.from_state({"kind": policy.kind, **json.loads(json.dumps(config))}, arrays)
-    assert repr(again) == repr(policy) == "CascadeRouting(budget=0.0025, max_models=2, samples=64, seed=3, mix=True)"
+    assert repr(again) == repr(policy) == "CascadeRouting(budget=0.0025, max_models=2, samples=64, seed=3)"
     assert all((one == other).all() for one, other in zip(policy.run(states), again.run(states), strict=True))
     assert (again.state()[1]["draws"] == arrays["draws"]).all()
     assert (again.expected_cost_, again.expected_quality_) == (policy.expected_cost_, policy.expected_quality_)

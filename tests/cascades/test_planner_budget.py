@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentroute.cascades._planner import CascadeRouting
 from agentroute.cascades._replay import replay
+from agentroute.cascades._tuning import Rates
 from agentroute.errors import ConfigError
 
 
@@ -69,7 +72,8 @@ def test_the_budget_is_kept_and_nearly_spent_on_the_log(flags):
     world = World(600, 3, 0)
     weights = []
     for budget in (0.0013, 0.0018, 0.0025, 0.0035):
-        policy = CascadeRouting(budget=budget, refine=False, samples=128, **flags).fit(world, world.truth, world.cost)
+        policy = CascadeRouting(budget=budget, refine=False, mix=False, samples=128, **flags)
+        policy.fit(world, world.truth, world.cost)
         spent = replay(policy, world, world.truth, world.cost)
         assert policy.expected_cost_ == pytest.approx(spent.point[0])
         assert policy.expected_quality_ == pytest.approx(spent.point[1])
@@ -111,11 +115,12 @@ def test_mixing_spends_the_budget_to_the_cent_where_decisions_change_all_at_once
     cost = np.tile([0.001, 0.01], (n, 1))
     states = Plain(np.tile([0.5, 0.8], (n, 1)), np.tile([0.5, 0.8], (n, 1)), cost)
     quality = states.before
-    steps = CascadeRouting(budget=0.004, samples=64).fit(states, quality, cost)
+    steps = CascadeRouting(budget=0.004, samples=64, mix=False).fit(states, quality, cost)
     assert steps.expected_cost_ == pytest.approx(0.001)
-    mixed = CascadeRouting(budget=0.004, samples=64, mix=True).fit(states, quality, cost)
+    mixed = CascadeRouting(budget=0.004, samples=64).fit(states, quality, cost)
     assert mixed.expected_cost_ == pytest.approx(0.004)
-    assert mixed.rates_.shares == pytest.approx([2.0 / 3.0, 1.0 / 3.0])
+    assert (np.diff(mixed.rates_.table[:, 0]) <= 0.0).all()
+    assert mixed.rates_.table.max() / mixed.rates_.table.min() < 1.1**2
     # A third of the queries goes to the dear model, the same ones each time.
     draws = (np.arange(n) + 0.5) / n
     _, answer = mixed.run(states, draws=draws)
@@ -136,7 +141,8 @@ def test_a_lambda_for_each_step_is_taken_where_it_is_surely_better():
     # On outcomes that are nothing but luck no step differs from the others.
     luck = np.random.default_rng(1).random(world.truth.shape)
     taught = [
-        CascadeRouting(budget=budget, samples=64).fit(world, luck, world.cost).rates_.table for budget in (0.0015, 0.002, 0.003)
+        CascadeRouting(budget=budget, mix=False, samples=64).fit(world, luck, world.cost).rates_.table
+        for budget in (0.0015, 0.002, 0.003)
     ]
     assert sum(table.min() == table.max() for table in taught) >= 2
 
@@ -156,7 +162,7 @@ def test_a_price_is_turned_into_the_lambda_that_gains_most():
 
 def test_the_frontier_on_other_queries():
     log, other = World(500, 3, 6), World(500, 3, 7)
-    policy = CascadeRouting(samples=64, refine=False)
+    policy = CascadeRouting(samples=64, refine=False, mix=False)
     budgets = np.array([0.0015, 0.002, 0.003])
     here = policy.frontier(log, log.truth, log.cost, budgets=budgets)
     assert (here[:, 0] <= budgets).all()
@@ -166,7 +172,7 @@ def test_the_frontier_on_other_queries():
     assert np.allclose(policy.frontier(log, log.truth, log.cost, lambdas=lambdas), here)
     there = policy.frontier(other, other.truth, other.cost, lambdas=lambdas)
     for one, point in zip(budgets, there, strict=True):
-        fitted = CascadeRouting(budget=float(one), samples=64, refine=False).fit(log, log.truth, log.cost)
+        fitted = CascadeRouting(budget=float(one), samples=64, refine=False, mix=False).fit(log, log.truth, log.cost)
         assert replay(fitted, other, other.truth, other.cost).point == pytest.approx(tuple(point))
     assert np.allclose(policy.frontier(other, other.truth, other.cost, lambdas=lambdas[:, 0]), there)
 
@@ -179,6 +185,56 @@ def test_freedom_pays():
         lambdas = policy.lambdas_for(log, log.truth, log.cost, budgets=[0.0025, 0.004])
         found[name] = policy.frontier(other, other.truth, other.cost, lambdas=lambdas)[:, 1].mean()
     assert found["free"] >= max(found["alone"], found["ordered"]) - 0.003
+
+
+def test_where_queries_are_of_few_kinds_the_budget_holds_on_new_ones():
+    """Estimates of the log are means of the other folds, those of new queries means of the whole log: a little apart."""
+    price = np.array([0.001, 0.003, 0.01])
+    right = np.array([[0.45, 0.7, 0.92], [0.3, 0.55, 0.9], [0.15, 0.4, 0.88], [0.05, 0.25, 0.85]])
+
+    def asked(rng, n=1000):
+        kind = rng.integers(4, size=n)
+        return kind, (rng.random((n, 3)) < right[kind]).astype(float), price * rng.uniform(0.7, 1.4, (n, 3))
+
+    def told(kind, quality, cost, new):
+        means = [np.stack([part[kind == one].mean(axis=0) for one in range(4)])[new] for part in (quality, cost)]
+        return Plain(means[0], means[0], means[1])
+
+    def missed(seed, **options):
+        rng = np.random.default_rng(seed)
+        kind, quality, cost = asked(rng)
+        fold = np.arange(len(kind)) % 5
+        parts = [told(kind[fold != k], quality[fold != k], cost[fold != k], kind) for k in range(5)]
+        found = [np.choose(fold[:, None], [getattr(part, name) for part in parts]) for name in ("before", "cost")]
+        policy = CascadeRouting(budget=0.006, climb=False, samples=16, **options)
+        policy.fit(Plain(found[0], found[0], found[1]), quality, cost)
+        assert 0.999 * 0.006 < policy.expected_cost_ <= 0.006 * 1.000001 or options
+        new, truth, billed = asked(rng)
+        return replay(policy, told(kind, quality, cost, new), truth, billed).point[0] / 0.006 - 1.0
+
+    over = np.array([missed(seed) for seed in range(20)])
+    half_width = 2.093 * over.std(ddof=1) / np.sqrt(20)
+    assert over.mean() - half_width > -0.03
+    assert over.mean() + half_width < 0.03
+    # With one lambda a single log is off by a tenth.
+    alone = np.array([missed(seed, mix=False) for seed in range(20)])
+    assert np.sqrt(np.mean(alone**2)) > 0.08
+    assert np.sqrt(np.mean(over**2)) < 0.05
+
+
+@given(
+    shares=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6),
+    draws=st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1, max_size=20),
+)
+def test_each_choice_is_taken_as_often_as_its_share_and_alike_by_one_and_by_many(shares, draws):
+    shares = np.array(shares) / np.sum(shares)
+    rates = Rates(table=np.arange(len(shares), 0.0, -1.0)[:, None], shares=shares)
+    assert [rates.at(0, draw) for draw in draws] == rates.table[rates.chosen(draws), 0].tolist()
+    even = rates.chosen((np.arange(10_000) + 0.5) / 10_000)
+    assert np.bincount(even, minlength=len(shares)) / 10_000 == pytest.approx(shares, abs=2e-4)
+    # The least lambda, which spends the most, for those that draw least.
+    assert (np.diff(even) <= 0).all()
+    assert rates.at(3, None) == len(shares)
 
 
 def test_the_budget_holds_on_other_queries():
