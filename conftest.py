@@ -1,4 +1,4 @@
-"""Examples are tests: the code of the Markdown files and the docstrings of both packages run (sybil)."""
+"""Examples are tests: the code of the Markdown files and the docstrings of all packages run (sybil)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from sybil import Sybil
 from sybil.parsers import markdown, rest
 
+PACKAGES = ("agentroute", "langchain_agentroute")
 PLACES = (
     "France Peru Japan Kenya Norway Egypt Chile Nepal Ghana Spain Cuba Poland Greece Kuwait Fiji Laos Mali Oman Togo Qatar "
     "Malta Cyprus Latvia Jordan Sudan Chad Angola Benin Bolivia Brazil Canada Denmark Ecuador Gabon Haiti India Iraq Iran Syria "
@@ -45,7 +46,7 @@ documents = Sybil(
 )
 docstrings = Sybil(
     parsers=[rest.DocTestParser()],
-    patterns=[f"{package}/{depth}.py" for package in ("agentroute", "langchain_agentroute") for depth in ("*", "*/*", "*/*/*")],
+    patterns=[f"{package}/{depth}.py" for package in PACKAGES for depth in ("*", "*/*", "*/*/*")],
     fixtures=["own_folder"],
 )
 pytest_collect_file = (documents + docstrings).pytest()
