@@ -161,4 +161,5 @@ async def test_logprobs_are_asked_for_and_read(way, llms, server):
     assert record(answer)["answered_by"] == "small"
     assert record(answer)["attempts"][0]["score"] == pytest.approx(0.99, abs=0.01)
     assert server.asked[0]["logprobs"] is True
+    assert server.asked[0]["top_logprobs"] == 1, "with 0, llama.cpp's server tells no probability at all"
     assert not llms["small"].logprobs, "the caller's client is left as it was"
