@@ -280,7 +280,9 @@ class CascadeRouting:
         columns = rules.columns(count, answered, failed, allowed)
         if not columns:
             return None
-        rate = self._decided_rates().at(called if step is None else step, draw)
+        # One model alone costs what the plan says: the price itself is right, not the lambda of plans that may go on.
+        alone = rules is not self._rules and self.budget is None and rules.one_left(answered | failed)
+        rate = (self._given if alone else self._decided_rates()).at(called if step is None else step, draw)
         # Plain numbers are quicker to look at than array cells.
         if any(price != price for price in cost.tolist()):  # noqa: PLR0124  # NaN
             if rate and not np.isnan(quality[np.isnan(cost)]).all():

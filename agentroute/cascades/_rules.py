@@ -117,6 +117,10 @@ class Rules:
             rate=rate,
         )
 
+    def one_left(self, called: int) -> bool:
+        """Whether a single further model may be called."""
+        return not self.climb or self._left(called) == 1
+
     def _left(self, called: int) -> int:
         return _ALL if self.max_models is None else self.max_models - called.bit_count()
 

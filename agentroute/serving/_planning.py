@@ -50,11 +50,26 @@ class Guarded:
     def __init__(self, plan: Plan, ordered: Ordered) -> None:
         self._plan = plan
         self._ordered = ordered
+        self._said: tuple[tuple[Attempt[Any], ...], tuple[str, ...], Next | None] | None = None
         self.failed: Exception | None = None
 
-    def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
-        """The plan's next, if it may be called."""
+    def limit(self, most: int | None, /) -> int | None:
+        """What the plan keeps to, of the most models that may be called."""
 
+        def planned() -> int | None:
+            limit = getattr(self._plan, "limit", None)
+            return limit(most) if callable(limit) else most
+
+        return self._asked(planned, lambda: most)
+
+    def next(self, attempts: Sequence[Attempt[Any]], allowed: Sequence[str], /) -> Next | None:
+        """The plan's next, if it may be called. Asked the same again it says the same, without asking the plan."""
+        tried, may = tuple(attempts), tuple(allowed)
+        if self._said is None or self._said[:2] != (tried, may):
+            self._said = (tried, may, self._next(tried, may))
+        return self._said[2]
+
+    def _next(self, attempts: tuple[Attempt[Any], ...], allowed: tuple[str, ...]) -> Next | None:
         def planned() -> Next | None:
             ahead = self._plan.next(attempts, allowed)
             if ahead is None:
@@ -121,9 +136,10 @@ class CascadeDecider(Decider):
         role: The agent role of every query.
         task: The task of every query.
         logged: Whether outcomes are logged.
+        max_models: Most models that may be called for a query, which plans are told before the first call.
 
     Raises:
-        ConfigError: The planner cannot plan, or needs a judge; a threshold is outside [0, 1].
+        ConfigError: The planner cannot plan, or needs a judge; a threshold is outside [0, 1]; nothing reads `check_last`.
     """
 
     def __init__(
@@ -138,15 +154,19 @@ class CascadeDecider(Decider):
         role: str | None,
         task: str | None,
         logged: bool,
+        max_models: int | None = None,
     ) -> None:
         super().__init__(pool, router=None, default=None, sticky=sticky, role=role, task=task, logged=logged)
         self.planner = planner
         self.threshold = threshold
         self.check_last = check_last
+        self._max_models = max_models
         self._ordered(pool.ids)
         if check_last and judge is None and planner is None:
             raise ConfigError("check_last=True asks for a judge: pass judge=, which scores the last model's answer too")
         if planner is not None:
+            if check_last:
+                raise ConfigError("nothing reads check_last=True: a router= has its own, CascadeRouting(check_last=True)")
             if not callable(getattr(planner, "plan", None)):
                 raise ConfigError(f"router={planner!r} has no plan(query): pass a CascadeRouter, or leave router= out")
             needed = sorted(_read(planner))
@@ -195,6 +215,8 @@ class CascadeDecider(Decider):
             models = models[models.index(kept) :]
         plan, query, error = self._planned(query, models)
         followed = plan if isinstance(plan, Ordered) else Guarded(plan, self._ordered(models))
+        if isinstance(followed, Guarded):
+            followed.limit(self._max_models)
         ahead = followed.next((), models)
         assert ahead is not None  # noqa: S101  # with no attempt yet, an ordered plan names one, and a guarded one falls back to it
         if isinstance(followed, Guarded) and followed.failed is not None:

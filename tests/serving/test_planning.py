@@ -106,10 +106,12 @@ class TestWithoutAPlanner:
 class TestForced:
     def test_one_model_and_no_judge(self):
         planner = Plans(Plan())
-        found = climb(decider(planner=planner, judge=lambda reply: 0.0, check_last=True), forced="middle", allocated="large")
+        found = climb(decider(planner=planner, judge=lambda reply: 0.0), forced="middle", allocated="large")
         assert (found.models, found.decision.by, found.decision.ranking) == (("middle",), "forced", ("middle",))
         assert found.plan.next((), ("middle",)) == Next(model="middle", final=True)
         assert planner.queries == []
+        unplanned = climb(decider(judge=lambda reply: 0.0, check_last=True), forced="middle")
+        assert unplanned.plan.next((), ("middle",)).final
 
 
 class TestFloor:
@@ -229,6 +231,10 @@ class TestArguments:
     def test_check_last_without_a_judge(self):
         with pytest.raises(ConfigError, match="check_last=True asks for a judge"):
             decider(check_last=True)
+
+    def test_check_last_that_nothing_reads(self):
+        with pytest.raises(ConfigError, match="nothing reads check_last=True"):
+            decider(planner=Plans(Plan()), judge=lambda reply: 0.0, check_last=True)
 
     @pytest.mark.parametrize("threshold", [1.5, -0.1, {"small": 0.5}])
     def test_threshold(self, threshold):

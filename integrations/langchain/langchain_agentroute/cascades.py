@@ -154,6 +154,7 @@ class CascadeChatModel(ChoosingChatModel):
             role=self.role,
             task=self.task,
             logged=self.outcome_log is not None,
+            max_models=self.max_models,
         )
         return CascadeRouting(
             targets=targets,

@@ -185,6 +185,7 @@ class CascadeLLM(ChoosingLLM):
             role=self.role,
             task=self.task,
             logged=self.outcome_log is not None,
+            max_models=self.max_models,
         )
         return CascadeServing(
             targets=targets,
@@ -239,6 +240,7 @@ def _quiet(target: Target, needs: frozenset[str]) -> Target:
     update: dict[str, Any] = {}
     if needs & {"logprobs", "top_logprobs"} and "logprobs" in fields and not getattr(target.llm, "logprobs", None):
         update["logprobs"] = True
-    if "top_logprobs" in needs and "top_logprobs" in fields and not getattr(target.llm, "top_logprobs", None):
-        update["top_logprobs"] = 5
+    if needs & {"logprobs", "top_logprobs"} and "top_logprobs" in fields and not getattr(target.llm, "top_logprobs", None):
+        # Servers such as llama.cpp's tell no token's probability when nobody asks for the likeliest ones.
+        update["top_logprobs"] = 5 if "top_logprobs" in needs else 1
     return replace(target, llm=target.llm.model_copy(update=update)) if update else target
