@@ -9,7 +9,7 @@ from typing import Any
 
 from agentroute.errors import ConfigError, MissingExtraError, MissingSignalError
 from agentroute.scorers._base import Instant
-from agentroute.scorers._code import code_of, passes
+from agentroute.scorers._code import Stopper, code_of, passes
 from agentroute.scorers._texts import blocks
 from agentroute.scorers._threads import in_thread
 from agentroute.types import Query, Reply, Score, ToolCall
@@ -188,12 +188,10 @@ class UnitTests(Instant):
     The first block that is marked as Python, else the first unmarked one, else the whole text runs in a subprocess of its own
     session: with an empty environment and a new folder, isolated from installed packages, without new files of any size, within
     limits on processor time, memory, open files and (not for root, where the system sets no such limit) processes. What it
-    prints goes nowhere. When it ends, or its time is up, whatever it has started is killed: on Linux every process, also one that
-    has made a session of its own, and also when this process dies before it; elsewhere, and on a Linux without `/proc`, the
-    process group alone. These limits stop accidents and shortcuts, not an attacker, who can kill the process that watches: run
-    code of models that you do not trust inside a container.
-
-    An awaited score that is cancelled does not stop the code: it ends by itself, at the latest when its time is up.
+    prints goes nowhere. When it ends, its time is up or an awaited score is cancelled, whatever it has started is killed: on
+    Linux every process, also one that has made a session of its own, and also when this process dies before it; elsewhere, and on
+    a Linux without `/proc`, the process group alone. These limits stop accidents and shortcuts, not an attacker, who can kill the
+    process that watches: run code of models that you do not trust inside a container.
 
     Args:
         tests: Statements that run after the code and raise when it is wrong (`"assert double(2) == 4"`); or a function of the
@@ -233,17 +231,24 @@ class UnitTests(Instant):
 
     def score(self, query: Query, reply: Reply, /) -> Score:
         """Runs the code and the tests."""
+        return self._run(query, reply, Stopper())
+
+    async def ascore(self, query: Query, reply: Reply, /) -> Score:
+        """As `score`, in a thread of its own; a caller that is cancelled has the code killed."""
+        stopper = Stopper()
+        try:
+            return await in_thread(self._run, query, reply, stopper)
+        finally:
+            stopper.stop()
+
+    def _run(self, query: Query, reply: Reply, stopper: Stopper) -> Score:
         tests = self._tests(query) if callable(self._tests) else self._tests
         if tests is None:
             raise MissingSignalError("unit tests", self.name, "the function of tests gave none for this query")
         if len(reply.text) > self.limit:
             return self._verdict(f"the answer is longer than {self.limit} characters", "")
-        right = passes(code_of(reply.text), _listed(tests), self.timeout, memory=self.memory)
+        right = passes(code_of(reply.text), _listed(tests), self.timeout, memory=self.memory, stopper=stopper)
         return self._verdict(None if right else "the code does not pass its tests", "the code passes its tests")
-
-    async def ascore(self, query: Query, reply: Reply, /) -> Score:
-        """As `score`, in a thread of its own."""
-        return await in_thread(self.score, query, reply)
 
 
 def _listed(tests: Sequence[str]) -> tuple[str, ...]:

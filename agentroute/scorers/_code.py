@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from agentroute.errors import ConfigError
 from agentroute.scorers._texts import blocks
 
-__all__ = ["code_of", "passes"]
+__all__ = ["Stopper", "code_of", "passes"]
 
 _TAG = re.compile(r"[\w.+-]*")
 _PYTHON = re.compile(r"(?:python|py)[\d.]*", re.IGNORECASE)
@@ -126,6 +127,29 @@ os.write(channel, b"{token}")
 )
 
 
+class Stopper:
+    """Ends a run of code from another thread, also one that has not begun."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def began(self, child: subprocess.Popen[bytes]) -> None:
+        """Takes the child that is to be stopped."""
+        with self._lock:
+            self._child = child
+            if self._stopped:
+                child.terminate()
+
+    def stop(self) -> None:
+        """Has the child end; one that has ended is left alone."""
+        with self._lock:
+            self._stopped = True
+            if self._child is not None:
+                self._child.terminate()
+
+
 def code_of(answer: str) -> str:
     """The answer's first block that is marked as Python, else its first unmarked one, else all of it."""
     text = answer.replace("\r\n", "\n")
@@ -135,7 +159,7 @@ def code_of(answer: str) -> str:
     return textwrap.dedent([*marked, *unmarked, text][0])
 
 
-def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _MEMORY) -> bool:
+def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _MEMORY, stopper: Stopper | None = None) -> bool:
     """Whether the code and then the tests run to their end, with status 0 and in time, in a child with an empty environment.
 
     After the tests the child sends a token that is new for each run: code that exits early with status 0, or prints what it
@@ -149,6 +173,7 @@ def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _ME
         tests: Statements that run after it, in its namespace; together they are one text, apart from the code.
         timeout: Seconds in all.
         memory: Bytes of address space; systems other than Linux do not keep to it.
+        stopper: Can end the run before its time is up: it then does not pass.
 
     Raises:
         ConfigError: The system is not POSIX, which the limits need.
@@ -179,6 +204,8 @@ def passes(code: str, tests: Sequence[str], timeout: float, *, memory: int = _ME
         )
         with child:
             try:
+                if stopper is not None:
+                    stopper.began(child)
                 status, sent = _result(child, child_code, timeout)
             finally:
                 _end(child)
