@@ -40,10 +40,10 @@ __all__ = ["Asked", "Reply", "ScriptedLLM", "ToolStyle"]
 
 Reply: TypeAlias = (
     "str | ToolCallBlock | Sequence[ToolCallBlock] | BaseModel | ChatMessage | ChatResponse | BaseException"
-    " | Callable[[Sequence[ChatMessage]], Any]"
+    " | Callable[[Sequence[ChatMessage]], Any] | None"
 )
 """A text, tool calls, an object (said by the tool of its schema, or as JSON), a whole message or response, an error to raise, or
-a function from the conversation to one of these."""
+a function from the conversation to one of these; `None` = what it would say without a script."""
 
 ToolStyle: TypeAlias = Literal["openai", "blocks", "kwargs"]
 """Where tool calls stand in a message: in `ToolCallBlock`s, in `additional_kwargs["tool_calls"]`, or as LlamaIndex's OpenAI has
