@@ -6,7 +6,7 @@ import pytest
 
 from agentroute.cascades import Attempt, Call, Next, Pick
 from agentroute.errors import OutcomeDroppedWarning, RouterFailedWarning
-from agentroute.types import Score
+from agentroute.types import Reply, Score
 
 
 def marks(**scores):
@@ -66,9 +66,17 @@ class TestBooking:
             raise end
         assert log.outcomes[0].metadata == expected
 
-    def test_totals_of_whole_answers_are_known_already(self, cascade, serve, seen):
-        call = cascade()
-        answered = call.drive(serve(call, small="a"))
+    @pytest.mark.parametrize("forced", [None, "large"])
+    def test_totals_of_whole_answers_are_known_already(self, cascade, serve, seen, forced):
+        call = cascade(forced=forced)
+        answered = call.drive(serve(call, small="a", large="a"))
+        assert answered.attempts[0].final == (forced is not None)
+        assert call.totals(answered, seen(call, Call(model=answered.model))) == {}
+
+    def test_totals_of_a_judged_answer_whose_usage_is_unknown_stay_so(self, cascade, seen):
+        call = cascade(marks(a=1.0))
+        answered = call.drive(lambda step: Attempt(model=step.model, answer="a", reply=Reply(text="a")))
+        assert call.record(answered)["total_cost"] is None
         assert call.totals(answered, seen(call, Call(model="small"))) == {}
 
     def test_a_caller_who_stops_leaves_nothing_unbooked(self, cascade, log, serve):

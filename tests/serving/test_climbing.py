@@ -193,7 +193,7 @@ class TestDeadline:
         ]
 
 
-def test_a_call_without_a_plug_in_s_hooks(cascade, log, serve):
+async def test_a_call_without_a_plug_in_s_hooks(cascade, drive):
     call = cascade(marks(a=0.0, b=1.0), kind=CascadeCall)
-    assert call.drive(serve(call, small="a", middle="b")).model == "middle"
+    assert (await drive(call, small="a", middle="b")).model == "middle"
     assert isinstance(call.climb.plan, Ordered)

@@ -1,5 +1,6 @@
 """Who takes a call: forced, allocated, kept, by the router, or the default."""
 
+import time
 import warnings
 
 import numpy as np
@@ -239,6 +240,8 @@ class TestQuery:
         pool = ModelPool([ModelCard(id="a", context_window=50, capabilities=())])
         with pytest.raises(NoEligibleModelError):
             decider(pool).begin(Asked(turns=turns(), needs=frozenset({"tools"}), count=lambda: 9_000))
+        with pytest.raises(NoEligibleModelError):
+            decider(pool).begin(Asked(turns=turns(), needs=frozenset({"tools"})))
 
 
 class TestEmbedding:
@@ -285,6 +288,13 @@ class TestEmbedding:
         assert not waits(decider(router=Routes("large")), forced="small")
         assert waits(decider(logged=True))
         assert waits(decider(router=Routes("large"), logged=True), forced="small")
+
+
+@pytest.mark.parametrize("forced", [None, "small"])
+def test_latency_is_the_decision_s(forced):
+    begun = decider(router=Routes("large")).begin(Asked(turns=turns(), forced=forced))
+    before = time.perf_counter()
+    assert 0 < begun.decide().latency <= time.perf_counter() - before
 
 
 def test_nothing_is_kept_between_calls():

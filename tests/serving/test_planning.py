@@ -1,5 +1,6 @@
 """Where a cascade begins, by which plan it goes on, and what is said of a judge that does not work."""
 
+import time
 import warnings
 from dataclasses import dataclass
 
@@ -185,6 +186,13 @@ class TestPlanner:
             found = climb(decider(planner=Plans(type("Mute", (), {"next": lambda *_: None})())))
         assert found.decision.model == "small"
 
+    def test_whose_plan_works_is_followed_to_its_end(self):
+        found = climb(decider(planner=Plans(Plan(index=1))))
+        tried = (Attempt(model="large", error=OSError("down")), refused("middle"))
+        assert found.plan.next(tried, ("small",)) is None
+        assert found.plan.pick(tried) == Pick(index=1, accepted=True)
+        assert found.plan.failed is None
+
     def test_whose_plan_fails_on_the_way_is_followed_by_order(self):
         found = climb(decider(planner=Plans(Plan(late=RuntimeError("lost")))))
         assert (found.decision.model, found.error) == ("middle", None)
@@ -249,6 +257,13 @@ def test_whether_there_is_work_for_a_thread():
     assert not waits(decider())
     assert waits(decider(planner=Plans(Plan())))
     assert waits(decider(logged=True))
+
+
+@pytest.mark.parametrize("forced", [None, "small"])
+def test_latency_is_the_decision_s(forced):
+    begun = decider().begin(Asked(turns=(), forced=forced))
+    before = time.perf_counter()
+    assert 0 < begun.decide().latency <= time.perf_counter() - before
 
 
 def test_a_climb_is_embedded_for_the_log():
