@@ -1,0 +1,356 @@
+"""How likely a team is to succeed, as a sum of what each role's model adds: learned from the success of whole teams alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.errors import DataError, NotFittedError
+
+__all__ = ["AdditiveLogit", "Effect", "Observed"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Places: TypeAlias = npt.NDArray[np.int64]
+
+_STEPS: Final = 50
+_DRAWS: Final = 400  # of the bootstrap behind the interaction test
+_Z95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observed:
+    """What was observed of n runs of a team with k roles, o modes and c kinds of task.
+
+    Attributes:
+        columns: int64 [n, k], the column of each role's model; an optional role that was left out has the last one.
+        modes: int64 [n].
+        kinds: float64 [n, c], how far each task is of each kind; a row adds up to at most 1, c may be 0.
+        success: float64 [n] in [0, 1].
+        scores: float64 [n, k] in [0, 1], of each role's own part; NaN = nobody has said.
+    """
+
+    columns: Places
+    modes: Places
+    kinds: Floats
+    success: Floats
+    scores: Floats | None = None
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return len(self.success)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Observed:
+        """Some of the runs."""
+        scores = None if self.scores is None else self.scores[rows]
+        return Observed(
+            columns=self.columns[rows], modes=self.modes[rows], kinds=self.kinds[rows], success=self.success[rows], scores=scores
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What one model adds in one role, against the mean of the role's models.
+
+    Attributes:
+        role: The role's position.
+        column: The model's.
+        runs: Runs in which it had the role.
+        logit: What it adds to the logit of success; `None` = the runs cannot tell, and `verdict` says why.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        verdict: `"ok"`, `"not identifiable"` or `"too few runs"`.
+    """
+
+    role: int
+    column: int
+    runs: int
+    logit: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+class AdditiveLogit:
+    """The logit of a team's success: a sum of effects of the task's kind, the mode, and each role's model, also by kind.
+
+    `logit = b + kind + mode + sum over roles (theta[role, model] + phi[kind, role, model])`, each effect held toward its prior
+    mean by a ridge. Fractions of success count as what they are. A role's own score, where there is one, counts as a run in which
+    nothing but this role's model mattered.
+
+    Args:
+        levels: int64 [k], columns of each role: the models, and one more where the role is optional.
+        modes: Number of modes.
+        kinds: Number of kinds of task.
+        prior: float64 [k, m], prior means of theta; `None` = 0.
+        ridge: Of theta, 1 / variance.
+        kind_ridge: Of phi, which has many more cells to fill.
+        few: Runs of a (role, model) below which nothing is said of it.
+
+    Attributes:
+        coef_: float64 [p].
+        covariance_: float64 [p, p], of Laplace's approximation.
+        runs_: int64 [k, m], runs of each (role, model).
+
+    Source: MasRouter's task by role by model as an additive game, whose main effects are the models'
+    Shapley values (Yue et al. 2025, arXiv:2502.11133, section 3, for the problem).
+    """
+
+    coef_: Floats
+    covariance_: Floats
+    runs_: Places
+
+    def __init__(
+        self,
+        levels: Places,
+        *,
+        modes: int = 1,
+        kinds: int = 0,
+        prior: Floats | None = None,
+        ridge: float = 1.0,
+        kind_ridge: float = 4.0,
+        few: int = 10,
+    ) -> None:
+        self.levels = np.asarray(levels, np.int64)
+        self.modes, self.kinds = modes, kinds
+        self.ridge, self.kind_ridge, self.few = ridge, kind_ridge, few
+        self.width = int(self.levels.max())
+        self.prior = np.zeros((len(self.levels), self.width)) if prior is None else np.asarray(prior, np.float64)
+
+    # --- where the parameters stand: intercept, kinds, modes, each role's own score, theta, phi ---
+
+    @property
+    def _roles(self) -> int:
+        return len(self.levels)
+
+    @property
+    def _theta(self) -> int:
+        return 1 + self.kinds + self.modes + self._roles
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self._theta + (1 + self.kinds) * self._roles * self.width
+
+    @cached_property
+    def _free(self) -> int:
+        """Parameters that the data are to tell: main effects, with one of each group given by the others."""
+        return 1 + max(self.kinds - 1, 0) + self.modes - 1 + int((self.levels - 1).sum())
+
+    def _design(self, columns: Places, modes: Places, kinds: Floats) -> Floats:
+        rows = len(columns)
+        design = np.zeros((rows, self.size))
+        design[:, 0] = 1.0
+        design[:, 1 : 1 + self.kinds] = kinds
+        design[np.arange(rows), 1 + self.kinds + modes] = 1.0
+        for role in range(self._roles):
+            at = self._theta + role * self.width + columns[:, role]
+            design[np.arange(rows), at] = 1.0
+            for kind in range(self.kinds):
+                design[np.arange(rows), at + (1 + kind) * self._roles * self.width] = kinds[:, kind]
+        return design
+
+    def _scored(self, seen: Observed) -> tuple[Floats, Floats]:
+        """Rows for the roles' own scores: an intercept of the role's, and its model's effects."""
+        assert seen.scores is not None  # noqa: S101  # asked only where there are some
+        rows, roles = np.nonzero(~np.isnan(seen.scores))
+        design = np.zeros((len(rows), self.size))
+        here = np.arange(len(rows))
+        design[here, 1 + self.kinds + self.modes + roles] = 1.0
+        at = self._theta + roles * self.width + seen.columns[rows, roles]
+        design[here, at] = 1.0
+        for kind in range(self.kinds):
+            design[here, at + (1 + kind) * self._roles * self.width] = seen.kinds[rows, kind]
+        return design, seen.scores[rows, roles]
+
+    def _penalty(self) -> tuple[Floats, Floats]:
+        """Precision and mean of each parameter's prior."""
+        precision = np.full(self.size, self.kind_ridge)
+        # The intercept is free but for a breath that keeps one-sided logs finite; kinds and modes are as wide as main effects.
+        precision[0] = 1e-2
+        precision[1 : self._theta] = self.ridge
+        precision[self._theta : self._theta + self._roles * self.width] = self.ridge
+        mean = np.zeros(self.size)
+        mean[self._theta : self._theta + self._roles * self.width] = self.prior.ravel()
+        return precision, mean
+
+    def fit(self, seen: Observed) -> AdditiveLogit:
+        """Learns from runs; of none it knows the prior.
+
+        Raises:
+            DataError: A success is unknown or outside [0, 1].
+        """
+        if len(seen) and not ((seen.success >= 0.0) & (seen.success <= 1.0)).all():
+            raise DataError("the success of a run is unknown or outside [0, 1]: leave such runs out")
+        design = self._design(seen.columns, seen.modes, seen.kinds)
+        target = seen.success
+        if seen.scores is not None and not np.isnan(seen.scores).all():
+            more, scores = self._scored(seen)
+            design, target = np.concatenate([design, more]), np.concatenate([target, scores])
+        precision, mean = self._penalty()
+        coef = mean.copy()
+        hessian = np.diag(precision)
+        for _ in range(_STEPS):
+            chance = _logistic(design @ coef)
+            weight = np.maximum(chance * (1.0 - chance), 1e-9)
+            slope = design.T @ (target - chance) - precision * (coef - mean)
+            hessian = (design * weight[:, None]).T @ design + np.diag(precision)
+            step = np.linalg.solve(hessian, slope)
+            # A Newton step may overshoot where all runs ended alike; half a logit each is far enough.
+            step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
+            coef = coef + step
+            if np.abs(step).max() < 1e-8:
+                break
+        self.coef_, self.covariance_ = coef, np.linalg.inv(hessian)
+        self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
+        self._seen = seen
+        return self
+
+    # --- what it expects ---
+
+    def _fitted(self) -> Floats:
+        try:
+            return self.coef_
+        except AttributeError:
+            msg = "this model of a team is not fitted: call fit(runs) first"
+            raise NotFittedError(msg) from None
+
+    def base(self, mode: int, kinds: Floats, coef: Floats | None = None) -> float:
+        """The logit without any role's model, for a mode and a task's kinds, float64 [c]."""
+        coef = self._fitted() if coef is None else coef
+        return float(coef[0] + coef[1 : 1 + self.kinds] @ kinds + coef[1 + self.kinds + mode])
+
+    def values(self, kinds: Floats, coef: Floats | None = None) -> Floats:
+        """What each model adds in each role to the logit, float64 [k, m], for a task of these kinds, float64 [c]."""
+        coef = self._fitted() if coef is None else coef
+        blocks = coef[self._theta :].reshape(1 + self.kinds, self._roles, self.width)
+        found: Floats = blocks[0] + (kinds @ blocks[1:].reshape(self.kinds, -1)).reshape(blocks[0].shape)
+        return found
+
+    def logit(self, columns: Places, modes: Places, kinds: Floats) -> tuple[Floats, Floats]:
+        """Expected logit of success and its standard error, each float64 [n], as in `Observed`."""
+        design = self._design(columns, modes, kinds)
+        spread = np.sqrt(np.einsum("np,pq,nq->n", design, self._covariance(), design, optimize=True))
+        return design @ self._fitted(), spread
+
+    def interval(self, columns: Places, mode: int, kinds: Floats) -> tuple[float, float, float]:
+        """Chance of success and its 95 % interval, for one assignment, int64 [k]."""
+        logit, error = self.logit(columns[None], np.array([mode]), kinds[None])
+        middle, low, high = _logistic(logit[0] + np.array([0.0, -_Z95, _Z95]) * error[0]).tolist()
+        return middle, low, high
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """Parameters drawn from what is known of them, float64 [p], for Thompson sampling (Thompson 1933)."""
+        root = np.linalg.cholesky(self._covariance() + 1e-12 * np.eye(self.size))
+        drawn: Floats = self._fitted() + root @ rng.standard_normal(self.size)
+        return drawn
+
+    def _covariance(self) -> Floats:
+        self._fitted()
+        return self.covariance_
+
+    # --- what can be said of it ---
+
+    def aliased(self) -> dict[int, str]:
+        """Roles of which the runs cannot tell anything, and why: they never varied, or always together with something else."""
+        self._fitted()
+        seen = self._seen
+        found = {role: "never varied" for role in range(self._roles) if np.count_nonzero(self.runs_[role]) < 2}
+        blocks = {role: _centred(seen.columns[:, role], self.width) for role in range(self._roles) if role not in found}
+        mode = _centred(seen.modes, self.modes)
+        for role, own in blocks.items():
+            others = [block for other, block in blocks.items() if other != role]
+            rest = np.concatenate([*others, mode, seen.kinds - seen.kinds.mean(axis=0)], axis=1) if len(seen) else own[:, :0]
+            gained = np.linalg.matrix_rank(np.concatenate([rest, own], axis=1)) - np.linalg.matrix_rank(rest)
+            if gained < np.linalg.matrix_rank(own):
+                found[role] = "always varied together with other roles, the mode or the kind of task"
+        return found
+
+    def effects(self) -> list[Effect]:
+        """What each model adds in each role, with 95 % intervals, and where the runs cannot tell."""
+        aliased = self.aliased()
+        found = []
+        for role in range(self._roles):
+            tried = np.flatnonzero(self.runs_[role])
+            for column in range(int(self.levels[role])):
+                runs = int(self.runs_[role, column])
+                if role in aliased:
+                    verdict = "not identifiable"
+                elif runs < self.few:
+                    verdict = "too few runs"
+                else:
+                    verdict = "ok"
+                logit = low = high = None
+                if verdict == "ok":
+                    contrast = np.zeros(self.size)
+                    at = self._theta + role * self.width
+                    contrast[at + tried] = -1.0 / len(tried)
+                    contrast[at + column] += 1.0
+                    error = math.sqrt(float(contrast @ self.covariance_ @ contrast))
+                    logit = float(contrast @ self.coef_)
+                    low, high = logit - _Z95 * error, logit + _Z95 * error
+                found.append(Effect(role=role, column=column, runs=runs, logit=logit, low=low, high=high, verdict=verdict))
+        return found
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are ten runs for each main effect that they are to tell."""
+        self._fitted()
+        return len(self._seen) >= 10 * self._free
+
+    def interaction(self, *, seed: int = 0) -> float:
+        """How well the runs go with a sum of effects: a p-value; small = what a model adds hangs on the other roles' models.
+
+        The residuals' similarity over pairs of (role, model) is compared with that of residuals of the model itself: a score test
+        of the variance of all pairwise terms at once, with a parametric bootstrap in place of its distribution.
+
+        Source: Lin 1997, Variance component testing in generalised linear models with random effects, Biometrika 84.
+        """
+        self._fitted()
+        seen = self._seen
+        if self._roles < 2 or not len(seen):
+            return 1.0
+        design = self._design(seen.columns, seen.modes, seen.kinds)
+        chance = _logistic(design @ self.coef_)
+        weight = np.maximum(chance * (1.0 - chance), 1e-9)
+        # To first order, refitting takes from residuals what the parameters can explain.
+        gram = np.linalg.inv((design * weight[:, None]).T @ design + np.diag(self._penalty()[0]))
+        pairs = np.concatenate(
+            [
+                _centred(seen.columns[:, a] * self.width + seen.columns[:, b], self.width**2)
+                for a in range(self._roles)
+                for b in range(a + 1, self._roles)
+            ],
+            axis=1,
+        )
+        pairs = pairs[:, (pairs != 0.0).any(axis=0)]
+        free = pairs - design @ (gram @ (design.T @ (weight[:, None] * pairs)))
+
+        def similarity(residuals: Floats) -> Floats:
+            found: Floats = ((residuals @ free) ** 2).sum(axis=-1)
+            return found
+
+        told = float(similarity(seen.success - chance))
+        rng = np.random.default_rng(seed)
+        whole = np.isin(seen.success, (0.0, 1.0)).all()
+        # Fractions of success scatter less than coins: their own residuals, with random signs, are their null.
+        signs = rng.choice([-1.0, 1.0], (_DRAWS, len(seen)))
+        drawn = (rng.random((_DRAWS, len(seen))) < chance) - chance if whole else signs * (seen.success - chance)
+        return float((1 + (similarity(drawn) >= told).sum()) / (1 + _DRAWS))
+
+
+def _logistic(logit: Floats) -> Floats:
+    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -40.0, 40.0)))
+    return found
+
+
+def _centred(columns: Places, width: int) -> Floats:
+    """One column for each level, less its mean."""
+    flags = np.zeros((len(columns), width))
+    flags[np.arange(len(columns)), columns] = 1.0
+    found: Floats = flags - flags.mean(axis=0) if len(columns) else flags
+    return found
