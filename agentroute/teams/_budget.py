@@ -126,7 +126,8 @@ class MemoryBudget:
 
     def left(self) -> float:
         """USD neither spent nor set aside; 0 when it is overdrawn."""
-        return max(0, self._total - self._spent - self._held) / NANO
+        with self._lock:
+            return max(0, self._total - self._spent - self._held) / NANO
 
     def spent(self) -> float:
         """USD of all settled calls."""
@@ -142,7 +143,7 @@ class MemoryBudget:
         wanted = nano(usd)
         with self._lock:
             left = self._total - self._spent - self._held
-            if wanted > left:
+            if wanted > max(0, left):  # what is free may be called even when the budget is overdrawn
                 raise short(wanted, left, self._total)
             self._held += wanted
         return Reservation(self, 0, wanted)

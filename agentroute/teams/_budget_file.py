@@ -146,7 +146,7 @@ class SqliteBudget:
         with self._transaction() as connection:
             connection.execute("DELETE FROM reservations WHERE name = ? AND until < ?", (self.name, time.time()))
             total, spent, held = self._state(connection)
-            if wanted > total - spent - held:
+            if wanted > max(0, total - spent - held):
                 raise short(wanted, total - spent - held, total)
             row = (self.name, wanted, time.time() + self.lease)
             key = connection.execute("INSERT INTO reservations (name, nano, until) VALUES (?, ?, ?)", row).lastrowid

@@ -1,0 +1,352 @@
+"""Budgets that many spend from at once: threads, processes, forks, crashes, and amounts that are none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentroute.errors import AgentRouteWarning, BudgetError, ConfigError, StorageError
+from agentroute.teams._budget import Budget, MemoryBudget, nano
+from agentroute.teams._budget_file import SqliteBudget
+
+PROCESSES, THREADS, ATTEMPTS = 4, 16, 10_000
+
+
+@pytest.fixture(params=["memory", "file"])
+def make(request, tmp_path):
+    """Makes budgets of both kinds."""
+    made = []
+
+    def of(usd):
+        budget = MemoryBudget(usd) if request.param == "memory" else SqliteBudget(tmp_path / "money.sqlite", "b", usd)
+        made.append(budget)
+        return budget
+
+    yield of
+    for budget in made:
+        if isinstance(budget, SqliteBudget):
+            budget.close()
+
+
+def test_money_is_set_aside_then_settled(make):
+    budget = make(1.0)
+    assert isinstance(budget, Budget)
+    first = budget.reserve(0.6)
+    assert (budget.left(), budget.spent(), first.usd) == (0.4, 0.0, 0.6)
+    with pytest.raises(BudgetError, match=r"may cost \$0.5, and \$0.4 of the budget of \$1 are left") as caught:
+        budget.reserve(0.5)
+    assert (caught.value.budget, caught.value.cheapest) == (0.4, 0.5)
+    second = budget.reserve(0.4)
+    assert budget.left() == 0.0
+    first.settle(0.25)
+    assert (budget.left(), budget.spent()) == (0.35, 0.25)
+    second.release()
+    assert (budget.left(), budget.spent()) == (0.75, 0.25)
+
+
+def test_a_reservation_ends_once(make):
+    budget = make(1.0)
+    one = budget.reserve(0.5)
+    one.settle(0.5)
+    one.release()
+    with pytest.raises(ConfigError, match="settled or released before"):
+        one.settle(0.1)
+    assert budget.spent() == 0.5
+    other = budget.reserve(0.5)
+    other.release()
+    other.release()
+    assert budget.left() == 0.5
+
+
+def test_an_amount_that_is_none_settles_nothing(make):
+    budget = make(1.0)
+    one = budget.reserve(0.5)
+    with pytest.raises(ConfigError, match="no amount of money"):
+        one.settle(float("nan"))
+    one.settle(0.1)
+    assert budget.left() == 0.9
+
+
+def test_what_breaks_off_is_booked_in_full(make):
+    budget = make(1.0)
+    with pytest.raises(RuntimeError), budget.reserve(0.3):
+        raise RuntimeError
+    assert (budget.spent(), budget.left()) == (0.3, 0.7)
+    with budget.reserve(0.3) as one:
+        one.settle(0.1)
+    with budget.reserve(0.3) as one:
+        one.release()
+    assert (budget.spent(), budget.left()) == (0.4, 0.6)
+
+
+def test_a_call_that_costs_more_than_was_set_aside_is_booked_and_told(make):
+    budget = make(0.5)
+    one = budget.reserve(0.2)
+    with pytest.warns(AgentRouteWarning, match=r"cost \$0.7, for which \$0.2 were set aside"):
+        one.settle(0.7)
+    assert (budget.spent(), budget.left()) == (0.7, 0.0)
+    with pytest.raises(BudgetError, match=r"\$0 of the budget of \$0.5"):
+        budget.reserve(0.000001)
+    budget.reserve(0.0).settle(0.0)  # what is free may always be called
+
+
+@pytest.mark.parametrize("usd", [-0.1, float("nan"), float("inf")])
+def test_what_is_no_amount_is_refused(make, usd):
+    with pytest.raises(ConfigError, match="no amount of money"):
+        make(usd)
+    with pytest.raises(ConfigError, match="no amount of money"):
+        make(1.0).reserve(usd)
+
+
+def test_ten_dimes_are_a_dollar(make):
+    budget = make(1.0)
+    for _ in range(10):
+        budget.reserve(0.1).settle(0.1)
+    assert (budget.spent(), budget.left()) == (1.0, 0.0)
+
+
+@given(st.floats(0.0, 1e6))
+def test_whole_nano_dollars_are_off_by_less_than_one(usd):
+    assert usd * 1e9 - 0.001 * max(1.0, usd) <= nano(usd) < usd * 1e9 + 1.0 + 0.001 * max(1.0, usd)
+    assert 0 <= nano(usd) - nano(usd, up=False) <= 1
+
+
+def test_cents_are_whole():
+    assert [nano(cents / 100) for cents in range(200)] == [cents * 10_000_000 for cents in range(200)]
+    assert [nano(cents / 100, up=False) for cents in range(200)] == [cents * 10_000_000 for cents in range(200)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["reserve", "settle", "release"]), st.integers(0, 400)), max_size=30))
+def test_any_course_of_spending_is_that_of_plain_integers(steps):
+    total, held, spent, open_ = 1000, 0, 0, []
+    budget = MemoryBudget(total / 1e9)
+    for step, amount in steps:
+        if step == "reserve" and amount > total - held - spent:
+            with pytest.raises(BudgetError):
+                budget.reserve(amount / 1e9)
+        elif step == "reserve":
+            open_.append((budget.reserve(amount / 1e9), amount))
+            held += amount
+        elif open_:
+            one, reserved = open_.pop()
+            held -= reserved
+            if step == "settle":
+                spent += min(amount, reserved)
+                one.settle(min(amount, reserved) / 1e9)
+            else:
+                one.release()
+        assert (nano(budget.left()), nano(budget.spent())) == (total - held - spent, spent)
+        assert held + spent <= total
+
+
+def attempt(budget, number):
+    """One call of a cent and a fifth at most, which costs a cent; whether there was money for it."""
+    try:
+        one = budget.reserve(0.012)
+    except BudgetError:
+        return 0
+    if number % 7 == 0:
+        one.release()
+        return 0
+    one.settle(0.01)
+    return 1
+
+
+def test_threads_never_overspend(make):
+    budget = make(3.0)
+    with ThreadPoolExecutor(THREADS) as pool:
+        calls = sum(pool.map(lambda number: attempt(budget, number), range(2000)))
+    # 299 calls leave a cent, too little for a call that may cost a cent and a fifth.
+    assert calls == 299
+    assert (budget.spent(), budget.left()) == (2.99, 0.01)
+
+
+def spend(path, start, counts):
+    """One process: its own budget object on the shared file, 16 threads that start at once."""
+    budget = SqliteBudget(path, "shared")
+    lowest = []
+
+    def work(number):
+        done = attempt(budget, number)
+        if number % 100 == 0:
+            lowest.append(budget.spent())
+        return done
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        start.wait()
+        calls = sum(pool.map(work, range(ATTEMPTS // PROCESSES)))
+    counts.put((calls, max(lowest)))
+    budget.close()
+
+
+def test_no_overshoot_in_ten_thousand_attempts_of_four_processes_of_sixteen_threads(tmp_path):
+    path = tmp_path / "money.sqlite"
+    context = multiprocessing.get_context("spawn")
+    start, counts = context.Barrier(PROCESSES), context.Queue()
+    # 8,568 of the attempts want to spend, and there is money for 6,000 of them: all race for the last cents.
+    with SqliteBudget(path, "shared", 60.0) as budget:
+        workers = [context.Process(target=spend, args=(path, start, counts)) for _ in range(PROCESSES)]
+        for worker in workers:
+            worker.start()
+        found = [counts.get(timeout=60) for _ in workers]
+        for worker in workers:
+            worker.join(timeout=60)
+        assert [worker.exitcode for worker in workers] == [0] * PROCESSES
+        calls = sum(done for done, _ in found)
+        assert max(most for _, most in found) <= 60.0
+        assert budget.spent() == pytest.approx(calls * 0.01, abs=1e-9)
+        assert budget.spent() <= 60.0
+        assert budget.spent() + budget.left() == pytest.approx(60.0, abs=1e-9)
+        # Nothing is left that another call could have had.
+        assert budget.left() < 0.012
+
+
+def test_processes_that_open_a_new_file_at_once_make_one_budget(tmp_path):
+    code = (
+        "import sys\n"
+        "from agentroute.teams._budget_file import SqliteBudget\n"
+        "SqliteBudget(sys.argv[1], 'x', 1.0).reserve(0.1).settle(0.1)\n"
+    )
+    workers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "new.sqlite")]) for _ in range(4)]
+    assert [worker.wait(timeout=60) for worker in workers] == [0] * 4
+    with SqliteBudget(tmp_path / "new.sqlite", "x") as budget:
+        assert (budget.usd, budget.spent()) == (1.0, 0.4)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is known to POSIX alone")
+def test_what_a_killed_process_set_aside_is_free_after_its_lease(tmp_path):
+    path = tmp_path / "money.sqlite"
+    code = (
+        "import sys, time\n"
+        "from agentroute.teams._budget_file import SqliteBudget\n"
+        "budget = SqliteBudget(sys.argv[1], 'x', 1.0, lease=float(sys.argv[2]))\n"
+        "budget.reserve(0.1).settle(0.1)\n"
+        "budget.reserve(0.6)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path), "3"], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout.readline() == b"ready\n"
+        worker.kill()
+    with SqliteBudget(path, "x") as budget:
+        assert (budget.spent(), budget.left()) == (0.1, 0.3)
+        with pytest.raises(BudgetError):
+            budget.reserve(0.5)
+        deadline = time.monotonic() + 30.0
+        while budget.left() < 0.9 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        budget.reserve(0.9).settle(0.9)
+        assert budget.spent() == 1.0
+
+
+def test_a_lease_that_ran_out_is_booked_all_the_same(tmp_path):
+    with SqliteBudget(tmp_path / "money.sqlite", "x", 1.0, lease=0.02) as budget:
+        late = budget.reserve(0.8)
+        time.sleep(0.05)
+        other = budget.reserve(0.5)
+        late.settle(0.4)
+        assert budget.spent() == 0.4
+        other.settle(0.5)
+        assert (budget.spent(), budget.left()) == (0.9, 0.1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
+def test_a_forked_child_spends_from_the_same_budget(tmp_path):
+    with SqliteBudget(tmp_path / "money.sqlite", "x", 1.0) as budget:
+        budget.reserve(0.1).settle(0.1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other tests' threads
+            child = os.fork()
+        if child == 0:
+            try:
+                budget.reserve(0.2).settle(0.2)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        budget.reserve(0.3).settle(0.3)
+        assert budget.spent() == 0.6
+
+
+def test_budgets_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "money.sqlite"
+    with SqliteBudget(path, "a", 1.0) as one, SqliteBudget(path, "b", 2.0) as two:
+        one.reserve(0.5)
+        two.reserve(0.25).settle(0.25)
+        assert (one.left(), two.left()) == (0.5, 1.75)
+        assert "'a', 1" in repr(one)
+
+
+def test_a_budget_is_opened_again_with_its_amount_or_without(tmp_path):
+    path = tmp_path / "money.sqlite"
+    with SqliteBudget(path, "a", 1.0) as budget:
+        budget.reserve(0.5).settle(0.25)
+    with SqliteBudget(path, "a", 1.0) as budget:
+        assert budget.left() == 0.75
+    with SqliteBudget(path, "a") as budget:
+        assert (budget.usd, budget.left()) == (1.0, 0.75)
+    with pytest.raises(ConfigError, match=r"holds a budget 'a' of \$1: leave usd out"):
+        SqliteBudget(path, "a", 2.0)
+    with pytest.raises(ConfigError, match="holds no budget 'b': say usd="):
+        SqliteBudget(path, "b")
+    with pytest.raises(ConfigError, match="lease"):
+        SqliteBudget(path, "a", lease=0.0)
+
+
+def test_files_that_are_none_of_ours_are_left_alone(tmp_path):
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE mine (x)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="another program's"):
+        SqliteBudget(path, "a", 1.0)
+    assert path.read_bytes() == before
+    with pytest.raises(StorageError, match="folder does not exist"):
+        SqliteBudget(tmp_path / "no" / "money.sqlite", "a", 1.0)
+    (tmp_path / "text").write_text("no database at all, but long enough to be looked at " * 40)
+    with pytest.raises(StorageError, match="not an SQLite database"):
+        SqliteBudget(tmp_path / "text", "a", 1.0)
+
+
+def test_a_closed_budget_says_so(tmp_path):
+    budget = SqliteBudget(tmp_path / "money.sqlite", "a", 1.0)
+    budget.close()
+    budget.close()
+    with pytest.raises(StorageError, match="the budget is closed"):
+        budget.left()
+
+
+def test_what_is_left_is_never_seen_between_two_bookings():
+    budget, seen, stop = MemoryBudget(1.0), [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            seen.append(budget.left())
+
+    watcher = threading.Thread(target=watch)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        watcher.start()
+        for _ in range(4000):
+            budget.reserve(0.0002).settle(0.0002)
+        stop.set()
+        watcher.join()
+    finally:
+        sys.setswitchinterval(before)
+    # All that is set aside is spent, so that less and less is left.
+    assert seen == sorted(seen, reverse=True)
+    assert budget.left() == 0.2
