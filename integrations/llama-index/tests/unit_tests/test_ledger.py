@@ -6,6 +6,7 @@ import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from uuid import uuid4
 
 import pytest
@@ -286,16 +287,35 @@ def test_a_wrapper_that_has_asked_more_than_the_llm_within_counts_too(ledger):
     }
 
 
-def test_a_wrapper_that_asks_twice_counts_as_two_calls_and_not_as_three(ledger):
-    class Twice(Wraps):
+@pytest.mark.parametrize("tells", ["the sum", "the last", "nothing"])
+@pytest.mark.parametrize("tokens", [(10, 4), None])
+def test_a_wrapper_that_asks_several_times_counts_as_those_calls_and_no_more(ledger, tells, tokens):
+    class Several(Wraps):
         @llm_chat_callback()
         def chat(self, messages, **kwargs):
-            self.llm.chat(messages)
-            response = self.llm.chat(messages)
-            return ChatResponse(message=response.message, raw=told((20, 8)))
+            # The first that it has asked are long over when it ends.
+            responses = [self.llm.chat(messages) for _ in range(20)]
+            total = {"the sum": tokens and (200, 80), "the last": tokens, "nothing": None}[tells]
+            return ChatResponse(message=responses[-1].message, raw=told(total))
 
-    Twice().chat(ASKED)
-    assert of(ledger) == {(None, None, "small"): {"calls": 2, "usage": Usage(input_tokens=20, output_tokens=8), "answered": 2}}
+    Several(llm=Chats(tokens=tokens)).chat(ASKED)
+    assert ledger.total().calls == 20
+    assert ledger.total().usage == (tokens and Usage(input_tokens=200, output_tokens=80))
+
+
+def test_a_wrapper_of_a_wrapper_that_tells_nothing_counts_once(ledger):
+    class Quiet(Wraps):
+        @llm_chat_callback()
+        def chat(self, messages, **kwargs):
+            return ChatResponse(message=self.llm.chat(messages).message)
+
+    class Outer(Completes):
+        @llm_chat_callback()
+        def chat(self, messages, **kwargs):
+            return ChatResponse(message=Quiet().chat(messages).message, raw=told((10, 4)))
+
+    Outer().chat(ASKED)
+    assert of(ledger) == {(None, None, "small"): ONE}
 
 
 async def test_an_llm_that_calls_its_own_parents_method_counts_once(ledger):
@@ -350,7 +370,7 @@ async def test_tokens_of_what_a_reader_asks_meanwhile_count_beside_those_of_its_
     assert ledger.total().usage == Usage(input_tokens=110, output_tokens=54)
 
 
-def test_a_stream_left_open_takes_nothing_from_later_calls(ledger):
+def test_streams_left_open_take_nothing_from_later_calls_and_leave_little_behind(ledger):
     streams = [Completes().stream_chat(ASKED) for _ in range(40)]
     for stream in streams:
         next(stream)
@@ -358,6 +378,49 @@ def test_a_stream_left_open_takes_nothing_from_later_calls(ledger):
     Chats().chat(ASKED)
     assert ledger.total().calls == 2
     assert ledger.total().usage == Usage(input_tokens=20, output_tokens=8)
+    (spans,) = [value for variable, value in copy_context().items() if variable.name == "agentroute_ledger_spans"]
+    assert len(spans) <= 16
+
+
+class Caches(Chats):
+    """Gives every caller the very object that its provider gave once."""
+
+    kept: dict = Field(default_factory=lambda: told((10, 4)))
+
+    @llm_chat_callback()
+    async def achat(self, messages, **kwargs):
+        await asyncio.sleep(0.01 * len(messages))
+        return ChatResponse(message=ChatMessage(role="assistant", content="3"), raw=self.kept)
+
+    def chunks(self, messages, tools):
+        yield ChatResponse(message=ChatMessage(role="assistant", content="3"), delta="3", raw=self.kept)
+
+
+async def test_answers_from_a_cache_count_each(ledger):
+    llm = Caches()
+    # One is within the time of the other, as with a wrapper, but not within the other.
+    await asyncio.gather(llm.achat(ASKED * 3), llm.achat(ASKED))
+    assert ledger.total().calls == 2
+    open_all_the_time = Chats().stream_chat(ASKED)
+    next(open_all_the_time)
+    for _ in range(3):
+        list(llm.stream_chat(ASKED))
+    assert ledger.total().calls == 5
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_tokens_told_before_the_last_chunk_are_not_forgotten(ledger, left):
+    class TellsFirst(Chats):
+        def chunks(self, messages, tools):
+            message = ChatMessage(role="assistant", content="3")
+            yield ChatResponse(message=message, delta="3", raw=told((10, 4)))
+            yield ChatResponse(message=message, delta="", raw={})
+
+    stream = TellsFirst().stream_chat(ASKED)
+    next(stream)
+    next(stream)
+    stream.close() if left else list(stream)
+    assert ledger.total().usage == Usage(input_tokens=10, output_tokens=4)
 
 
 # --- what goes wrong ---
@@ -589,22 +652,26 @@ def test_an_event_that_comes_while_its_thread_is_at_the_books_does_not_wait_for_
     assert (ledger.total().calls, ledger.total().interrupted) == (2, 1)
 
 
+def test_closing_knows_of_what_came_while_the_books_were_in_use(ledger):
+    with ledger._lock:
+        stream = Chats().stream_chat(ASKED)
+    assert ledger.close() == 1
+    stream.close()
+
+
 # --- bounded ---
 
 
-def test_of_many_runs_the_oldest_are_added_up():
+@pytest.mark.parametrize("runs", [5, 6, 20])
+def test_of_many_runs_the_oldest_are_added_up(runs):
     with attached(UsageLedger(size=4)) as ledger:
-        for i in range(20):
+        for i in range(runs):
             with use_allocation({}, run=f"run {i}"):
                 routed().for_role("planner").chat(ASKED)
-    assert [(row.run, row.spent.calls) for row in ledger.rows()] == [
-        (EARLIER, 17),
-        ("run 17", 1),
-        ("run 18", 1),
-        ("run 19", 1),
-    ]
-    assert ledger.totals()["planner"].calls == 20
-    assert ledger.total().usage == Usage(input_tokens=200, output_tokens=80)
+    latest = [(f"run {i}", 1) for i in range(runs - 3, runs)]
+    assert [(row.run, row.spent.calls) for row in ledger.rows()] == [(EARLIER, runs - 3), *latest]
+    assert ledger.totals()["planner"].calls == runs
+    assert ledger.total().usage == Usage(input_tokens=10 * runs, output_tokens=4 * runs)
 
 
 def test_of_many_open_calls_the_oldest_is_taken_for_left():

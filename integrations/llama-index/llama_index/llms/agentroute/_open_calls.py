@@ -32,7 +32,6 @@ class OpenCall:
         around: Spans of the calls that had begun before in the same context, outermost first.
         asked: What was asked, where its outcome is to be logged.
         began: Seconds, of a clock of no particular zero.
-        depth: How often the start was told and the end was not.
         parent: The call that it is a part of; `None` = of none.
         parted: Whether other calls are part of it.
         parts: Tokens of those that have ended.
@@ -47,7 +46,6 @@ class OpenCall:
     around: Sequence[str] = ()
     asked: Any = None
     began: float = field(default_factory=time.perf_counter)
-    depth: int = 1
     parent: OpenCall | None = None
     parted: bool = False
     parts: list[Usage] = field(default_factory=list)
@@ -108,10 +106,8 @@ class OpenCalls:
 
     def begin(self, call: OpenCall) -> None:
         """A call begins."""
-        known = self._calls.get(call.span)
-        if known is not None:
+        if call.span in self._calls:
             # Told twice: by a method within the same span, or to a handler that hears two dispatchers.
-            known.depth += 1
             return
         around = (self._calls[span] for span in reversed(call.around) if span in self._calls)
         call.parent = next((one for one in around if one.has_part(call)), None)
@@ -127,14 +123,13 @@ class OpenCalls:
             if usage is not None:
                 call.usage, call.raw = usage, raw
 
-    def end(self, span: str, usage: Usage | None, raw: Any, *, broken: bool) -> OpenCall | None:
+    def end(self, span: str, usage: Usage | None, raw: Any) -> OpenCall | None:
         """A call has ended.
 
         Args:
             span: Its span.
             usage: Its tokens; `None` = those that its chunks told.
             raw: The provider's answer.
-            broken: Whether it ended before the end of its answer.
 
         Returns:
             The call, if it is one of its own; `None` = nothing is to be counted.
@@ -144,9 +139,6 @@ class OpenCalls:
             return None
         if usage is not None:
             call.usage, call.raw = usage, raw
-        call.depth -= 1
-        if call.depth > 0 and not broken:
-            return None
         del self._calls[span]
         counted = call.usage or _sum(call.parts)
         if call.parent is not None and counted is not None:

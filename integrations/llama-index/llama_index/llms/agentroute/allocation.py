@@ -58,7 +58,7 @@ def allocated(role: str | None) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def _models(allocation: Any) -> dict[str, str]:
+def _models(allocation: Any) -> Mapping[str, str]:
     """The mapping of an allocation, checked."""
     models = allocation if isinstance(allocation, Mapping) else getattr(allocation, "models", None)
     if not isinstance(models, Mapping):
@@ -66,7 +66,7 @@ def _models(allocation: Any) -> dict[str, str]:
     for role, model in models.items():
         if not (isinstance(role, str) and isinstance(model, str) and role and model):
             raise ConfigError(f"an allocation maps roles to model names: {role!r}: {model!r} is no pair of names")
-    return dict(models)
+    return models
 
 
 def apply_static(agents: Sequence[A], allocation: Any, llms: Mapping[str, LLM]) -> list[A]:

@@ -98,8 +98,7 @@ def tell(decision: Decision, *, role: str | None, attempt: int, model: str, erro
             expected_cost=_expected_cost(decision, model),
             error=type(error).__name__ if isinstance(error, BaseException) else error,
         ).model_dump()
-        with suppress(Exception):
-            get_dispatcher(__name__).event(ModelRoutedEvent(**told))
+        get_dispatcher(__name__).event(ModelRoutedEvent(**told))
         _write(ModelRouted(**told))
 
 

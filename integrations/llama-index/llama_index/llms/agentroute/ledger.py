@@ -220,7 +220,7 @@ class UsageLedger(BaseEventHandler):
 
     def _settle(self, span: str, usage: Usage | None, raw: Any, error: BaseException | None, ended: float | None) -> None:
         """A call has ended."""
-        call = self._open.end(span, usage, raw, broken=error is not None)
+        call = self._open.end(span, usage, raw)
         if call is None:
             return
         cost = priced(call.usage, self._prices.get(call.key[2]))
