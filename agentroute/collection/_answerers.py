@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 import urllib.error
@@ -13,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from agentroute.errors import AgentRouteError, ConfigError
+from agentroute.scorers._threads import in_thread
 from agentroute.types import Price, Reply, TokenLogprob, Usage
 
 __all__ = ["Answer", "Answerer", "ChatEndpoint", "EndpointError"]
@@ -142,8 +142,8 @@ class ChatEndpoint:
         return replies
 
     async def aask(self, prompt: str, /, **options: Any) -> list[Reply]:
-        """As `ask`, on a thread."""
-        return await asyncio.to_thread(self.ask, prompt, **options)
+        """As `ask`, on a thread of its own: one that hangs keeps no other from being asked."""
+        return await in_thread(self.ask, prompt, **options)
 
     def _post(self, prompt: str, wanted: Mapping[str, Any]) -> tuple[bytes, float, float | None]:
         """The endpoint's reply to one message, the seconds that it took, and the processor seconds."""

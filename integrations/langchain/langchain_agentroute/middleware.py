@@ -36,7 +36,7 @@ from langchain_agentroute._choosing import ChoosingChatModel, routing_of
 from langchain_agentroute._climbing import CascadeCall
 from langchain_agentroute._holding import Held
 from langchain_agentroute._record import stamped
-from langchain_agentroute._replies import reply_of
+from langchain_agentroute._replies import reply_of, written
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import Capture, Run
 from langchain_agentroute._watch import Watch
@@ -360,5 +360,8 @@ def _replied(
     if problem is None and parsed is None and schema and not (isinstance(message, AIMessage) and message.tool_calls):
         problem = "the answer holds no object of the schema"
     reply = reply_of(message, usage=attempt.usage, cost=attempt.cost, latency=attempt.latency)
-    reply = replace(reply, problem=problem or reply.problem, parsed=reply.parsed if parsed is None else parsed)
+    if parsed is not None:
+        # A judge of texts reads the object as JSON.
+        reply = replace(reply, parsed=parsed, text=reply.text if reply.text.strip() else written(parsed))
+    reply = replace(reply, problem=problem or reply.problem)
     return call.replied(step, attempt, held, reply)

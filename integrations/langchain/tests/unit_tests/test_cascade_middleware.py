@@ -115,9 +115,17 @@ async def test_objects_in_the_provider_s_own_way(way, small, large):
 @BOTH
 async def test_the_judge_sees_the_object(way, small, large):
     small.replies, large.replies = [tool_call(number=1)], [tool_call(number=2)]
-    middleware = CascadeMiddleware([small, large], judge=lambda reply: reply.parsed.number > 1)
+    texts = []
+
+    def judge(reply):
+        texts.append(reply.text)
+        return reply.parsed.number > 1
+
+    middleware = CascadeMiddleware([small, large], judge=judge)
     state = await run(create_agent(small, response_format=ToolStrategy(Answer), middleware=[middleware]), way)
     assert state["structured_response"] == Answer(number=2)
+    # A judge that reads texts sees the object as JSON.
+    assert texts == ['{"number":1}']
 
 
 def test_interrupts_pass_even_after_an_answer(small, large):
