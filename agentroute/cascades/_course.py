@@ -11,10 +11,15 @@ import numpy.typing as npt
 from agentroute.cascades._supermodels import Columns, Floats, Options
 from agentroute.types import Matrix
 
-__all__ = ["Course", "StateEstimates"]
+__all__ = ["Course", "StateEstimates", "billed"]
 
 Bools = npt.NDArray[np.bool_]
 _STOP, _UNKNOWN = -1, -2
+
+
+class _Priced(Protocol):
+    @property
+    def cost(self) -> Matrix: ...
 
 
 class StateEstimates(Protocol):
@@ -33,6 +38,18 @@ class StateEstimates(Protocol):
 
     def factor(self, answered: int, /) -> Matrix | None:
         """float64 [m, m], L with L Lᵀ the covariance of how much the estimates will still move; `None` = not at all."""
+
+
+def billed(states: _Priced, cost: Matrix, score_cost: Matrix | None) -> Matrix:
+    """What calls cost, float64 [n, m]: as billed, and where that is not known, as expected.
+
+    Args:
+        states: What is expected. Its `score_cost`, if it has one, is what of its `cost` is scoring, float64 [m].
+        cost: float64 [n, m], NaN = not known.
+        score_cost: What scoring cost, where it is booked by itself: then what is expected must not hold it again.
+    """
+    expected = states.cost if score_cost is None else states.cost - getattr(states, "score_cost", 0.0)
+    return np.where(np.isnan(cost), expected, cost)
 
 
 class Course:
@@ -63,7 +80,7 @@ class Course:
         check_last: bool = False,
     ) -> None:
         self._plan, self._states, self._check_last = plan, states, check_last
-        self._quality, self._cost = quality, np.where(np.isnan(cost), states.cost, cost)
+        self._quality, self._cost = quality, billed(states, cost, score_cost)
         self._score_cost = score_cost
         self.rows, self.models = cost.shape
         # Tables of states; each has one column more than there are changes. They grow by doubling.

@@ -107,16 +107,14 @@ class CascadeRouting:
         # A number of NumPy's could not be saved as JSON.
         self.budget = None if budget is None else float(budget)
         self.willingness_to_pay = float(willingness_to_pay)
-        self.climb = climb
-        self.ordered = ordered
+        self.climb, self.ordered = bool(climb), bool(ordered)
         self.latency_weight = float(latency_weight)
         self.max_models = None if max_models is None else int(max_models)
-        self.check_last = check_last
+        self.check_last = bool(check_last)
         self.samples = int(samples)
         self.seed = int(seed)
-        self.mix = mix
-        self.refine = refine
-        self._rules = Rules(climb=climb, ordered=ordered, latency_weight=latency_weight, max_models=max_models)
+        self.mix, self.refine = bool(mix), bool(refine)
+        self._rules = Rules(climb=self.climb, ordered=self.ordered, latency_weight=latency_weight, max_models=max_models)
         self._sets: SuperModels | None = None
         self._given = Rates.constant(1.0 / willingness_to_pay)
 

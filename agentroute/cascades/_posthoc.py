@@ -15,7 +15,7 @@ from agentroute.cascades._design import Seen, Standard
 from agentroute.cascades._learn import Log, factors_of, regressions, sampled, strength_of
 from agentroute.cascades._planner import CascadeRouting
 from agentroute.cascades._regressions import PostHocStates, Regressions, nearest
-from agentroute.errors import ConfigError, NotFittedError, PriceUnknownError, UnknownModelError
+from agentroute.errors import ConfigError, DataError, NotFittedError, PriceUnknownError, UnknownModelError
 from agentroute.types import Estimate
 
 __all__ = ["PostHocEstimator"]
@@ -87,10 +87,11 @@ class PostHocEstimator:
         covariance: Literal["auto", "full", "none"] = "auto",
         seed: int = 0,
     ) -> None:
-        self.l2 = l2
-        self.folds = folds
+        # A number of NumPy's could not be saved as JSON.
+        self.l2 = None if l2 is None else float(l2)
+        self.folds = _plain(folds)
         self.covariance = covariance
-        self.seed = seed
+        self.seed = _plain(seed)
 
     _learned: _Learned
     _fitted: PostHocStates | None = None
@@ -132,8 +133,13 @@ class PostHocEstimator:
             ConfigError: An option is out of range, or the estimate is of other rows.
             UnknownModelError: The estimate lacks a model of the log.
             PriceUnknownError: A model has no known cost, so that it has no place in the order.
+            DataError: There is but one query.
         """
         self._check()
+        if len(answers) < 2:
+            raise DataError(
+                f"the log holds {len(answers)} query that can be learned from: give two or more, each is estimated by the others"
+            )
         expected, cost, _ = _columns(answers, estimate, answers.models)
         score_cost = np.nan_to_num(_mean(answers.score_cost))
         unpriced = [name for name, mean in zip(answers.models, _mean(cost), strict=True) if math.isnan(mean)]
@@ -214,6 +220,7 @@ class PostHocEstimator:
             regressions=parts,
             fold=fold,
             factors=learned.factors,
+            score_cost=learned.score_cost,
         )
 
     def predict(self, exante: Floats, signals: Floats, agreement: Floats | None, answered: int) -> Floats:
@@ -314,6 +321,10 @@ class PostHocEstimator:
     def __repr__(self) -> str:
         """As constructed."""
         return f"PostHocEstimator(l2={self.l2}, folds={self.folds}, covariance={self.covariance!r}, seed={self.seed})"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _pays(plain: PostHocStates, moving: PostHocStates, answers: AnswerTable) -> bool:

@@ -166,6 +166,7 @@ class PostHocStates:
         fold: int64 [n], which ones speak of each row.
         factors: Run set → float64 [m, m], a factor of the covariance of how much the estimates will still move; `None` = that
             is not taken into account.
+        score_cost: float64 [m], what of `cost` is for scoring; 0 = nothing.
     """
 
     models: tuple[str, ...]
@@ -176,6 +177,7 @@ class PostHocStates:
     regressions: tuple[Regressions, ...]
     fold: Ints
     factors: Mapping[int, Floats] | None = None
+    score_cost: Floats | float = 0.0
 
     def __len__(self) -> int:
         """Number of queries."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.cascades._course import StateEstimates
+from agentroute.cascades._course import StateEstimates, billed
 from agentroute.errors import DataError
 from agentroute.outcomes import OutcomeTable
 from agentroute.types import Matrix
@@ -105,7 +105,7 @@ def replay(
     last = np.flatnonzero(policy.unseen(called))
     looked[last, answer[last]] = False
     # Without the calls of unknown cost, what is cheap to look up would look cheap to call.
-    spent = np.where(called, np.where(np.isnan(cost), states.cost, cost), 0.0)
+    spent = np.where(called, billed(states, cost, score_cost), 0.0)
     if score_cost is not None:
         spent += np.where(looked, score_cost, 0.0)
     return CascadeReplay(

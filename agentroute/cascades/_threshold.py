@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from agentroute.cascades._course import billed
 from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.types import Matrix
 
@@ -323,7 +324,7 @@ class ChainLog:
             )
         self._states, self._rows = states, np.arange(len(quality))
         self.quality = np.where(np.isnan(quality), states.quality(0, self._rows), quality)
-        self.cost = np.where(np.isnan(cost), states.cost, cost)
+        self.cost = billed(states, cost, score_cost)
         self._score_cost = score_cost
         self._known: dict[int, Matrix] = {}
 
