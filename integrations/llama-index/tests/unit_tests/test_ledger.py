@@ -370,6 +370,25 @@ async def test_tokens_of_what_a_reader_asks_meanwhile_count_beside_those_of_its_
     assert ledger.total().usage == Usage(input_tokens=110, output_tokens=54)
 
 
+@pytest.mark.parametrize(
+    ("door", "first", "name"),
+    [
+        ("complete", True, "small"),
+        ("chat", True, "small"),
+        ("stream_complete", False, "small"),
+        ("stream_complete", True, "large"),
+    ],
+)
+@pytest.mark.parametrize("tokens", [(10, 4), None])
+async def test_what_a_reader_asks_meanwhile_is_no_part_of_its_stream_though_it_takes_as_much(ledger, door, first, name, tokens):
+    stream = Chats(tokens=tokens).stream_chat(ASKED)
+    if not first:
+        next(stream)
+    await ask(Chats(tokens=tokens, name=name), door)
+    list(stream)
+    assert ledger.total().calls == 2
+
+
 def test_streams_left_open_take_nothing_from_later_calls_and_leave_little_behind(ledger):
     streams = [Completes().stream_chat(ASKED) for _ in range(40)]
     for stream in streams:
