@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.bridge.pydantic import Field, model_validator
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms import LLM
@@ -19,6 +19,7 @@ from agentroute.errors import ConfigError
 from agentroute.pool import ModelPool
 from agentroute.scorers import Scorer, ScorerLike, as_scorer
 from agentroute.serving import CascadeDecider, Decided, JudgesVoice, SupportsPlan, check_cascade
+from llama_index.llms.agentroute._calls import record_on, stamped
 from llama_index.llms.agentroute._candidates import Target, named, pool_of
 from llama_index.llms.agentroute._choosing import ChoosingLLM, Serving
 from llama_index.llms.agentroute._climbing import ClimbingCall
@@ -215,7 +216,8 @@ class CascadeLLM(ChoosingLLM):
     ) -> AgentChatResponse:
         """Calls the tools that the accepted answer asks for."""
         self._check_calls_tools()
-        return FunctionCallingLLM.predict_and_call(self, tools, user_msg, chat_history, **kwargs)
+        recorded = _Recorded(self)
+        return recorded.on(FunctionCallingLLM.predict_and_call(cast("Any", recorded), tools, user_msg, chat_history, **kwargs))
 
     @door
     async def apredict_and_call(  # type: ignore[override]  # as above
@@ -227,11 +229,37 @@ class CascadeLLM(ChoosingLLM):
     ) -> AgentChatResponse:
         """As `predict_and_call`."""
         self._check_calls_tools()
-        return await FunctionCallingLLM.apredict_and_call(self, tools, user_msg, chat_history, **kwargs)
+        recorded = _Recorded(self)
+        asked = FunctionCallingLLM.apredict_and_call(cast("Any", recorded), tools, user_msg, chat_history, **kwargs)
+        return recorded.on(await asked)
 
     def _check_calls_tools(self) -> None:
         if not self.metadata.is_function_calling_model:
             raise ConfigError(f"none of {', '.join(map(repr, self.llms))} calls tools: add an LLM that does to llms=")
+
+
+class _Recorded:
+    """A cascade as LlamaIndex's `predict_and_call` asks it: keeps the record of the answer, which that leaves behind."""
+
+    def __init__(self, llm: CascadeLLM) -> None:
+        self.metadata = llm.metadata
+        self.get_tool_calls_from_response = llm.get_tool_calls_from_response
+        self._llm = llm
+        self._record: Any = None
+
+    def chat_with_tools(self, *args: Any, **kwargs: Any) -> ChatResponse:
+        return self._kept(self._llm.chat_with_tools(*args, **kwargs))
+
+    async def achat_with_tools(self, *args: Any, **kwargs: Any) -> ChatResponse:
+        return self._kept(await self._llm.achat_with_tools(*args, **kwargs))
+
+    def _kept(self, response: ChatResponse) -> ChatResponse:
+        self._record = record_on(response)
+        return response
+
+    def on(self, answer: AgentChatResponse) -> AgentChatResponse:
+        """The answer with the record."""
+        return cast("AgentChatResponse", stamped(answer, self._record))
 
 
 def _quiet(target: Target, needs: frozenset[str]) -> Target:
