@@ -325,3 +325,22 @@ def test_a_memory_of_nobody_or_of_no_window_is_refused():
         memory_for([])
     with pytest.raises(ConfigError, match="'a' tells a context window of 0"):
         memory_for([FunctionAgent(name="a", llm=Named(name="x", window=0))])
+
+
+async def test_runs_of_the_same_words_at_once_do_not_keep_one_anothers_models():
+    llm = RoutedLLM(llms=pair(calls="look"), default="small")
+    both = asyncio.Barrier(2)
+
+    async def look() -> str:
+        """Waits until both runs have called it."""
+        await both.wait()
+        return "seen"
+
+    agent = FunctionAgent(name="worker", llm=llm.for_role("worker"), tools=[look])
+    other = agent.run("work")
+    with use_allocation({"worker": "large"}):
+        one = agent.run("work")
+    assert await asyncio.gather(models_of(one), models_of(other)) == [
+        ([("worker", "large")] * 2, "large"),
+        ([("worker", "small")] * 2, "small"),
+    ]

@@ -123,6 +123,7 @@ class LlamaCall(RoutedCall):
 
     request: Request
     serving: Serving
+    scope: str
     _failed: list[str] = field(default_factory=list)
     _ears: dict[int, Ear] = field(default_factory=dict)
 
@@ -220,7 +221,7 @@ class LlamaCall(RoutedCall):
         if isinstance(message, ChatMessage):
             self.serving.authors.remember(message, model)
             turns: tuple[Turn, ...] = turns_of([message])
-            self.serving.memory.remember(self.request.turns, turns[0], model, scope=self.decided.query.role or "")
+            self.serving.memory.remember(self.request.turns, turns[0], model, scope=self.scope)
 
 
 def passed(call: LlamaCall, answered: CascadeResult[Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from llama_index.core.llms import LLM
+from llama_index_instrumentation.dispatcher import active_instrument_tags
 from pydantic import SkipValidation
 
 from agentroute.errors import AgentRouteError, ConfigError
@@ -33,6 +34,7 @@ from llama_index.llms.agentroute._messages import Authors, normalised, said, ste
 from llama_index.llms.agentroute._requests import Request
 from llama_index.llms.agentroute._tool_calls import tool_calls
 from llama_index.llms.agentroute.allocation import allocated
+from llama_index.llms.agentroute.events import run_of
 
 __all__ = ["ChoosingLLM", "Prepare", "Serving", "Window"]
 
@@ -86,8 +88,13 @@ class Serving:
             count=request.count,
             forced=known_model(request.forced, self.targets),
             allocated=known_model(given, self.targets),
-            kept=self.memory.recall(request.turns, decider.sticky, scope=role or ""),
+            kept=self.memory.recall(request.turns, decider.sticky, scope=self.scope()),
         )
+
+    def scope(self) -> str:
+        """What tells conversations of the same words apart: the role and, but for conversations that go on, the run."""
+        run = None if self.decider.sticky == "conversation" else run_of(active_instrument_tags.get())
+        return f"{self.decider.role or ''}\n{run or ''}"
 
     def normalised(self, messages: Sequence[ChatMessage], target: Target) -> list[ChatMessage]:
         """The conversation as a candidate can read it, always in a list of its own."""
@@ -114,7 +121,15 @@ class Serving:
 
     def call(self, decided: Decided, request: Request) -> LlamaCall:
         """The calls that a decision leads to."""
-        return LlamaCall(decided=decided, pool=self.pool, log=self.log, failover=self.failover, request=request, serving=self)
+        return LlamaCall(
+            decided=decided,
+            pool=self.pool,
+            log=self.log,
+            failover=self.failover,
+            request=request,
+            serving=self,
+            scope=self.scope(),
+        )
 
 
 class ChoosingLLM(DelegatingLLM):

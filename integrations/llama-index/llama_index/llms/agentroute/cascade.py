@@ -48,6 +48,7 @@ class CascadeServing(Serving):
             failover=self.failover,
             request=request,
             serving=self,
+            scope=self.scope(),
             judge=self.judge,
             limits=self.limits,
             voice=self.voice,
