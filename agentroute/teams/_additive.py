@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final, TypeAlias
 
@@ -132,9 +132,13 @@ class AdditiveLogit:
         return 1 + self.kinds + self.modes + self._roles
 
     @property
+    def _end(self) -> int:
+        return self._theta + (1 + self.kinds) * self._roles * self.width
+
+    @property
     def size(self) -> int:
         """Number of parameters."""
-        return self._theta + (1 + self.kinds) * self._roles * self.width
+        return self._end
 
     @cached_property
     def _free(self) -> int:
@@ -179,11 +183,13 @@ class AdditiveLogit:
         return precision, mean
 
     def fit(self, seen: Observed) -> AdditiveLogit:
-        """Learns from runs; of none it knows the prior.
+        """Learns from runs; of none it knows the prior. A model without kinds does not look at those of the runs.
 
         Raises:
             DataError: A success is unknown or outside [0, 1].
         """
+        if not self.kinds:
+            seen = replace(seen, kinds=seen.kinds[:, :0])
         if len(seen) and not ((seen.success >= 0.0) & (seen.success <= 1.0)).all():
             raise DataError("the success of a run is unknown or outside [0, 1]: leave such runs out")
         design = self._design(seen.columns, seen.modes, seen.kinds)
@@ -200,12 +206,12 @@ class AdditiveLogit:
             slope = design.T @ (target - chance) - precision * (coef - mean)
             hessian = (design * weight[:, None]).T @ design + np.diag(precision)
             step = np.linalg.solve(hessian, slope)
-            # A Newton step may overshoot where all runs ended alike; half a logit each is far enough.
+            # A Newton step may overshoot where all runs ended alike; four logits at once are far enough.
             step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
-            coef = coef + step
+            coef += step
             if np.abs(step).max() < 1e-8:
                 break
-        self.coef_, self.covariance_ = coef, np.linalg.inv(hessian)
+        self.coef_, self.covariance_ = coef, np.asarray(np.linalg.inv(hessian), np.float64)
         self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
         self._seen = seen
         return self
@@ -227,9 +233,8 @@ class AdditiveLogit:
     def values(self, kinds: Floats, coef: Floats | None = None) -> Floats:
         """What each model adds in each role to the logit, float64 [k, m], for a task of these kinds, float64 [c]."""
         coef = self._fitted() if coef is None else coef
-        blocks = coef[self._theta :].reshape(1 + self.kinds, self._roles, self.width)
-        found: Floats = blocks[0] + (kinds @ blocks[1:].reshape(self.kinds, -1)).reshape(blocks[0].shape)
-        return found
+        blocks = coef[self._theta : self._end].reshape(1 + self.kinds, self._roles, self.width)
+        return np.asarray(blocks[0] + np.tensordot(kinds, blocks[1:], axes=1), np.float64)
 
     def logit(self, columns: Places, modes: Places, kinds: Floats) -> tuple[Floats, Floats]:
         """Expected logit of success and its standard error, each float64 [n], as in `Observed`."""

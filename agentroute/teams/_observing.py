@@ -1,0 +1,90 @@
+"""Runs of a team as arrays: which of them tell something, and what was observed in them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.teams._additive import Observed
+from agentroute.teams._values import NONE, Team, TeamRun
+
+__all__ = ["column_of", "levels", "observed", "usable"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Places: TypeAlias = npt.NDArray[np.int64]
+
+
+def levels(team: Team, models: Sequence[str]) -> Places:
+    """Columns of each role, int64 [k]: the models, and one more where the role is optional."""
+    return np.array([len(models) + role.optional for role in team.roles], np.int64)
+
+
+def column_of(team: Team, models: Sequence[str], run: TeamRun) -> list[int] | None:
+    """The column of each role in a run; `None` = it had a model that is not known, or lacked a role that must be there."""
+    places = {model: place for place, model in enumerate(models)}
+    found = []
+    for role in team.roles:
+        model = run.models.get(role.name, NONE)
+        place = len(models) if model == NONE and role.optional else places.get(model)
+        if place is None:
+            return None
+        found.append(place)
+    return found
+
+
+def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[list[TeamRun], dict[str, int]]:
+    """The runs that something can be learned from, each once, and why the others tell nothing → how many.
+
+    Of runs with one id the last is kept: it has the latest word on its success.
+    """
+    modes = {mode.name for mode in team.modes}
+    latest: dict[str, TeamRun] = {}
+    left: Counter[str] = Counter()
+    for run in runs:
+        left["recorded again"] += run.id in latest
+        latest[run.id] = run
+    kept = []
+    for run in latest.values():
+        if run.success is None:
+            left["success unknown"] += 1
+        elif run.mode not in modes:
+            left["unknown mode"] += 1
+        elif column_of(team, models, run) is None:
+            left["unknown model, or a role left out that is not optional"] += 1
+        else:
+            kept.append(run)
+    return kept, {why: count for why, count in left.items() if count}
+
+
+def observed(team: Team, models: Sequence[str], runs: Sequence[TeamRun], kinds: Floats | None = None) -> Observed:
+    """What was observed in runs that are `usable`.
+
+    A role counts with the model that it was given, whoever answered for it in the end.
+
+    Args:
+        team: Its roles and modes.
+        models: In the order of the columns.
+        runs: n runs.
+        kinds: float64 [n, c], of each run's task; `None` = no kinds.
+    """
+    modes = {mode.name: place for place, mode in enumerate(team.modes)}
+    roles = [role.name for role in team.roles]
+    columns = [column_of(team, models, run) for run in runs]
+    scores = np.array([[_score(run, role) for role in roles] for run in runs], np.float64).reshape(len(runs), len(roles))
+    return Observed(
+        columns=np.array(columns, np.int64).reshape(len(runs), len(roles)),
+        modes=np.array([modes[run.mode] for run in runs], np.int64),
+        kinds=np.zeros((len(runs), 0)) if kinds is None else kinds,
+        success=np.array([run.success for run in runs], np.float64),
+        scores=None if np.isnan(scores).all() else scores,
+    )
+
+
+def _score(run: TeamRun, role: str) -> float:
+    used = run.roles.get(role)
+    return math.nan if used is None or used.score is None or run.models.get(role, NONE) == NONE else used.score
