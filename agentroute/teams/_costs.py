@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -173,13 +173,23 @@ class CostModel:
         rank = int(np.ceil(_SHARE * (len(away) + 1)))
         self.gamma_ = None if rank > len(away) else max(0.0, float(np.sort(away)[rank - 1]))
 
-    def matrix(self, mode: str, allowed: Flags | None = None, *, upper: bool = False, strict: bool = True) -> Floats:
-        """USD of each role with each model in a run, an upper estimate of the mean: float64 [k, m + 1].
+    def matrix(
+        self,
+        mode: str,
+        allowed: Flags | None = None,
+        *,
+        reads: Literal["most", "least"] = "most",
+        upper: bool = False,
+        strict: bool = True,
+    ) -> Floats:
+        """USD of each role with each model in a run, whatever models the others have: float64 [k, m + 1].
 
         Args:
             mode: By name.
             allowed: bool [k, m + 1], which models the others may have, and whether they may be left out; `None` = as their
                 `model`, `allow` and `optional` say.
+            reads: `"most"`: what is read of others is the most that it can be, so that the true mean is never above;
+                `"least"`: the least, so that it is never below.
             upper: What 95 % of runs stay below, summed over the roles, where runs tell it; else the mean.
             strict: Whether an unknown price of an allowed model is an error; else it is NaN.
 
@@ -189,19 +199,10 @@ class CostModel:
         """
         one = self._mode(mode)
         allowed = self.admissible() if allowed is None else allowed
-        count = len(self.models)
-        most = np.where(allowed[:, :count], self.output_, 0.0).max(axis=1)
-        reads = np.zeros_like(most)
-        if one.growth == "all":
-            reads = most.cumsum() - most
-        elif one.growth == "previous":
-            for k in range(1, len(most)):
-                # Who speaks last before it may be any of those that come after the last one that cannot be left out.
-                reads[k] = max(most[k - 1], reads[k - 1]) if allowed[k - 1, count] else most[k - 1]
-        said = self.output_ + (most.sum() - most)[:, None]
-        taken = _taken(one, self.calls_, self.input_, self.output_, reads[:, None], said)
-        cost = _usd(taken, rates_of(self.prices_)) * self.ratio_ * self.scale_[self._modes[mode]]
-        unknown = np.isnan(cost) & allowed[:, :count]
+        heard, others = _bounds(one, self.output_, allowed, most=reads == "most")
+        taken = _taken(one, self.calls_, self.input_, self.output_, heard[:, None], self.output_ + others[:, None])
+        cost = _usd(taken, rates_of(self.prices_)[:, 0]) * self.ratio_ * self.scale_[self._modes[mode]]
+        unknown = np.isnan(cost) & allowed[:, :-1]
         if strict and unknown.any():
             raise PriceUnknownError(self.models[j] for j in np.flatnonzero(unknown.any(axis=0)))
         if upper and self.gamma_ is not None:
@@ -360,6 +361,22 @@ def _heard(mode: Mode, own: Floats, present: Flags) -> tuple[Floats, Floats]:
         for k in range(1, own.shape[1]):
             heard[:, k] = np.where(present[:, k - 1], own[:, k - 1], heard[:, k - 1])
     return heard, own.sum(axis=1, keepdims=True)
+
+
+def _bounds(mode: Mode, output: Floats, allowed: Flags, *, most: bool) -> tuple[Floats, Floats]:
+    """What each role reads of others in a round at most or at least, and what all others say: float64 [k] each."""
+    real, away = allowed[:, :-1], allowed[:, -1]
+    ends = np.where(real, output, 0.0).max(axis=1) if most else np.where(real, output, np.inf).min(axis=1)
+    said = np.where(real.any(axis=1) & (most | ~away), ends, 0.0)
+    heard = np.zeros_like(said)
+    if mode.growth == "all":
+        heard = said.cumsum() - said
+    elif mode.growth == "previous":
+        further = max if most else min
+        for k in range(1, len(said)):
+            # Where the one before may be left out, the one before that may be read.
+            heard[k] = further(ends[k - 1], heard[k - 1]) if away[k - 1] else ends[k - 1]
+    return heard, said.sum() - said
 
 
 def _read(mode: Mode, own: Floats, heard: Floats, said: Floats) -> Floats:

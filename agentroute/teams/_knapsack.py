@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from agentroute.errors import BudgetError, ConfigError
 
-__all__ = ["Solution", "cheapest", "solve"]
+__all__ = ["ROUNDING", "Solution", "cheapest", "solve", "sums", "too_little"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -19,7 +19,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _COMBINATIONS: Final = 20_000  # of one half of the roles: up to here they are all weighed
 _BINS: Final = 3_000
-_ROUNDING: Final = 1e-12
+ROUNDING: Final = 1e-12
 """Part of a budget by which sums of floats may miss it: 0.1 + 0.2 keeps to 0.3."""
 
 
@@ -67,13 +67,13 @@ def solve(values: Floats, costs: Floats, allowed: Flags, budget: float = math.in
     places = [_undominated(value, cost, flags) for value, cost, flags in zip(values, costs, allowed, strict=True)]
     best = np.array([columns[-1] for columns in places])
     rows = np.arange(len(values))
-    limit = budget * (1.0 + _ROUNDING)
+    limit = budget * (1.0 + ROUNDING)
     if costs[rows, best].sum() <= limit:
         return _solution(values, costs, best, budget, exact=True)
     least = np.array([costs[row, columns[0]] for row, columns in enumerate(places)])
     spare = limit - float(least.sum())
     if spare < 0.0:
-        raise _too_little(budget, float(least.sum()))
+        raise too_little(budget, float(least.sum()))
     # Every role pays for its cheapest column anyway: only what the others cost beyond that is to be shared out.
     worth: list[Floats] = []
     extra: list[Floats] = []
@@ -103,8 +103,9 @@ def _check(values: Floats, costs: Floats, allowed: Flags, budget: float) -> None
         raise ConfigError("what is allowed needs a finite value and a finite cost of 0 or more")
 
 
-def _too_little(budget: float, least: float) -> BudgetError:
-    message = f"the budget of ${budget:.6g} is too small: the cheapest choice that is allowed costs ${least:.6g}"
+def too_little(budget: float, least: float) -> BudgetError:
+    """The error of a budget that no choice keeps to."""
+    message = f"the budget of ${budget:.6g} is too small: the cheapest that is allowed costs ${least:.6g}"
     return BudgetError(message, budget=budget, cheapest=least)
 
 
@@ -130,22 +131,22 @@ def _halves(worth: list[Floats], extra: list[Floats], spare: float) -> tuple[lis
     cut = min(range(len(sizes) + 1), key=lambda at: max(math.prod(sizes[:at]), math.prod(sizes[at:])))
     if max(math.prod(sizes[:cut]), math.prod(sizes[cut:])) > _COMBINATIONS:
         return _binned(worth, extra, spare), False
-    value, cost = _sums(worth[:cut]), _sums(extra[:cut])
-    others, prices = _sums(worth[cut:]), _sums(extra[cut:])
+    value, cost = sums(worth[:cut]), sums(extra[:cut])
+    others, prices = sums(worth[cut:]), sums(extra[cut:])
     front = _undominated(others, prices, np.ones(len(others), bool))
     others, prices = others[front], prices[front]
     # For each choice of the first half, the best of the second that it leaves money for: the dearest on the front.
     partner = prices.searchsorted(spare - cost, side="right") - 1
     total = np.where(partner >= 0, value + others[partner], -np.inf)
     top = float(total.max())
-    tied = np.flatnonzero(total >= top - _ROUNDING * max(1.0, abs(top)))
+    tied = np.flatnonzero(total >= top - ROUNDING * max(1.0, abs(top)))
     first = int(tied[(cost[tied] + prices[partner[tied]]).argmin()])
     left = np.unravel_index(first, sizes[:cut]) if cut else ()
     right = np.unravel_index(int(front[partner[first]]), sizes[cut:])
     return [int(place) for place in (*left, *right)], True
 
 
-def _sums(terms: list[Floats]) -> Floats:
+def sums(terms: list[Floats]) -> Floats:
     """The sum of one of each, of all combinations, the last one turning fastest."""
     total = np.zeros(1)
     for term in terms:

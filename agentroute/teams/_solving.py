@@ -1,0 +1,163 @@
+"""The best allocation of one mode, where what a role costs hangs on the models of the roles that it reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agentroute.errors import BudgetError
+from agentroute.teams._costs import CostModel
+from agentroute.teams._knapsack import ROUNDING, Solution, cheapest, solve, sums, too_little
+
+__all__ = ["cheapest_team", "solve_team"]
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Places: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+_COMBINATIONS: Final = 50_000
+_BLOCK: Final = 512
+_BLENDS: Final = (0.25, 0.5, 0.75)
+
+
+def solve_team(
+    values: Floats, costs: CostModel, mode: str, allowed: Flags, budget: float = math.inf, *, upper: bool = False
+) -> Solution:
+    """Gives each role a model, so that the sum of values is greatest and the team's expected cost keeps to the budget.
+
+    Two knapsacks bound what is wanted: in one each role reads the least of the others that it can, in the other the most.
+    What the first finds cannot be bettered, and is the answer when its true cost keeps to the budget. Else all combinations
+    that are worth more than what the second finds are looked at, best first, up to 50,000; where there are more, knapsacks
+    between the two are tried, and their best is bettered role by role.
+
+    Args:
+        values: float64 [k, m + 1], columns as in `CostModel`; finite where allowed.
+        costs: What the team costs.
+        mode: By name.
+        allowed: bool [k, m + 1].
+        budget: USD; infinite = none, and prices may then be unknown.
+        upper: Whether 95 % of runs are to keep to the budget, where runs tell it, and not only their mean.
+
+    Returns:
+        The choice, with its true expected cost (with `upper`, what 95 % of runs stay below); NaN when a price is unknown.
+
+    Raises:
+        BudgetError: No allocation keeps to the budget.
+        ConfigError: The team has no such mode, or a role may have nothing.
+        PriceUnknownError: There is a budget, and an allowed model has neither a price nor a logged cost.
+    """
+    if budget == math.inf:
+        listed = costs.matrix(mode, allowed, upper=upper, strict=False)
+        best = solve(values, np.nan_to_num(listed, nan=0.0), allowed)
+        return replace(best, cost=float(costs.exact(mode, best.choice[None], upper=upper)[0]))
+    least = costs.matrix(mode, allowed, reads="least", upper=upper)
+    problem = _Problem(values, costs, mode, allowed, budget, upper=upper)
+    ideal = problem.knapsack(least)
+    found = problem.checked(ideal)
+    if ideal is not None and found is None:
+        most = costs.matrix(mode, allowed, upper=upper)
+        sure = problem.checked(problem.knapsack(most))
+        found = problem.between(least, sure) if problem.size <= _COMBINATIONS else problem.blended(least, most, sure)
+    if found is None:
+        raise too_little(budget, float(problem.price(problem.cheapest()[None])[0]))
+    return found
+
+
+def cheapest_team(costs: CostModel, mode: str, allowed: Flags, *, upper: bool = False) -> Places:
+    """The columns of the cheapest allocation, int64 [k]; of very many combinations one that no single change makes cheaper."""
+    return _Problem(np.zeros(allowed.shape), costs, mode, allowed, math.inf, upper=upper).cheapest()
+
+
+class _Problem:
+    """One mode's choice under a budget."""
+
+    def __init__(self, values: Floats, costs: CostModel, mode: str, allowed: Flags, budget: float, *, upper: bool) -> None:
+        self.values, self.costs, self.mode, self.allowed = values, costs, mode, allowed
+        self.budget, self.upper = budget, upper
+        self.limit = budget * (1.0 + ROUNDING)
+        self.places = [np.flatnonzero(flags) for flags in allowed]
+        self.size = math.prod(len(columns) for columns in self.places)
+
+    def price(self, columns: Places) -> Floats:
+        """True USD of allocations, int64 [n, k]."""
+        return self.costs.exact(self.mode, columns, upper=self.upper)
+
+    def worth(self, columns: Places) -> Floats:
+        return np.asarray(self.values[np.arange(columns.shape[1]), columns].sum(axis=1))
+
+    def combinations(self, numbers: Places) -> Places:
+        """Of all that is allowed those of these numbers, the last role turning fastest: int64 [n, k]."""
+        at = np.unravel_index(numbers, [len(columns) for columns in self.places])
+        return np.stack([columns[place] for columns, place in zip(self.places, at, strict=True)], axis=1)
+
+    def knapsack(self, matrix: Floats) -> Solution | None:
+        """The best where each role and model has one cost; `None` = nothing keeps to the budget."""
+        try:
+            return solve(self.values, matrix, self.allowed, self.budget)
+        except BudgetError:
+            return None
+
+    def checked(self, found: Solution | None) -> Solution | None:
+        """With its true cost, where that keeps to the budget."""
+        if found is None:
+            return None
+        price = float(self.price(found.choice[None])[0])
+        return replace(found, cost=min(price, self.budget)) if price <= self.limit else None
+
+    def between(self, least: Floats, found: Solution | None) -> Solution | None:
+        """The best of all combinations that are worth more than what was found, and that the least reading could pay for."""
+        worth = sums([self.values[k, columns] for k, columns in enumerate(self.places)])
+        floor = -math.inf if found is None else found.value + ROUNDING * max(1.0, abs(found.value))
+        low = sums([least[k, columns] for k, columns in enumerate(self.places)])
+        open_ = np.flatnonzero((worth > floor) & (low <= self.limit))
+        open_ = open_[np.lexsort((low[open_], -worth[open_]))]
+        for start in range(0, len(open_), _BLOCK):
+            columns = self.combinations(open_[start : start + _BLOCK])
+            prices = self.price(columns)
+            if (kept := np.flatnonzero(prices <= self.limit)).size:
+                return self.solution(columns[kept[0]], float(prices[kept[0]]), exact=True)
+        return None if found is None else replace(found, exact=True)
+
+    def blended(self, least: Floats, most: Floats, found: Solution | None) -> Solution | None:
+        """The best of knapsacks between the two, then bettered one role at a time."""
+        tried = [found, *(self.knapsack(least + part * (most - least)) for part in _BLENDS)]
+        kept = [one for one in map(self.checked, tried) if one is not None]
+        at = max(kept, key=lambda one: one.value).choice if kept else self.cheapest()
+        while True:
+            beside = self.beside(at)
+            gain = np.where(self.price(beside) <= self.limit, self.worth(beside) - self.worth(at[None]), 0.0)
+            if not gain.max(initial=0.0) > ROUNDING:
+                break
+            at = beside[gain.argmax()]
+        price = float(self.price(at[None])[0])
+        return self.solution(at, price, exact=False) if price <= self.limit else None
+
+    def cheapest(self) -> Places:
+        """The cheapest combination; of very many one that no single change makes cheaper."""
+        if self.size <= _COMBINATIONS:
+            blocks = np.array_split(np.arange(self.size), math.ceil(self.size / _BLOCK))
+            prices = np.concatenate([self.price(self.combinations(numbers)) for numbers in blocks])
+            return np.asarray(self.combinations(np.array([prices.argmin()]))[0])
+        least = self.costs.matrix(self.mode, self.allowed, reads="least", upper=self.upper)
+        at = cheapest(least, self.allowed)
+        while True:
+            beside = self.beside(at)
+            prices = self.price(beside)
+            if not prices.min(initial=math.inf) < self.price(at[None])[0]:
+                return at
+            at = beside[prices.argmin()]
+
+    def beside(self, at: Places) -> Places:
+        """All allocations that differ in one role: int64 [n, k]."""
+        roles, columns = np.nonzero(self.allowed)
+        found = np.repeat(at[None], len(roles), axis=0)
+        found[np.arange(len(roles)), roles] = columns
+        return found
+
+    def solution(self, choice: Places, price: float, *, exact: bool) -> Solution:
+        worth = float(self.worth(choice[None])[0])
+        return Solution(choice=choice, value=worth, cost=min(price, self.budget), exact=exact)
