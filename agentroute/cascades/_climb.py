@@ -49,8 +49,8 @@ class Pick:
 class Plan(Protocol):
     """Decides, for one query, who is called next. It is asked anew after each answer and each failure.
 
-    Neither method may wait for anybody: in asynchronous calls they hold up the event loop, and their time is the query's. What
-    takes long belongs where the plan is made.
+    What takes long belongs where the plan is made: in asynchronous calls both methods work on the event loop, or, if the plan has
+    `waits = True`, in threads; and their time is the query's, but for that before the first call.
 
     A plan may have `limit(most)`, which is told, before all else, how many models may be called (`None` = any number), and
     returns how many it will call at most, failed ones included. A plan without it is cut off by the limit.

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from agentroute.errors import AllModelsFailedError, ConfigError, DeadlineExceededError, NoEligibleModelError
 from agentroute.types import Reply, Score, Usage
@@ -180,11 +180,22 @@ async def adrive(
     flow: Flow[A],
     call: Callable[[Call], Awaitable[Attempt[A]]],
     check: Callable[[Attempt[A]], Awaitable[Score]] | None = None,
+    *,
+    waits: bool = False,
 ) -> CascadeResult[A]:
-    """As `drive`, with calls and checks that are awaited; what is late is cancelled."""
+    """As `drive`, with calls and checks that are awaited; what is late is cancelled.
+
+    Args:
+        flow: As for `drive`.
+        call: As for `drive`.
+        check: As for `drive`.
+        waits: Whether the flow may take its time between two steps, as where a plan asks somebody: it then works in threads of
+            its own, and the event loop goes on. If this is cancelled meanwhile, the flow is closed when it comes back.
+    """
+    aside = _Aside(flow)
     try:
-        step = next(flow)
-        while True:
+        step, result = await aside.go(None) if waits else _ahead(flow, None)
+        while step is not None:
             started = time.perf_counter()
             if isinstance(step, Call):
                 try:
@@ -198,12 +209,51 @@ async def adrive(
                     attempt = _unchecked(step, error, started)
                 else:
                     attempt = _checked(step, score, started)
-            step = flow.send(attempt)
-    except StopIteration as stop:
-        result: CascadeResult[A] = stop.value
-        return result
+            step, result = await aside.go(attempt) if waits else _ahead(flow, attempt)
+        return cast("CascadeResult[A]", result)
     finally:
-        flow.close()
+        aside.close()
+
+
+def _ahead(flow: Flow[A], attempt: Attempt[A] | None) -> tuple[Step[A] | None, CascadeResult[A] | None]:
+    """The flow's next step, or no step and its result: a coroutine and a thread may not let StopIteration out."""
+    try:
+        return (next(flow) if attempt is None else flow.send(attempt)), None
+    except StopIteration as stop:
+        return None, stop.value
+
+
+class _Aside(Generic[A]):
+    """A flow that is driven by other threads, one after the other.
+
+    Args:
+        flow: The flow.
+    """
+
+    def __init__(self, flow: Flow[A]) -> None:
+        self._flow = flow
+        self._free = threading.Lock()
+
+    async def go(self, attempt: Attempt[A] | None) -> tuple[Step[A] | None, CascadeResult[A] | None]:
+        """As `_ahead`, in a thread."""
+        from agentroute.scorers._threads import in_thread
+
+        return await in_thread(self._go, attempt)
+
+    def _go(self, attempt: Attempt[A] | None) -> tuple[Step[A] | None, CascadeResult[A] | None]:
+        with self._free:
+            return _ahead(self._flow, attempt)
+
+    def close(self) -> None:
+        """Closes the flow, once nobody is in it."""
+        if self._free.acquire(blocking=False):
+            self._flow.close()
+        else:
+            threading.Thread(target=self._closed, name="agentroute-flow", daemon=True).start()
+
+    def _closed(self) -> None:
+        with self._free:
+            self._flow.close()
 
 
 def _there(check: T | None) -> T:

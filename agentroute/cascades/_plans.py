@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.cascades._answers import Same, degree
+from agentroute.cascades._answers import Same, degree, same_answer
 from agentroute.cascades._climb import Next, Pick, problem_of
 from agentroute.cascades._flow import Attempt
 from agentroute.cascades._posthoc import PostHocEstimator
@@ -120,6 +120,11 @@ class Planned:
         self._whole = whole
         self._draw = draw
         self._most: int | None = getattr(policy, "max_models", None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a function of the caller's compares answers, which may take its time."""
+        return self._same is not None and self._same is not same_answer
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

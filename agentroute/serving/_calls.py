@@ -58,6 +58,11 @@ class RoutedCall:
         failed, other = self.pool.card(attempt.model).context_window, self.pool.card(candidate).context_window
         return failed is not None and other is not None and other > failed
 
+    @property
+    def waits(self) -> bool:
+        """Whether it may take its time to say who is called next."""
+        return False
+
     def checker(self) -> Callable[[Attempt[Any]], Score] | None:
         """What judges answers; `None` = the flow asks for no judgement."""
         return None
@@ -77,7 +82,7 @@ class RoutedCall:
     async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
         """As `drive`."""
         try:
-            return await adrive(self.flow(), call, self.achecker())
+            return await adrive(self.flow(), call, self.achecker(), waits=self.waits)
         except Mistake as mistake:
             error = mistake.error
         raise error

@@ -70,6 +70,11 @@ class CascadeCall(RoutedCall):
         """The decision, with its plan."""
         return cast("Climb", self.decided)
 
+    @property
+    def waits(self) -> bool:
+        """As the plan says."""
+        return bool(getattr(self.climb.plan, "waits", False))
+
     def ceilings(self) -> Mapping[str, float | None]:
         """Model → the most USD that a call of it can cost; `None` = unknown. See `ceiling`."""
         return dict.fromkeys(self.climb.models)

@@ -31,7 +31,7 @@ class SupportsPlan(Protocol):
 
     It may also have `embed(query) -> Query` (then that embedding is planned with and logged), `pool` (then the candidates must be
     exactly its models), `signals` (names of what it reads in the judge's `Score.signals`) and `paradigm`. Its plans may have
-    `reason` and `candidates`, which then stand in the record.
+    `reason` and `candidates`, which then stand in the record, and `waits` and `limit`: see `agentroute.cascades.Plan`.
     """
 
     def plan(self, query: Query, /) -> Plan:
@@ -52,6 +52,11 @@ class Guarded:
         self._ordered = ordered
         self._said: tuple[tuple[Attempt[Any], ...], tuple[str, ...], Next | None] | None = None
         self.failed: Exception | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the plan may take its time."""
+        return bool(getattr(self._plan, "waits", False))
 
     def limit(self, most: int | None, /) -> int | None:
         """What the plan keeps to, of the most models that may be called."""

@@ -1,6 +1,7 @@
 """Flows and their drivers."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -155,3 +156,48 @@ async def test_async_cancellation_is_never_an_attempt():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert flow.gi_frame is None
+
+
+async def test_a_flow_that_waits_works_aside_and_is_closed_when_it_comes_back():
+    """Cancelled while a thread is in the flow: nobody can end it then, so it is closed when it waits for its next answer."""
+    inside, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+    threads = []
+
+    def flow():
+        try:
+            threads.append(threading.current_thread())
+            yield Call(model="a")
+            threads.append(threading.current_thread())
+            inside.set()
+            go_on.wait(5)
+            yield Call(model="b")
+        finally:
+            closed.set()
+
+    async def call(step):
+        return Attempt(model=step.model, answer=1)
+
+    task = asyncio.create_task(adrive(flow(), call, waits=True))
+    assert await asyncio.to_thread(inside.wait, 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not closed.is_set()
+    go_on.set()
+    assert await asyncio.to_thread(closed.wait, 5)
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_flow_that_waits_ends_as_any_other(waits):
+    async def call(step):
+        if step.model == "a":
+            raise ValueError(step.model)
+        return Attempt(model=step.model, answer=step.model)
+
+    result = await adrive(failover(["a", "b"], retryable=lambda _: True), call, waits=waits)
+    assert (result.answer, [one.model for one in result.attempts]) == ("b", ["a", "b"])
+    with pytest.raises(NoEligibleModelError):
+        await adrive(failover([], retryable=lambda _: True), call, waits=waits)
+    with pytest.raises(ValueError, match="a"):
+        await adrive(failover(["a"], retryable=lambda _: True), call, waits=waits)

@@ -16,6 +16,7 @@ from agentroute.cascades import (
     ThresholdCascade,
     cascade,
     drive,
+    same_answer,
 )
 from agentroute.cascades._threshold import Chain
 from agentroute.router import Router
@@ -222,3 +223,9 @@ def test_the_clock_starts_with_the_first_call():
     # The strongest other model's share is half of what is left.
     assert step.deadline == 10.0 + 3.0 - 1.5
     flow.close()
+
+
+def test_a_comparison_of_the_caller_s_own_may_take_its_time():
+    assert planned(same=lambda one, other: True).waits
+    assert not planned(same=same_answer).waits
+    assert not planned().waits

@@ -30,8 +30,11 @@ class CascadeChatModel(ChoosingChatModel):
 
     It goes wherever a LangChain chat model goes, as `RoutedChatModel` does, and the answers that it does not take never reach the
     user's stream: neither tokens nor events. The last model, whose answer is taken as it is, streams truly; an answer that was
-    accepted after a check comes as one piece. What was tried, what was thought of it, and what all of it cost stands on the
-    answer: see `routing_decision`. The message's own usage is that of the accepted answer alone.
+    accepted after a check comes as one piece. An answer at which a learned `router` does not want to look streams truly, too,
+    and what was shown of it is the answer; with tools or a schema it is waited for, so that a broken one is never shown.
+
+    What was tried, what was thought of it, and what all of it cost stands on the answer: see `routing_decision`. The message's
+    own usage is that of the accepted answer alone.
 
     ```python
     model = CascadeChatModel(models={"small": small, "large": large}, judge=lambda query, reply: len(reply.text) > 20)
@@ -42,8 +45,8 @@ class CascadeChatModel(ChoosingChatModel):
     Three ways to climb: with a `judge`, one model after the other until an answer scores `threshold`; with a `router`, by a
     learned plan that may skip models and stop early; with neither, one after the other until an answer can be used.
     Whatever the way, an answer that cannot be used is not taken while there is another model to ask: an empty one, a tool call
-    with broken arguments, an object that does not fit the schema. A model that fails is passed over, for the same errors
-    with which `RoutedChatModel` fails over. When no answer is good enough, the best scored one is given.
+    with broken arguments, an object that does not fit the schema; unless it has been shown. A model that fails is passed over,
+    for the same errors with which `RoutedChatModel` fails over. When no answer is good enough, the best scored one is given.
 
     A call names its model with `model="small"` or `config={"configurable": {"agentroute_model": "small"}}`; then nobody judges.
 
@@ -56,13 +59,13 @@ class CascadeChatModel(ChoosingChatModel):
             gives a bool, a number in [0, 1] or a `Score`.
         threshold: The least score that is good enough; a number, or one for each model by name. A `router` has its own.
         check_last: Whether the last model's answer is judged too. Then nothing streams truly, and the best scored of all answers
-            is given when none is good enough; otherwise the last model's answer is taken as it comes.
+            is given when none is good enough; otherwise the last model's answer is taken as it comes. A `router` has its own.
         router: Plans whom to call: a `CascadeRouter`, or anything with `plan(query)`.
-        max_models: Most models to call for one query.
+        max_models: Most models to call for one query; a `router` plans with it.
         max_cost: Most USD for one query, checks included. A model is called only if the most that it can cost still fits; for
             this its card needs a price, and its answer a limit: `max_tokens`, or the card's `max_output_tokens`.
-        deadline: Seconds for one query. What is late is left behind, and the best answer there is by then is given. It
-            ends with the first token of a stream.
+        deadline: Seconds for one query, from its first call on. What is late is left behind, and the best answer there is by
+            then is given. It ends with the first token of a stream.
         timeout: Seconds for each call, and for each check.
         outcome_log: Where the outcome of every call goes, rejected ones too, with score and signals in `metadata`. No
             score is logged as the quality: a judge's opinion is not the truth.

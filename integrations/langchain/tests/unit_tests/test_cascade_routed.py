@@ -1,7 +1,9 @@
 """Cascades whose router routes: one answer, shown as it comes, or waited for where only its end tells whether it can be used."""
 
+import asyncio
 import json
 import random
+import threading
 import time
 
 import pytest
@@ -251,6 +253,34 @@ class Slow:
 
     def pick(self, attempts):
         return Pick(index=0, accepted=True)
+
+
+async def test_a_plan_that_waits_leaves_the_event_loop_free():
+    going, asked = threading.Event(), []
+
+    class Waiting(Slow):
+        waits = True
+
+        def next(self, attempts, allowed):
+            # The loop sets it, if it can.
+            asked.append(not attempts or going.wait(5))
+            return None if attempts else Next(model=allowed[0])
+
+    judged = asyncio.Event()
+
+    async def judge(reply):
+        judged.set()
+        return 1.0
+
+    async def elsewhere():
+        await judged.wait()
+        going.set()
+
+    model = CascadeChatModel(models=scripted(), router=Waiting(), judge=judge)
+    async with asyncio.timeout(10):
+        message, _ = await asyncio.gather(model.ainvoke("x"), elsewhere())
+    assert routing_decision(message)["answered_by"] == "a"
+    assert asked == [True, True]
 
 
 @BOTH
