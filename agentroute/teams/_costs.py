@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, PriceUnknownError, UnknownModelError
 from agentroute.teams._spending import Spending, rates_of, shrunk, spending, sums, take
+from agentroute.teams._terms import Terms, heard
 from agentroute.teams._values import NONE, Mode, Team, TeamRun
 from agentroute.types import ModelCard, Price
 
@@ -117,7 +118,7 @@ class CostModel:
             return self
         with np.errstate(invalid="ignore"):
             answer, prompt = seen.output / seen.calls, seen.input / seen.calls
-        in_a_round = seen.calls / np.array([mode.rounds * (1 + mode.reviews) for mode in modes])[seen.mode][:, None]
+        in_a_round = seen.calls / np.array([_times(mode) for mode in modes])[seen.mode][:, None]
         strength, column = self.shrinkage, seen.column
         self.runs_ = sums(answer, column, count)[1].astype(np.int64)
         self.output_ = shrunk(answer, column, [role.output_tokens for role in roles], count, strength)
@@ -128,7 +129,7 @@ class CostModel:
         own = np.full_like(prompt, np.nan)
         for place, mode in enumerate(modes):
             rows = seen.mode == place
-            read = _read(mode, said[rows], *_heard(mode, said[rows], column[rows] != count))
+            read = _read(mode, said[rows], column[rows] != count)
             own[rows] = np.maximum(prompt[rows] - read - mode.extra_tokens, 0.0)
         self.input_ = shrunk(own, column, [role.input_tokens for role in roles], count, strength)
         self._learn_prices(seen)
@@ -197,17 +198,38 @@ class CostModel:
             ConfigError: The team has no such mode.
             PriceUnknownError: An allowed model has neither a price nor a logged cost.
         """
-        one = self._mode(mode)
         allowed = self.admissible() if allowed is None else allowed
-        heard, others = _bounds(one, self.output_, allowed, most=reads == "most")
-        taken = _taken(one, self.calls_, self.input_, self.output_, heard[:, None], self.output_ + others[:, None])
-        cost = _usd(taken, rates_of(self.prices_)[:, 0]) * self.ratio_ * self.scale_[self._modes[mode]]
-        unknown = np.isnan(cost) & allowed[:, :-1]
-        if strict and unknown.any():
-            raise PriceUnknownError(self.models[j] for j in np.flatnonzero(unknown.any(axis=0)))
-        if upper and self.gamma_ is not None:
-            cost *= 1.0 + self.gamma_ * self.spread_
-        return np.concatenate([cost, np.zeros((len(cost), 1))], axis=1)
+        cost = self.terms(mode, upper=upper).bound(allowed, most=reads == "most")
+        if strict:
+            self.require(allowed)
+        return cost
+
+    def require(self, allowed: Flags) -> None:
+        """Makes sure that the costs of all models that a role may have are known.
+
+        Args:
+            allowed: bool [k, m + 1].
+
+        Raises:
+            PriceUnknownError: An allowed model has neither a price nor a logged cost.
+        """
+        used = np.asarray(allowed.any(axis=0)).tolist()[: len(self.models)]
+        found = zip(self.models, self.prices_, used, strict=True)
+        unknown = [model for model, price, may in found if may and price is None]
+        if unknown:
+            raise PriceUnknownError(unknown)
+
+    def terms(self, mode: str, *, upper: bool = False) -> Terms:
+        """The costs of a mode in terms from which those of any allocation follow quickly.
+
+        Args:
+            mode: By name.
+            upper: What 95 % of runs stay below, summed over the roles, where runs tell it; else the mean.
+
+        Raises:
+            ConfigError: The team has no such mode.
+        """
+        return self._terms(self._mode(mode), gamma=self.gamma_ or 0.0 if upper else 0.0)
 
     def exact(self, mode: str, columns: Places, *, upper: bool = False) -> Floats:
         """Mean USD of runs, what each role reads of the others counted as they have their models: float64 [n].
@@ -220,11 +242,7 @@ class CostModel:
         Raises:
             ConfigError: The team has no such mode.
         """
-        self._mode(mode)
-        roles = self._roles(np.full(len(columns), self._modes[mode]), columns)
-        if upper and self.gamma_ is not None:
-            roles *= 1.0 + self.gamma_ * take(self.spread_, columns)
-        return np.asarray(roles.sum(axis=1))
+        return np.asarray(self.terms(mode, upper=upper).roles(columns).sum(axis=1))
 
     def roles(self, models: Mapping[str, str], mode: str) -> dict[str, RoleCost]:
         """What each role of an allocation is expected to take.
@@ -238,10 +256,17 @@ class CostModel:
             UnknownModelError: A model is not among the cards.
         """
         one, columns = self._mode(mode), self.columns(models)[None]
-        tokens = [part[0].tolist() for part in self._tokens(one, columns)]
-        cost = self._roles(np.array([self._modes[mode]]), columns)[0].tolist()
+        calls, own = take(self.calls_, columns) * _times(one), take(self.output_, columns)
+        read = _read(one, own, columns != len(self.models))
+        prompts = calls * (take(self.input_, columns) + one.extra_tokens + read)
+        cost = self._terms(one).roles(columns)
         return {
-            role.name: RoleCost(input_tokens=tokens[0][k], output_tokens=tokens[1][k], calls=tokens[2][k], cost=cost[k])
+            role.name: RoleCost(
+                input_tokens=float(prompts[0, k]),
+                output_tokens=float(calls[0, k] * own[0, k]),
+                calls=float(calls[0, k]),
+                cost=float(cost[0, k]),
+            )
             for k, role in enumerate(self.team.roles)
             if columns[0, k] < len(self.models)
         }
@@ -293,21 +318,22 @@ class CostModel:
             raise ConfigError(f"unknown mode {name!r}: the team has {', '.join(map(repr, self._modes))}")
         return self.team.modes[self._modes[name]]
 
-    def _tokens(self, mode: Mode, columns: Places) -> tuple[Floats, Floats, Floats]:
-        """Prompt tokens, answer tokens and calls of each role, as the others have their models: float64 [n, k] each."""
-        own = take(self.output_, columns)
-        heard, said = _heard(mode, own, columns != len(self.models))
-        return _taken(mode, take(self.calls_, columns), take(self.input_, columns), own, heard, said)
+    def _terms(self, mode: Mode, *, gamma: float = 0.0) -> Terms:
+        rates = rates_of(self.prices_)[:, 0]
+        number = self.calls_ * _times(mode)
+        share, looks = (mode.rounds - 1) / mode.rounds, mode.reviews / (1 + mode.reviews)
+        prompt = self.input_ + mode.extra_tokens + self.output_ * (share + looks)
+        factor = number * self.ratio_ * (self.scale_[self._modes[mode.name]] * (1.0 + gamma * self.spread_))
+        alone = factor * ((prompt * rates[0] + self.output_ * rates[1]) / 1e6 + rates[2])
+        tables = np.stack([alone, factor * rates[0] / 1e6, self.output_])
+        padded = np.concatenate([tables, np.zeros((*tables.shape[:2], 1)), np.full((*tables.shape[:2], 1), np.nan)], axis=2)
+        return Terms(alone=padded[0], token=padded[1], output=padded[2], growth=mode.growth, share=share)
 
     def _roles(self, modes: Places, columns: Places) -> Floats:
         """Mean USD of each role: float64 [n, k]; NaN = unknown."""
         found = np.full(columns.shape, np.nan)
         for place, mode in enumerate(self.team.modes):
-            rows = modes == place
-            if rows.any():
-                some = columns[rows]
-                cost = _usd(self._tokens(mode, some), take(rates_of(self.prices_), some))
-                found[rows] = cost * take(self.ratio_, some) * self.scale_[place]
+            found[modes == place] = self._terms(mode).roles(columns[modes == place])
         return found
 
     def state(self) -> dict[str, Any]:
@@ -352,44 +378,12 @@ _LEARNED: Final = {
 }
 
 
-def _heard(mode: Mode, own: Floats, present: Flags) -> tuple[Floats, Floats]:
-    """Tokens of the others' answers that each role reads in a round, and of what all say in one: float64 [n, k] and [n, 1]."""
-    heard = np.zeros_like(own)
-    if mode.growth == "all":
-        heard = own.cumsum(axis=1) - own
-    elif mode.growth == "previous":
-        for k in range(1, own.shape[1]):
-            heard[:, k] = np.where(present[:, k - 1], own[:, k - 1], heard[:, k - 1])
-    return heard, own.sum(axis=1, keepdims=True)
+def _times(mode: Mode) -> int:
+    """Calls in a run for each call in a round."""
+    return mode.rounds * (1 + mode.reviews)
 
 
-def _bounds(mode: Mode, output: Floats, allowed: Flags, *, most: bool) -> tuple[Floats, Floats]:
-    """What each role reads of others in a round at most or at least, and what all others say: float64 [k] each."""
-    real, away = allowed[:, :-1], allowed[:, -1]
-    ends = np.where(real, output, 0.0).max(axis=1) if most else np.where(real, output, np.inf).min(axis=1)
-    said = np.where(real.any(axis=1) & (most | ~away), ends, 0.0)
-    heard = np.zeros_like(said)
-    if mode.growth == "all":
-        heard = said.cumsum() - said
-    elif mode.growth == "previous":
-        further = max if most else min
-        for k in range(1, len(said)):
-            # Where the one before may be left out, the one before that may be read.
-            heard[k] = further(ends[k - 1], heard[k - 1]) if away[k - 1] else ends[k - 1]
-    return heard, said.sum() - said
-
-
-def _read(mode: Mode, own: Floats, heard: Floats, said: Floats) -> Floats:
-    """Tokens of answers in the mean prompt of a role."""
-    return heard + said * ((mode.rounds - 1) / mode.rounds) + own * (mode.reviews / (1 + mode.reviews))
-
-
-def _taken(mode: Mode, calls: Floats, prompt: Floats, own: Floats, heard: Floats, said: Floats) -> tuple[Floats, Floats, Floats]:
-    """Prompt tokens, answer tokens and calls of a role in a run."""
-    number = calls * (mode.rounds * (1 + mode.reviews))
-    return number * (prompt + mode.extra_tokens + _read(mode, own, heard, said)), number * own, number
-
-
-def _usd(taken: tuple[Floats, Floats, Floats], rates: Floats) -> Floats:
-    """USD of tokens and calls."""
-    return np.asarray((taken[0] * rates[0] + taken[1] * rates[1]) / 1e6 + taken[2] * rates[2])
+def _read(mode: Mode, own: Floats, present: Flags) -> Floats:
+    """Tokens of answers in the mean prompt of each role: float64 [n, k]."""
+    all_ = own.sum(axis=1, keepdims=True) * ((mode.rounds - 1) / mode.rounds)
+    return np.asarray(heard(mode.growth, own, present) + all_ + own * (mode.reviews / (1 + mode.reviews)))

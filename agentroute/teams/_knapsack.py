@@ -64,26 +64,26 @@ def solve(values: Floats, costs: Floats, allowed: Flags, budget: float = math.in
     Pferschy and Pisinger 2004, Knapsack Problems, chapter 11 (multiple choice: dominance, dynamic programming).
     """
     _check(values, costs, allowed, budget)
-    places = [_undominated(value, cost, flags) for value, cost, flags in zip(values, costs, allowed, strict=True)]
-    best = np.array([columns[-1] for columns in places])
-    rows = np.arange(len(values))
+    # Each role's columns from the cheapest on; those that are not worth more than all cheaper ones are left out.
+    price, worth = np.where(allowed, costs, np.inf), np.where(allowed, values, -np.inf)
+    order = np.lexsort((-worth, price), axis=1)
+    price, worth = np.take_along_axis(price, order, axis=1), np.take_along_axis(worth, order, axis=1)
+    kept = np.ones(order.shape, bool)
+    kept[:, 1:] = worth[:, 1:] > np.maximum.accumulate(worth, axis=1)[:, :-1]
+    rows, best = np.arange(len(order)), worth.argmax(axis=1)
     limit = budget * (1.0 + ROUNDING)
-    if costs[rows, best].sum() <= limit:
-        return _solution(values, costs, best, budget, exact=True)
-    least = np.array([costs[row, columns[0]] for row, columns in enumerate(places)])
-    spare = limit - float(least.sum())
-    if spare < 0.0:
-        raise too_little(budget, float(least.sum()))
+    if price[rows, best].sum() <= limit:
+        return _solution(values, costs, order[rows, best], budget, exact=True)
+    least = price[:, 0].sum()
+    if least > limit:
+        raise too_little(budget, float(least))
     # Every role pays for its cheapest column anyway: only what the others cost beyond that is to be shared out.
-    worth: list[Floats] = []
-    extra: list[Floats] = []
-    for row, columns in enumerate(places):
-        more = costs[row, columns] - least[row]
-        more = more[more <= spare]  # costs rise, so that the first columns remain
-        extra.append(more)
-        worth.append(values[row, columns[: len(more)]])
-    found, exact = _halves(worth, extra, spare)
-    choice = np.array([columns[place] for columns, place in zip(places, found, strict=True)])
+    spare, extra = float(limit - least), price - price[:, :1]
+    kept &= extra <= spare
+    found, exact = _halves(
+        [one[may] for one, may in zip(worth, kept, strict=True)], [one[may] for one, may in zip(extra, kept, strict=True)], spare
+    )
+    choice = np.array([one[may][place] for one, may, place in zip(order, kept, found, strict=True)], np.int64)
     return _solution(values, costs, choice, budget, exact=exact)
 
 
@@ -109,15 +109,6 @@ def too_little(budget: float, least: float) -> BudgetError:
     return BudgetError(message, budget=budget, cheapest=least)
 
 
-def _undominated(values: Floats, costs: Floats, allowed: Flags) -> Places:
-    """The columns that could be in a best choice: rising in cost and in value. The tie goes to the cheaper, then to the first."""
-    columns = np.flatnonzero(allowed)
-    columns = columns[np.lexsort((-values[columns], costs[columns]))]
-    worth = values[columns]
-    rises = np.concatenate([[True], worth[1:] > np.maximum.accumulate(worth)[:-1]])
-    return np.asarray(columns[rises], np.int64)
-
-
 def _solution(values: Floats, costs: Floats, choice: Places, budget: float, *, exact: bool) -> Solution:
     rows = np.arange(len(values))
     cost = min(float(costs[rows, choice].sum()), budget)
@@ -133,8 +124,10 @@ def _halves(worth: list[Floats], extra: list[Floats], spare: float) -> tuple[lis
         return _binned(worth, extra, spare), False
     value, cost = sums(worth[:cut]), sums(extra[:cut])
     others, prices = sums(worth[cut:]), sums(extra[cut:])
-    front = _undominated(others, prices, np.ones(len(others), bool))
+    front = np.lexsort((-others, prices))
     others, prices = others[front], prices[front]
+    rises = np.concatenate([[True], others[1:] > np.maximum.accumulate(others)[:-1]])
+    front, others, prices = front[rises], others[rises], prices[rises]
     # For each choice of the first half, the best of the second that it leaves money for: the dearest on the front.
     partner = prices.searchsorted(spare - cost, side="right") - 1
     total = np.where(partner >= 0, value + others[partner], -np.inf)

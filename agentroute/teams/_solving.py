@@ -12,6 +12,7 @@ import numpy.typing as npt
 from agentroute.errors import BudgetError
 from agentroute.teams._costs import CostModel
 from agentroute.teams._knapsack import ROUNDING, Solution, cheapest, solve, sums, too_little
+from agentroute.teams._terms import Terms
 
 __all__ = ["cheapest_team", "solve_team"]
 
@@ -20,8 +21,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _COMBINATIONS: Final = 50_000
-_BLOCK: Final = 512
-_BLENDS: Final = (0.25, 0.5, 0.75)
+_BLOCK: Final = 128
 
 
 def solve_team(
@@ -31,8 +31,8 @@ def solve_team(
 
     Two knapsacks bound what is wanted: in one each role reads the least of the others that it can, in the other the most.
     What the first finds cannot be bettered, and is the answer when its true cost keeps to the budget. Else all combinations
-    that are worth more than what the second finds are looked at, best first, up to 50,000; where there are more, knapsacks
-    between the two are tried, and their best is bettered role by role.
+    that are worth as much as what the second allows are looked at, best first, up to 50,000; where there are more, a
+    knapsack halfway between the two is solved, and bettered role by role.
 
     Args:
         values: float64 [k, m + 1], columns as in `CostModel`; finite where allowed.
@@ -50,18 +50,18 @@ def solve_team(
         ConfigError: The team has no such mode, or a role may have nothing.
         PriceUnknownError: There is a budget, and an allowed model has neither a price nor a logged cost.
     """
+    terms = costs.terms(mode, upper=upper)
+    problem = _Problem(values, terms, allowed, budget)
     if budget == math.inf:
-        listed = costs.matrix(mode, allowed, upper=upper, strict=False)
-        best = solve(values, np.nan_to_num(listed, nan=0.0), allowed)
-        return replace(best, cost=float(costs.exact(mode, best.choice[None], upper=upper)[0]))
-    least = costs.matrix(mode, allowed, reads="least", upper=upper)
-    problem = _Problem(values, costs, mode, allowed, budget, upper=upper)
+        best = solve(values, np.nan_to_num(terms.bound(allowed, most=True), nan=0.0), allowed)
+        return replace(best, cost=float(problem.price(best.choice[None])[0]))
+    costs.require(allowed)
+    least = terms.bound(allowed, most=False)
     ideal = problem.knapsack(least)
     found = problem.checked(ideal)
     if ideal is not None and found is None:
-        most = costs.matrix(mode, allowed, upper=upper)
-        sure = problem.checked(problem.knapsack(most))
-        found = problem.between(least, sure) if problem.size <= _COMBINATIONS else problem.blended(least, most, sure)
+        most = terms.bound(allowed, most=True)
+        found = problem.between(least, most) if problem.size <= _COMBINATIONS else problem.blended(least, most)
     if found is None:
         raise too_little(budget, float(problem.price(problem.cheapest()[None])[0]))
     return found
@@ -69,22 +69,21 @@ def solve_team(
 
 def cheapest_team(costs: CostModel, mode: str, allowed: Flags, *, upper: bool = False) -> Places:
     """The columns of the cheapest allocation, int64 [k]; of very many combinations one that no single change makes cheaper."""
-    return _Problem(np.zeros(allowed.shape), costs, mode, allowed, math.inf, upper=upper).cheapest()
+    return _Problem(np.zeros(allowed.shape), costs.terms(mode, upper=upper), allowed, math.inf).cheapest()
 
 
 class _Problem:
     """One mode's choice under a budget."""
 
-    def __init__(self, values: Floats, costs: CostModel, mode: str, allowed: Flags, budget: float, *, upper: bool) -> None:
-        self.values, self.costs, self.mode, self.allowed = values, costs, mode, allowed
-        self.budget, self.upper = budget, upper
+    def __init__(self, values: Floats, terms: Terms, allowed: Flags, budget: float) -> None:
+        self.values, self.terms, self.allowed, self.budget = values, terms, allowed, budget
         self.limit = budget * (1.0 + ROUNDING)
         self.places = [np.flatnonzero(flags) for flags in allowed]
         self.size = math.prod(len(columns) for columns in self.places)
 
     def price(self, columns: Places) -> Floats:
         """True USD of allocations, int64 [n, k]."""
-        return self.costs.exact(self.mode, columns, upper=self.upper)
+        return np.asarray(self.terms.roles(columns).sum(axis=1))
 
     def worth(self, columns: Places) -> Floats:
         return np.asarray(self.values[np.arange(columns.shape[1]), columns].sum(axis=1))
@@ -108,25 +107,26 @@ class _Problem:
         price = float(self.price(found.choice[None])[0])
         return replace(found, cost=min(price, self.budget)) if price <= self.limit else None
 
-    def between(self, least: Floats, found: Solution | None) -> Solution | None:
-        """The best of all combinations that are worth more than what was found, and that the least reading could pay for."""
-        worth = sums([self.values[k, columns] for k, columns in enumerate(self.places)])
-        floor = -math.inf if found is None else found.value + ROUNDING * max(1.0, abs(found.value))
-        low = sums([least[k, columns] for k, columns in enumerate(self.places)])
-        open_ = np.flatnonzero((worth > floor) & (low <= self.limit))
+    def between(self, least: Floats, most: Floats) -> Solution | None:
+        """The best of all combinations; those that the least reading could pay for are looked at, best first."""
+        worth, low, high = (
+            sums([table[k, columns] for k, columns in enumerate(self.places)]) for table in (self.values, least, most)
+        )
+        # What even the most reading leaves affordable need not be beaten by what is worth less.
+        sure = worth.max(where=high <= self.limit, initial=-math.inf)
+        open_ = np.flatnonzero((worth >= sure) & (low <= self.limit))
         open_ = open_[np.lexsort((low[open_], -worth[open_]))]
         for start in range(0, len(open_), _BLOCK):
             columns = self.combinations(open_[start : start + _BLOCK])
             prices = self.price(columns)
             if (kept := np.flatnonzero(prices <= self.limit)).size:
                 return self.solution(columns[kept[0]], float(prices[kept[0]]), exact=True)
-        return None if found is None else replace(found, exact=True)
+        return None
 
-    def blended(self, least: Floats, most: Floats, found: Solution | None) -> Solution | None:
-        """The best of knapsacks between the two, then bettered one role at a time."""
-        tried = [found, *(self.knapsack(least + part * (most - least)) for part in _BLENDS)]
-        kept = [one for one in map(self.checked, tried) if one is not None]
-        at = max(kept, key=lambda one: one.value).choice if kept else self.cheapest()
+    def blended(self, least: Floats, most: Floats) -> Solution | None:
+        """The best of a knapsack between the two, bettered one role at a time."""
+        found = self.checked(self.knapsack((least + most) / 2.0)) or self.checked(self.knapsack(most))
+        at = self.cheapest() if found is None else found.choice
         while True:
             beside = self.beside(at)
             gain = np.where(self.price(beside) <= self.limit, self.worth(beside) - self.worth(at[None]), 0.0)
@@ -142,8 +142,7 @@ class _Problem:
             blocks = np.array_split(np.arange(self.size), math.ceil(self.size / _BLOCK))
             prices = np.concatenate([self.price(self.combinations(numbers)) for numbers in blocks])
             return np.asarray(self.combinations(np.array([prices.argmin()]))[0])
-        least = self.costs.matrix(self.mode, self.allowed, reads="least", upper=self.upper)
-        at = cheapest(least, self.allowed)
+        at = cheapest(self.terms.bound(self.allowed, most=False), self.allowed)
         while True:
             beside = self.beside(at)
             prices = self.price(beside)

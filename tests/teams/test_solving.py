@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from agentroute.errors import BudgetError, PriceUnknownError
+from agentroute.errors import BudgetError, ConfigError, PriceUnknownError
 from agentroute.teams import _solving
 from agentroute.teams._costs import CostModel
 from agentroute.teams._knapsack import solve
@@ -163,6 +163,15 @@ def test_without_a_budget_prices_may_be_unknown():
     assert math.isnan(found.cost)
     with pytest.raises(PriceUnknownError):
         solve_team(values, costs, "chain", allowed, 1.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_role_that_may_have_nothing_is_told():
+    costs, values, allowed = problem(np.random.default_rng(5))
+    allowed[2] = False
+    for budget in (math.inf, 1.0):
+        with pytest.raises(ConfigError, match="row 2 may have no column"):
+            solve_team(values, costs, "full", allowed, budget)
 
 
 def test_95_of_100_runs_may_be_asked_to_keep_to_the_budget():
