@@ -3,7 +3,7 @@
 ```text
 folder/
 ├── manifest.json   format, version, writer, and size and SHA-256 of every other file; carries a digest of itself
-├── router.json     pool, policy, estimator options, query ids and labels; cascade.json where it is a cascade
+├── router.json    pool, policy, estimator options, query ids and labels; cascade.json of a cascade, team.json of an allocator
 ├── arrays.npz      vectors, outcomes (stored, not compressed; no Python objects)
 └── graph.faiss     HNSW graph, a cache: rebuilt when the FAISS version differs
 ```
@@ -33,14 +33,14 @@ from agentroute.errors import ArtefactError
 
 __all__ = ["Kind", "read_artefact", "write_artefact"]
 
-Kind: TypeAlias = Literal["router", "cascade"]
+Kind: TypeAlias = Literal["router", "cascade", "team"]
 
-_FORMATS = {"router": "agentroute-router", "cascade": "agentroute-cascade"}
-_LOADERS = {"router": "Router.load", "cascade": "CascadeRouter.load"}
+_FORMATS = {"router": "agentroute-router", "cascade": "agentroute-cascade", "team": "agentroute-team"}
+_LOADERS = {"router": "Router.load", "cascade": "CascadeRouter.load", "team": "RoleAllocator.load"}
 _VERSION = 1
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays.npz"
-_FILES = frozenset({"router.json", "cascade.json", _ARRAYS, "graph.faiss"})
+_FILES = frozenset({"router.json", "cascade.json", "team.json", _ARRAYS, "graph.faiss"})
 _GRAPH = "graph"
 
 

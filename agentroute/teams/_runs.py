@@ -1,0 +1,181 @@
+"""Runs of teams on disk: one JSON line for each, appended at once, read again whatever the last one looks like."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from agentroute.errors import DataError, OutcomesSkippedWarning, StorageError
+from agentroute.teams._values import RoleUsage, TeamRun
+from agentroute.types import Query, Usage
+
+__all__ = ["RunLog", "run_from_json", "run_to_json"]
+
+
+def run_to_json(run: TeamRun, *, store_prompts: bool = False) -> dict[str, Any]:
+    """A run in plain JSON values.
+
+    Args:
+        run: The run.
+        store_prompts: Whether the task's words are kept; its key and labels always are.
+    """
+    query = run.query
+    return {
+        "id": run.id,
+        "query": {
+            "id": query.key(),
+            "text": query.text if store_prompts else None,
+            "task": query.task,
+            "tags": dict(query.tags),
+        },
+        "models": dict(run.models),
+        "mode": run.mode,
+        "success": run.success,
+        "cost": run.cost,
+        "latency": run.latency,
+        "roles": {name: {**asdict(part), "models": list(part.models)} for name, part in run.roles.items()},
+        "propensity": run.propensity,
+        "allocation_id": run.allocation_id,
+        "at": None if run.at is None else run.at.isoformat(),
+        "metadata": dict(run.metadata),
+    }
+
+
+def run_from_json(row: Mapping[str, Any]) -> TeamRun:
+    """The run that `run_to_json` wrote.
+
+    Raises:
+        DataError: Something is missing or cannot be right.
+    """
+    try:
+        query, roles = row["query"], row.get("roles") or {}
+        text = query.get("text")
+        return TeamRun(
+            id=row["id"],
+            query=Query(
+                text=text or "", id=query.get("id"), task=query.get("task"), tags=query.get("tags") or {}, withheld=text is None
+            ),
+            models=dict(row["models"]),
+            mode=row.get("mode", "chain"),
+            success=row.get("success"),
+            cost=row.get("cost"),
+            latency=row.get("latency"),
+            roles={name: _part(part) for name, part in roles.items()},
+            propensity=row.get("propensity"),
+            allocation_id=row.get("allocation_id"),
+            at=None if row.get("at") is None else datetime.fromisoformat(row["at"]),
+            metadata=row.get("metadata") or {},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        msg = f"this is no run of a team ({type(error).__name__}: {error}): write runs with RunLog(path).append(run)"
+        raise DataError(msg) from error
+
+
+def _part(part: Mapping[str, Any]) -> RoleUsage:
+    given = dict(part)
+    usage = given.pop("usage", None)
+    models = given.pop("models", None) or ()
+    return RoleUsage(**given, usage=None if usage is None else Usage(**usage), models=tuple(models))
+
+
+class RunLog:
+    """A file of runs. What `append` has returned from is on the disk.
+
+    Several threads may append, and several processes: each run is one write to the end of the file. A line that a crash has cut
+    off is left out with a warning.
+
+    Args:
+        path: The file; it is made when the first run comes.
+        store_prompts: Whether the tasks' words are kept.
+
+    ```python
+    log = RunLog("runs.jsonl")
+    allocator = RoleAllocator(team, cards, log=log)
+    ```
+    """
+
+    def __init__(self, path: str | Path, *, store_prompts: bool = False) -> None:
+        self.path = Path(path)
+        self.store_prompts = store_prompts
+        self._lock = threading.Lock()
+
+    def append(self, run: TeamRun) -> None:
+        """Adds a run.
+
+        Raises:
+            StorageError: The file cannot be written.
+            DataError: The run's metadata are no plain JSON values.
+        """
+        try:
+            line = json.dumps(run_to_json(run, store_prompts=self.store_prompts), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            msg = f"the metadata of a run must be plain JSON values: {error}"
+            raise DataError(msg) from error
+        data = (line + "\n").encode()
+        try:
+            with self._lock:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                try:
+                    # One write: lines of several processes never mix. A cut-off line before it ends here.
+                    os.write(descriptor, data if _ends_well(self.path) else b"\n" + data)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        except OSError as error:
+            msg = f"the log of runs {self.path} cannot be written: {error}"
+            raise StorageError(msg) from error
+
+    def extend(self, runs: Iterable[TeamRun]) -> None:
+        """Adds several runs."""
+        for run in runs:
+            self.append(run)
+
+    def __iter__(self) -> Iterator[TeamRun]:
+        """All runs, each once, in the order in which they came."""
+        if not self.path.exists():
+            return
+        seen: set[str] = set()
+        skipped = 0
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    run = run_from_json(json.loads(line))
+                except (ValueError, DataError):
+                    skipped += 1
+                    continue
+                if run.id not in seen:
+                    seen.add(run.id)
+                    yield run
+        if skipped:
+            told = f"{self.path}: {skipped} line{'s' if skipped > 1 else ''} hold no run and were left out"
+            warnings.warn(told, OutcomesSkippedWarning, stacklevel=2)
+
+    def __len__(self) -> int:
+        """Number of runs."""
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        """The file."""
+        return f"RunLog({str(self.path)!r})"
+
+
+def _ends_well(path: Path) -> bool:
+    """Whether the file is empty or ends with a whole line."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            return True
+        file.seek(size - 1)
+        return file.read(1) == b"\n"
