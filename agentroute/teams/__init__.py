@@ -63,7 +63,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split
 
 if not TYPE_CHECKING:  # a visible module-level __getattr__ would make every misspelt name type-check
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> object:
         """Imports a name's module at first use."""
         if name not in _HOME_OF:
             msg = f"module {__name__!r} has no attribute {name!r}"
@@ -72,5 +72,5 @@ if not TYPE_CHECKING:  # a visible module-level __getattr__ would make every mis
         globals()[name] = value
         return value
 
-    def __dir__():
+    def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

@@ -246,8 +246,8 @@ class RoleAllocator:
             roles: The roles that take part; `None` = all, optional ones where they pay.
             budget: Most USD that the run may be expected to cost.
             fixed: Role → the model that it must have.
-            explore: Share of runs that are drawn at random from all allocations that keep to the budget, so that there is something
-                to learn from.
+            explore: Share of runs that are drawn at random from all allocations that keep to the budget, so that there is
+                something to learn from.
             upper: Whether what 95 % of runs stay below keeps to the budget, and not only the mean.
             mode: The mode; `None` = the best.
 
