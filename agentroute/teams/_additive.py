@@ -302,6 +302,12 @@ class AdditiveLogit:
         return found
 
     @property
+    def runs(self) -> int:
+        """Runs that it has learned from."""
+        self._fitted()
+        return len(self._seen)
+
+    @property
     def enough(self) -> bool:
         """Whether there are ten runs for each main effect that they are to tell."""
         self._fitted()

@@ -151,9 +151,9 @@ def _weights(team: Team, benchmarks: tuple[str, ...], task: str, embedder: Embed
         return np.zeros((len(team.roles), 0))
     roles = [f"{role.name}: {role.description} {task}".strip() for role in team.roles]
     asked = embedder.embed([_described(name) for name in benchmarks]).astype(np.float64)
-    near = embedder.embed(roles).astype(np.float64) @ asked.T
-    weight = np.exp((near - near.max(axis=1, keepdims=True)) / sharpness)
-    return np.asarray(weight / weight.sum(axis=1, keepdims=True))
+    near = np.asarray(embedder.embed(roles), np.float64) @ asked.T
+    weight: Floats = np.exp((near - near.max(axis=1, keepdims=True)) / sharpness)
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float64)
 
 
 def _scores(cards: tuple[ModelCard, ...], benchmarks: tuple[str, ...]) -> Floats:
@@ -161,7 +161,7 @@ def _scores(cards: tuple[ModelCard, ...], benchmarks: tuple[str, ...]) -> Floats
     price = np.array([_log_price(card) for card in cards])
     price = np.where(np.isnan(price), np.nanmean(price) if not np.isnan(price).all() else 0.0, price)
     if not benchmarks:
-        return _SLOPE * (price - price.mean())[:, None]
+        return np.asarray(_SLOPE * (price - price.mean())[:, None], np.float64)
     known = np.array([[card.scores.get(name, math.nan) for name in benchmarks] for card in cards])
     usual = float(np.nanmean(known))
     line = np.stack([_line(price, column, usual) for column in known.T], axis=1)
