@@ -14,6 +14,7 @@ from agentroute.cli._output import check, flows, write
 from agentroute.collection import pool_of, read_pool
 from agentroute.errors import ConfigError
 from agentroute.evaluation import CascadeComparison, RoutingDiagnosis, diagnose
+from agentroute.evaluation._cascade_words import measured
 from agentroute.outcomes import OutcomeTable
 from agentroute.reporting import report_html, report_json, report_png, summary
 from agentroute.reporting.words import plain
@@ -79,6 +80,9 @@ def run_report(
         raise ConfigError(f"the page and the picture cannot both be {png}: name two files")
     cascades = None if cascade is None else _cascades(log, router, cascade, seed=seed, cards=cards)
     found = _diagnosis(log, router, holdout=holdout, options=options, seed=seed, cards=cards)
+    if cascades is not None:
+        # The terminal says what the page says.
+        found = measured(found, cascades)
     # A page that goes into a pipe is alone there.
     console = Console(stderr=any(place is not None and flows(place) for place in (output, png)))
     source = log.name if router is None else f"{log.name}, settings of {router.name}"
