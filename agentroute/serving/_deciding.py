@@ -296,7 +296,10 @@ class Decider:
             raise ConfigError(f"a router must give a Decision or a model's name, not {type(found).__name__}")
         if found.model not in self._known:
             raise UnknownModelError(found.model, self.pool.ids, where="models=")
-        return self._preferred(found, query)
+        if not self._may(found.model, query):
+            return self.defaulted(query, f"the router's {found.model} may not answer this")
+        may = tuple(one for one in found.candidates if self._may(one.model, query))
+        return self._preferred(found if len(may) == len(found.candidates) else replace(found, candidates=may), query)
 
     def _preferred(self, found: Decision, query: Query) -> Decision:
         """The decision; where the router knew nothing and took its own default, with the default declared here instead."""

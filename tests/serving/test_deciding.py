@@ -312,3 +312,21 @@ def test_known_model():
     assert known_model("small", IDS) == "small"
     with pytest.raises(UnknownModelError, match="'tiny'"):
         known_model("tiny", IDS)
+
+
+def test_a_router_that_looks_at_no_filter_gets_past_none():
+    """Its choice gives way to the default, and those who may not answer are not asked when its choice fails either."""
+    pool = ModelPool([ModelCard(id="mute", capabilities=frozenset()), ModelCard(id="deft"), ModelCard(id="able")])
+
+    def whole(first, *others):
+        ranked = tuple(Candidate(model=name) for name in (first, *others))
+        return lambda query: Decision(
+            model=first, candidates=ranked, reason="mine", paradigm=Paradigm(when="", what=(), how="rule")
+        )
+
+    asked = Asked(turns=turns(), needs=frozenset({"tools"}))
+    refused = decider(pool, router=whole("mute", "able"), default="deft").begin(asked).decide().decision
+    assert (refused.model, refused.by) == ("deft", "default")
+    assert "mute may not answer" in refused.reason
+    ranked = decider(pool, router=whole("able", "mute", "deft")).begin(asked).decide().decision
+    assert ranked.ranking == ("able", "deft")
