@@ -247,6 +247,7 @@ def test_what_a_killed_process_set_aside_is_free_after_its_lease(tmp_path):
         deadline = time.monotonic() + 30.0
         while budget.left() < 0.9 and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert budget.left() == 0.9
         budget.reserve(0.9).settle(0.9)
         assert budget.spent() == 1.0
 
@@ -270,11 +271,12 @@ def test_a_forked_child_spends_from_the_same_budget(tmp_path):
             warnings.simplefilter("ignore", DeprecationWarning)  # other tests' threads
             child = os.fork()
         if child == 0:
+            inherited = budget._handle.connection  # SQLite forbids to use it here
             try:
                 budget.reserve(0.2).settle(0.2)
             finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+                os._exit(0 if inherited is None else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         budget.reserve(0.3).settle(0.3)
         assert budget.spent() == 0.6
 

@@ -26,7 +26,7 @@ SOLVER = Role(name="solver", input_tokens=200.0, output_tokens=80.0, calls=2.0)
 CRITIC = Role(name="critic", input_tokens=300.0, output_tokens=20.0, optional=True)
 MODES = (
     Mode(name="io"),
-    Mode(name="cot", extra_tokens=10.0),
+    Mode(name="cot", extra_tokens=90.0),
     Mode(name="chain", growth="previous"),
     Mode(name="full", growth="all"),
     Mode(name="debate", rounds=2),
@@ -104,6 +104,21 @@ def test_every_allocation_costs_what_playing_it_takes(mode):
         # All models say as much as each other here: nothing but the critic, who may stay away, makes a difference.
         if columns[2] < 2:
             assert matrix[range(3), columns].sum() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", [mode.name for mode in MODES])
+def test_who_is_left_out_is_not_read(mode):
+    may_go = [
+        Role(name=name, input_tokens=100.0, output_tokens=tokens, optional=True)
+        for name, tokens in zip("abcd", (10, 300, 50, 7), strict=True)
+    ]
+    team = Team(roles=may_go, modes=MODES)
+    model, tabled = CostModel(team, [CHEAP]), tables(team, ["cheap"])
+    for columns in itertools.product(range(2), repeat=4):
+        models = [("cheap", NONE)[column] for column in columns]
+        taken = play(team, mode, models, *tabled)
+        expected = sum(usd(one, CHEAP.price) for one in taken.values())
+        assert model.exact(mode, np.array([columns]))[0] == pytest.approx(expected, rel=1e-12)
 
 
 roles = st.builds(
@@ -270,14 +285,24 @@ def test_a_model_is_known_from_its_other_roles():
 
 def test_a_cache_makes_calls_cheaper_than_their_list_price():
     price = Price(input=10.0, output=0.0, cache_read=1.0)
-    team = Team(roles=[Role(name="solver", input_tokens=1000.0, output_tokens=0.0)], modes=[Mode(name="io")])
+    team = Team(roles=[Role(name=name, input_tokens=1000.0, output_tokens=0.0) for name in "ab"], modes=[Mode(name="io")])
     cached = RoleUsage(usage=Usage(input_tokens=1000, output_tokens=0, cache_read_tokens=900))
-    model = CostModel(team, [ModelCard(id="one", price=price)]).fit([run({"solver": "one"}, "io", {"solver": cached})] * 500)
+    plain = RoleUsage(usage=Usage(input_tokens=1000, output_tokens=0))
+    runs = [run({"a": "one", "b": "one"}, "io", {"a": cached, "b": plain})] * 500
+    model = CostModel(team, [ModelCard(id="one", price=price)]).fit(runs)
     # 100 x 10 + 900 x 1 instead of 1000 x 10.
-    assert model.exact("io", np.array([[0]]))[0] == pytest.approx(0.0019, rel=0.05)
-    assert model.ratio_[0, 0] == pytest.approx(0.19, abs=0.02)
+    found = model.roles({"a": "one", "b": "one"}, "io")
+    assert (found["a"].cost, found["b"].cost) == (pytest.approx(0.0019, rel=0.05), pytest.approx(0.01, rel=0.01))
     # A call may miss the cache: what is set aside for it counts on nothing.
     assert model.ceiling("one", input_tokens=1000, output_tokens=0) == pytest.approx(0.01)
+
+
+def test_every_call_pays_the_price_of_a_call():
+    team = Team(roles=[Role(name="a", input_tokens=0.0, output_tokens=0.0, calls=3.0)], modes=[Mode(name="io")])
+    used = RoleUsage(usage=Usage(input_tokens=0, output_tokens=0), calls=3)
+    model = CostModel(team, [DEAR]).fit([run({"a": "dear"}, "io", {"a": used})] * 20)
+    assert model.exact("io", np.array([[0]]))[0] == pytest.approx(0.003)
+    assert model.ratio_[0, 0] == pytest.approx(1.0)
 
 
 def test_what_a_run_costs_beyond_its_roles_is_counted():
