@@ -16,10 +16,13 @@ from agentroute.teams._costs import CostModel
 from agentroute.teams._values import NONE, Mode, Role, RoleUsage, Team, TeamRun
 from agentroute.types import ModelCard, Price, Query, Usage
 
-CHEAP = ModelCard(id="cheap", price=Price(input=1.0, output=2.0))
-DEAR = ModelCard(id="dear", price=Price(input=10.0, output=30.0, per_call=0.001))
+CARDS = [
+    ModelCard(id="cheap", price=Price(input=1.0, output=2.0)),
+    ModelCard(id="dear", price=Price(input=10.0, output=30.0, per_call=0.001)),
+]
+CHEAP, DEAR = CARDS
 LOCAL = ModelCard(id="local")
-CARDS = [CHEAP, DEAR]
+PRICES = {card.id: card.price for card in CARDS}
 
 PLANNER = Role(name="planner", input_tokens=100.0, output_tokens=50.0)
 SOLVER = Role(name="solver", input_tokens=200.0, output_tokens=80.0, calls=2.0)
@@ -91,12 +94,12 @@ def test_a_chain_by_hand():
 @pytest.mark.parametrize("mode", [mode.name for mode in MODES])
 def test_every_allocation_costs_what_playing_it_takes(mode):
     model = CostModel(TEAM, CARDS)
-    matrix, prices = model.matrix(mode), {card.id: card.price for card in CARDS}
+    matrix = model.matrix(mode)
     tabled = tables(TEAM, model.models)
     for columns in itertools.product(range(2), range(2), range(3)):
         models = [(*model.models, NONE)[column] for column in columns]
         taken = play(TEAM, mode, models, *tabled)
-        expected = sum(usd(taken[role.name], prices[one]) for role, one in zip(TEAM.roles, models, strict=True) if one != NONE)
+        expected = sum(usd(taken[role.name], PRICES[one]) for role, one in zip(TEAM.roles, models, strict=True) if one != NONE)
         assert model.exact(mode, np.array([columns]))[0] == pytest.approx(expected, rel=1e-12)
         found = model.roles({role.name: one for role, one in zip(TEAM.roles, models, strict=True)}, mode)
         for name, one in found.items():
@@ -121,17 +124,14 @@ def test_who_is_left_out_is_not_read(mode):
         assert model.exact(mode, np.array([columns]))[0] == pytest.approx(expected, rel=1e-12)
 
 
-roles = st.builds(
-    lambda tokens, optional, calls: (tokens, optional, calls),
-    st.tuples(st.floats(0.0, 500.0), st.floats(0.0, 500.0)),
-    st.booleans(),
-    st.floats(0.5, 3.0),
-)
+roles = st.tuples(st.floats(0.0, 500.0), st.floats(0.0, 500.0), st.booleans(), st.floats(0.5, 3.0))
 modes = st.builds(
-    lambda growth, rounds, reviews: Mode(name="mode", growth=growth, rounds=rounds, reviews=reviews, extra_tokens=5.0),
-    st.sampled_from(["none", "previous", "all"]),
-    st.integers(1, 3),
-    st.integers(0, 2),
+    Mode,
+    name=st.just("mode"),
+    growth=st.sampled_from(["none", "previous", "all"]),
+    rounds=st.integers(1, 3),
+    reviews=st.integers(0, 2),
+    extra_tokens=st.just(5.0),
 )
 
 
@@ -141,8 +141,8 @@ def test_the_sum_over_roles_is_never_below_what_an_allocation_costs(drawn, mode,
     rng = np.random.default_rng(seed)
     team = Team(
         roles=[
-            Role(name=f"r{k}", input_tokens=tokens[0], output_tokens=tokens[1], optional=optional, calls=calls)
-            for k, (tokens, optional, calls) in enumerate(drawn)
+            Role(name=f"r{k}", input_tokens=own, output_tokens=says, optional=optional, calls=calls)
+            for k, (own, says, optional, calls) in enumerate(drawn)
         ],
         modes=[mode],
     )
@@ -163,13 +163,7 @@ def test_the_sum_over_roles_is_never_below_what_an_allocation_costs(drawn, mode,
 
 
 def test_roles_say_what_they_may_have():
-    team = Team(
-        roles=[
-            Role(name="a", model="dear"),
-            Role(name="b", allow={"cheap", "local"}, optional=True),
-            Role(name="c"),
-        ]
-    )
+    team = Team(roles=[Role(name="a", model="dear"), Role(name="b", allow={"cheap", "local"}, optional=True), Role(name="c")])
     assert CostModel(team, [CHEAP, DEAR, LOCAL]).admissible().tolist() == [
         [False, True, False, False],
         [True, False, True, True],
@@ -211,11 +205,10 @@ def logged(team, tabled, prices, count, seed, *, cost=1.0):
 
 
 def test_verbosity_and_costs_are_learned_from_runs_of_all_modes():
-    prices = {card.id: card.price for card in CARDS}
     truth = tables(
         TEAM, prices, change=lambda role, model: {"cheap": 2.0, "dear": 0.5}[model] * (3.0 if role == "critic" else 1.0)
     )
-    model = CostModel(TEAM, CARDS).fit(logged(TEAM, truth, prices, 1500, 0))
+    model = CostModel(TEAM, CARDS).fit(logged(TEAM, truth, PRICES, 1500, 0))
     output = [[truth[0][role.name, card.id] for card in CARDS] for role in TEAM.roles]
     # The mean of tasks' lengths is exp(-.08 + .4^2 / 2) = 1.
     assert model.output_ == pytest.approx(np.array(output), rel=0.08)
@@ -226,16 +219,15 @@ def test_verbosity_and_costs_are_learned_from_runs_of_all_modes():
         for columns in itertools.product(range(2), range(2), range(3)):
             models = [(*model.models, NONE)[column] for column in columns]
             taken = play(TEAM, mode.name, models, *truth)
-            true = sum(usd(taken[role.name], prices[one]) for role, one in zip(TEAM.roles, models, strict=True) if one != NONE)
+            true = sum(usd(taken[role.name], PRICES[one]) for role, one in zip(TEAM.roles, models, strict=True) if one != NONE)
             assert model.exact(mode.name, np.array([columns]))[0] == pytest.approx(true, rel=0.12)
 
 
 def test_95_of_100_further_runs_cost_less_than_the_upper_end():
-    prices = {card.id: card.price for card in CARDS}
-    truth = tables(TEAM, prices, change=lambda _, model: {"cheap": 2.0, "dear": 0.5}[model])
-    model = CostModel(TEAM, CARDS).fit(logged(TEAM, truth, prices, 600, 1))
+    truth = tables(TEAM, PRICES, change=lambda _, model: {"cheap": 2.0, "dear": 0.5}[model])
+    model = CostModel(TEAM, CARDS).fit(logged(TEAM, truth, PRICES, 600, 1))
     below = []
-    for one in logged(TEAM, truth, prices, 3000, 2):
+    for one in logged(TEAM, truth, PRICES, 3000, 2):
         cost = sum(used.cost for used in one.roles.values())
         columns = model.columns(one.models)[None]
         below.append(cost <= model.exact(one.mode, columns, upper=True)[0])
@@ -245,8 +237,7 @@ def test_95_of_100_further_runs_cost_less_than_the_upper_end():
 
 
 def test_too_few_runs_tell_no_upper_end():
-    prices = {card.id: card.price for card in CARDS}
-    runs = logged(TEAM, tables(TEAM, prices), prices, 19, 3)
+    runs = logged(TEAM, tables(TEAM, PRICES), PRICES, 19, 3)
     few, enough = CostModel(TEAM, CARDS).fit(runs[:18]), CostModel(TEAM, CARDS).fit(runs)
     assert few.gamma_ is None
     assert (few.matrix("chain", upper=True) == few.matrix("chain")).all()
@@ -275,8 +266,8 @@ def test_a_model_is_known_from_its_other_roles():
     team = Team(roles=[Role(name="a"), Role(name="b")], modes=[Mode(name="io")])
     wordy = RoleUsage(usage=Usage(input_tokens=500, output_tokens=800))
     terse = RoleUsage(usage=Usage(input_tokens=500, output_tokens=200))
-    runs = [run({"a": "cheap", "b": "dear"}, "io", {"a": wordy, "b": terse})] * 30
-    runs += [run({"a": "dear", "b": "dear"}, "io", {"a": terse, "b": terse})] * 30
+    drawn = [("cheap", wordy), ("dear", terse)]
+    runs = [run({"a": model, "b": "dear"}, "io", {"a": used, "b": terse}) for model, used in drawn * 30]
     model = CostModel(team, CARDS).fit(runs)
     # Nobody saw the wordy model in role b, where 200 tokens are usual.
     assert model.runs_.tolist() == [[30, 30], [0, 60]]
@@ -375,16 +366,14 @@ def test_what_went_wrong_tells_nothing():
 
 
 def test_fitting_forgets_what_was_learned_before():
-    prices = {card.id: card.price for card in CARDS}
-    first, second = (logged(TEAM, tables(TEAM, prices), prices, 40, seed) for seed in (4, 5))
+    first, second = (logged(TEAM, tables(TEAM, PRICES), PRICES, 40, seed) for seed in (4, 5))
     twice, once = CostModel(TEAM, CARDS).fit(first).fit(second), CostModel(TEAM, CARDS).fit(second)
     assert json.dumps(twice.state()) == json.dumps(once.state())
 
 
 def test_what_was_learned_survives_json():
-    prices = {card.id: card.price for card in CARDS}
     billed = RoleUsage(usage=Usage(input_tokens=100, output_tokens=100), cost=0.002)
-    runs = [*logged(TEAM, tables(TEAM, prices), prices, 60, 6), run({"planner": "local"}, "io", {"planner": billed})]
+    runs = [*logged(TEAM, tables(TEAM, PRICES), PRICES, 60, 6), run({"planner": "local"}, "io", {"planner": billed})]
     model = CostModel(TEAM, [*CARDS, LOCAL]).fit(runs)
     again = CostModel.from_state(json.loads(json.dumps(model.state())), TEAM, [*CARDS, LOCAL])
     for mode in MODES:
@@ -406,8 +395,11 @@ def test_names_that_are_unknown_are_told():
         model.roles({"planner": "huge"}, "io")
     with pytest.raises(UnknownModelError, match="'huge'"):
         model.ceiling("huge", input_tokens=1, output_tokens=1)
-    for cards in ([], [CHEAP, CHEAP], [ModelCard(id=NONE)]):
-        with pytest.raises(ConfigError, match="different names"):
-            CostModel(TEAM, cards)
     with pytest.raises(ConfigError, match="shrinkage"):
         CostModel(TEAM, CARDS, shrinkage=math.nan)
+
+
+@pytest.mark.parametrize("cards", [[], [CHEAP, CHEAP], [ModelCard(id=NONE)]])
+def test_models_need_names_of_their_own(cards):
+    with pytest.raises(ConfigError, match="different names"):
+        CostModel(TEAM, cards)
