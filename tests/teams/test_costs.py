@@ -205,9 +205,8 @@ def logged(team, tabled, prices, count, seed, *, cost=1.0):
 
 
 def test_verbosity_and_costs_are_learned_from_runs_of_all_modes():
-    truth = tables(
-        TEAM, prices, change=lambda role, model: {"cheap": 2.0, "dear": 0.5}[model] * (3.0 if role == "critic" else 1.0)
-    )
+    wordy = {"cheap": 2.0, "dear": 0.5}
+    truth = tables(TEAM, PRICES, change=lambda role, model: wordy[model] * (3.0 if role == "critic" else 1.0))
     model = CostModel(TEAM, CARDS).fit(logged(TEAM, truth, PRICES, 1500, 0))
     output = [[truth[0][role.name, card.id] for card in CARDS] for role in TEAM.roles]
     # The mean of tasks' lengths is exp(-.08 + .4^2 / 2) = 1.
@@ -397,9 +396,6 @@ def test_names_that_are_unknown_are_told():
         model.ceiling("huge", input_tokens=1, output_tokens=1)
     with pytest.raises(ConfigError, match="shrinkage"):
         CostModel(TEAM, CARDS, shrinkage=math.nan)
-
-
-@pytest.mark.parametrize("cards", [[], [CHEAP, CHEAP], [ModelCard(id=NONE)]])
-def test_models_need_names_of_their_own(cards):
-    with pytest.raises(ConfigError, match="different names"):
-        CostModel(TEAM, cards)
+    for cards in ([], [CHEAP, CHEAP], [ModelCard(id=NONE)]):
+        with pytest.raises(ConfigError, match="different names"):
+            CostModel(TEAM, cards)
