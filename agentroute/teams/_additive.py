@@ -86,7 +86,7 @@ class AdditiveLogit:
         levels: int64 [k], columns of each role: the models, and one more where the role is optional.
         modes: Number of modes.
         kinds: Number of kinds of task.
-        prior: float64 [k, m], prior means of theta; `None` = 0.
+        prior: float64 [k, m], prior means of theta, with at least as many columns as the role with most; `None` = 0.
         ridge: Of theta, 1 / variance.
         kind_ridge: Of phi, which has many more cells to fill.
         few: Runs of a (role, model) below which nothing is said of it.
@@ -118,7 +118,7 @@ class AdditiveLogit:
         self.levels = np.asarray(levels, np.int64)
         self.modes, self.kinds = modes, kinds
         self.ridge, self.kind_ridge, self.few = ridge, kind_ridge, few
-        self.width = int(self.levels.max())
+        self.width = int(self.levels.max()) if prior is None else int(prior.shape[1])
         self.prior = np.zeros((len(self.levels), self.width)) if prior is None else np.asarray(prior, np.float64)
 
     # --- where the parameters stand: intercept, kinds, modes, each role's own score, theta, phi ---

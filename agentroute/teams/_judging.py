@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -78,11 +78,17 @@ class AllocationReport:
 class Allocating(Protocol):
     """What `evaluate` judges: it knows its team and models, and gives each task an allocation."""
 
-    team: Team
-    models: Sequence[str]
+    @property
+    def team(self) -> Team:
+        """Its roles and modes."""
 
-    def allocate(self, task: Any, /, *, budget: float | None = None) -> Allocation:
-        """The allocation of one task."""
+    @property
+    def models(self) -> Sequence[str]:
+        """In the order of the columns."""
+
+    @property
+    def allocate(self) -> Callable[..., Allocation]:
+        """Gives a task, a `Query`, its allocation; takes `budget=`."""
 
 
 def evaluate(

@@ -183,9 +183,7 @@ class _Search:
     def pick(self, places: list[Places], *, exact: bool) -> Assigned:
         """The best of all combinations of these columns; at least one keeps to the budget."""
         logit, cost = self.table(places)
-        # Where money is worth nothing, the logit is as good as the chance, and does not run out of digits near 1.
-        worth = logit if self.rate == 0.0 else _chance(logit) - self.rate * cost
-        worth = np.where(cost <= self.budget, worth, -np.inf)
+        worth = self._worth(logit, cost)
         top = float(worth.max())
         tied = np.flatnonzero(worth.ravel() >= top - _ROUNDING * max(1.0, abs(top)))
         first = int(tied[cost.ravel()[tied].argmin()])
@@ -202,7 +200,8 @@ class _Search:
     def climb(self, least: Places) -> Assigned:
         """Betters several assignments two roles at a time: the cheapest one, and random ones that keep to the budget."""
         rng = np.random.default_rng(0)
-        found = [self._bettered(least)]
+        both = self._both()
+        found = [self._bettered(least.copy(), both)]
         for _ in range(_STARTS - 1):
             start = least.copy()
             for role in rng.permutation(len(least)).tolist():
@@ -210,22 +209,49 @@ class _Search:
                 start[role] = rng.choice(self.places[role])
                 if self.costs[np.arange(len(start)), start].sum() > self.budget:
                     start[role] = before
-            found.append(self._bettered(start))
-        return max(found, key=lambda one: (one.logit if self.rate == 0.0 else one.value, -one.cost))
+            found.append(self._bettered(start, both))
+        ends = [self.pick([np.array([column]) for column in columns], exact=False) for columns in found]
+        return max(ends, key=lambda one: (one.logit if self.rate == 0.0 else one.value, -one.cost))
 
-    def _bettered(self, start: Places) -> Assigned:
-        places = [np.array([column]) for column in start]
-        best = self.pick(places, exact=False)
-        while True:
-            before = best
-            for pair in itertools.combinations(range(len(start)), 2):
-                free = [self.places[role] if role in pair else np.array([best.columns[role]]) for role in range(len(start))]
-                one = self.pick(free, exact=False)
-                gain = one.logit - best.logit if self.rate == 0.0 else one.value - best.value
-                if gain > 1e-10:
-                    best = one
-            if best is before:
-                return best
+    def _both(self) -> Floats:
+        """What pairs add, float64 [k, k, m, m], from either role's side; a role adds nothing with itself."""
+        count, width = self.values.shape
+        both = np.zeros((count, count, width, width))
+        for table, (a, b) in zip(self.pairs, itertools.combinations(range(count), 2), strict=True):
+            both[a, b], both[b, a] = table, table.T
+        return both
+
+    def _bettered(self, columns: Places, both: Floats) -> Places:
+        """The assignment that no change of two roles betters, reached from this one, which is changed."""
+        roles = np.arange(len(columns))
+        # What each role's columns add as the others are: kept up to date, so that a pair is weighed without the rest.
+        field = self.values + both[roles[:, None], roles[None], :, columns[None]].sum(axis=1)
+        usd = self.costs[roles, columns]
+        better = True
+        while better:
+            better = False
+            for a, b in itertools.combinations(range(len(columns)), 2):
+                at, bt = columns[a], columns[b]
+                one, other = self.places[a], self.places[b]
+                own = field[a, one] - both[a, b][one, bt]
+                joint = own[:, None] + (field[b, other] - both[b, a][other, at])[None] + both[a, b][np.ix_(one, other)]
+                spent = float(usd.sum() - usd[a] - usd[b])
+                cost = spent + self.costs[a, one][:, None] + self.costs[b, other][None]
+                rest = self.base + float((self.values[roles, columns] + field[roles, columns]).sum()) / 2.0
+                now = field[a, at] + field[b, bt] - both[a, b][at, bt]
+                worth = self._worth(joint + (rest - now), cost)
+                top = int(worth.argmax())
+                if worth.ravel()[top] > float(self._worth(np.array(rest), np.array(usd.sum()))) + 1e-10:
+                    better = True
+                    for role, column in ((a, one[top // len(other)]), (b, other[top % len(other)])):
+                        field += both[:, role, :, column] - both[:, role, :, columns[role]]
+                        columns[role], usd[role] = column, self.costs[role, column]
+        return columns
+
+    def _worth(self, logit: Floats, cost: Floats) -> Floats:
+        """What is to be greatest; where money is worth nothing the logit, which does not run out of digits near 1."""
+        worth = logit if self.rate == 0.0 else _chance(logit) - self.rate * cost
+        return np.where(cost <= self.budget, worth, -np.inf)
 
 
 def _chance(logit: Floats) -> Floats:

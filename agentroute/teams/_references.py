@@ -42,7 +42,7 @@ class References:
 
     def _flags(self, columns: Places, modes: Places) -> Floats:
         width = len(self.models) + 1
-        roles = np.eye(width)[columns].reshape(len(columns), -1)
+        roles = np.eye(width)[columns].reshape(len(columns), columns.shape[1] * width)
         return np.concatenate([roles, np.eye(len(self.team.modes))[modes]], axis=1)
 
     def placed(self, given: Sequence[Assignment]) -> tuple[Places, Places]:
@@ -59,7 +59,9 @@ class References:
             if strange:
                 raise ConfigError(f"the policy that is judged gave {strange[0]!r}, which the team does not know")
         columns = [[known.index(models.get(role, NONE)) for role in roles] for models, _ in given]
-        return np.array(columns, np.int64).reshape(len(given), -1), np.array([modes.index(mode) for _, mode in given], np.int64)
+        return np.array(columns, np.int64).reshape(len(given), len(roles)), np.array(
+            [modes.index(mode) for _, mode in given], np.int64
+        )
 
     def expected(self, columns: Places, modes: Places, kinds: Floats) -> tuple[Floats, Floats]:
         """Chance of success and mean USD, float64 [n] each."""
