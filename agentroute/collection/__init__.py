@@ -7,6 +7,7 @@ from agentroute.collection._ladder import Ladder, load_ladder
 from agentroute.collection._pool import PoolEntry, pool_of, read_pool
 from agentroute.collection._run import CollectReport, Progress, collect, outcome_of
 from agentroute.collection._tasks import Task, read_tasks
+from agentroute.collection._team import RecordedTeam, load_team, runs_of, team_spec
 from agentroute.collection._verifiers import verify
 
 __all__ = [
@@ -18,12 +19,16 @@ __all__ = [
     "Ladder",
     "PoolEntry",
     "Progress",
+    "RecordedTeam",
     "Task",
     "collect",
     "load_ladder",
+    "load_team",
     "outcome_of",
     "pool_of",
     "read_pool",
     "read_tasks",
+    "runs_of",
+    "team_spec",
     "verify",
 ]

@@ -1,0 +1,46 @@
+"""A team of three real local models: success and cost of one model for all, of the best fixed map, and of the allocator.
+
+The runs are those that ship with the package (`scripts/team/README.md`): the allocator has learned from 330 runs whose models
+were drawn at random, and is judged on other tasks. Run `python benchmarks/teams/real.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agentroute.collection import load_team
+from agentroute.evaluation import bootstrap, means
+from agentroute.teams import NONE, RoleAllocator
+
+
+def main() -> None:
+    """Prints what was learned, and the table of arms."""
+    found = load_team()
+    cards = [entry.card for entry in found.entries]
+    print(RoleAllocator(found.team, cards).fit(found.runs))
+    by_task: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[float, float]] = {}
+    for run in found.held:
+        by_task[str(run.query.id), tuple(sorted(run.models.items()))] = (run.success or 0.0, run.cost or 0.0)
+    tasks = sorted({run.query.id: run.query.task for run in found.held}.items(), key=str)
+    columns = {}
+    for arm, by_kind in found.arms.items():
+        rows = [by_task.get((str(name), tuple(sorted(by_kind[str(kind)].items())))) for name, kind in tasks]
+        if all(row is not None for row in rows):
+            columns[arm] = np.array(rows, np.float64)
+    strong = columns.get(cards[-1].id)
+    print(f"\n{len(tasks)} held-out tasks, 95 % intervals by bootstrap over tasks; costs in millionths of a dollar, declared\n")
+    print("| arm | success | cost | success against the largest everywhere |")
+    print("|---|---|---|---|")
+    for arm, values in columns.items():
+        [success, cost] = [bootstrap(means(values[:, j] * scale), len(values)) for j, scale in ((0, 1.0), (1, 1e6))]
+        gain = "" if strong is None else str(bootstrap(means(values[:, 0] - strong[:, 0]), len(values)))
+        print(f"| {arm} | {success} | {cost.value:.0f} ({cost.low:.0f} to {cost.high:.0f}) | {gain} |")
+    for arm, by_kind in found.arms.items():
+        if arm.startswith("allocator"):
+            print(f"\n{arm}:")
+            for kind, models in by_kind.items():
+                print(f"  {kind}: {', '.join(f'{role} {model}' for role, model in models.items() if model != NONE)}")
+
+
+if __name__ == "__main__":
+    main()
