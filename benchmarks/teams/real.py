@@ -32,8 +32,8 @@ def main() -> None:
     print("| arm | success | cost | success against the largest everywhere |")
     print("|---|---|---|---|")
     for arm, values in columns.items():
-        [success, cost] = [bootstrap(means(values[:, j] * scale), len(values)) for j, scale in ((0, 1.0), (1, 1e6))]
-        gain = "" if strong is None else str(bootstrap(means(values[:, 0] - strong[:, 0]), len(values)))
+        success, cost = bootstrap(means(values * [1.0, 1e6]), len(values))
+        gain = "" if strong is None else str(bootstrap(means((values - strong)[:, :1]), len(values))[0])
         print(f"| {arm} | {success} | {cost.value:.0f} ({cost.low:.0f} to {cost.high:.0f}) | {gain} |")
     for arm, by_kind in found.arms.items():
         if arm.startswith("allocator"):
