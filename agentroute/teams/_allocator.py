@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.embedders import Embedder, as_embedder
-from agentroute.errors import BudgetError, ConfigError, UnknownModelError
+from agentroute.errors import BudgetError, ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.teams._additive import AdditiveLogit, Observed
 from agentroute.teams._budget import Budget, MemoryBudget
@@ -24,7 +26,8 @@ from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._observing import levels, observed, usable
 from agentroute.teams._pairs import PairwiseLogit, surely_better
 from agentroute.teams._prior import card_prior
-from agentroute.teams._session import Scope, TeamSession
+from agentroute.teams._scope import Scope
+from agentroute.teams._session import TeamSession
 from agentroute.teams._values import Allocation, Team, TeamRun
 from agentroute.types import ModelCard, Query
 
@@ -38,8 +41,6 @@ Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Model = TypeVar("Model")
 
-_ALL: Final = 20_000  # assignments that exploration draws from as they are
-_LEVELS: Final = np.linspace(0.0, 1.0, 33)
 _SURE: Final = 0.01  # p-value below which a sum of effects is not believed
 
 
@@ -60,7 +61,7 @@ class RoleAllocator:
         embedder: Of tasks and descriptions; `None` = the one that ships.
         task: What the team is for, in a sentence: helps to read the cards.
         runs: Runs to learn from at once, as by `fit`.
-        log: Where the runs of sessions go, such as a `RunLog`; they are kept in memory as well.
+        log: Where the runs of sessions go, such as a `RunLog`; `None`, or one that cannot be read = they are kept in memory.
         ridge: How strongly a model's effect is held toward what its card says.
         kind_ridge: How strongly its effect in one kind of task is held toward its effect in all.
         seed: Of exploration and clusters.
@@ -105,53 +106,43 @@ class RoleAllocator:
         self.embedder = embedder
         self.drawn = 0
         self._runs: list[TeamRun] = []
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._dice = np.random.default_rng(seed), threading.Lock()
         self._prior = card_prior(team, self.pool, task=task, embedder=embedder)
-        self._costs = CostModel(team, self.pool)
-        self._kinds = TaskKinds(seed=seed).fit(())
-        self._learn(self._nothing())
+        self._learn(observed(team, self.ids, []), TaskKinds(seed=seed).fit(()), CostModel(team, self.pool))
         given = list(runs)
         if given:
             self.fit(given)
 
     # --- learning ---
 
-    def _nothing(self) -> Observed:
-        none, roles = np.zeros(0), len(self.team.roles)
-        empty = np.zeros((0, roles), np.int64)
-        return Observed(columns=empty, modes=np.zeros(0, np.int64), kinds=np.zeros((0, len(self._kinds))), success=none)
-
     def _additive(self, kinds: int) -> AdditiveLogit:
-        counts = levels(self.team, self.ids)
-        prior = self._prior.mean[:, : counts.max()]
+        counts, prior = levels(self.team, self.ids), self._prior.mean
         return AdditiveLogit(
             counts, modes=len(self.team.modes), kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge
         )
 
     def _pairwise(self) -> PairwiseLogit:
-        counts = levels(self.team, self.ids)
-        prior = self._prior.mean[:, : counts.max()]
-        return PairwiseLogit(counts, modes=len(self.team.modes), prior=prior, ridge=self.ridge)
+        return PairwiseLogit(levels(self.team, self.ids), modes=len(self.team.modes), prior=self._prior.mean, ridge=self.ridge)
 
-    def _learn(self, seen: Observed) -> None:
-        self._seen = seen
-        self._sum = self._additive(len(self._kinds))
-        self._sum.fit(seen)
-        self._interaction = self._sum.interaction(seed=self.seed)
+    def _learn(self, seen: Observed, kinds: TaskKinds, costs: CostModel) -> None:
+        effects = self._additive(len(kinds))
+        effects.fit(seen)
+        self._interaction = effects.interaction(seed=self.seed)
         pairs: PairwiseLogit | None = None
-        if self._interaction < _SURE:
-            plain = replace(seen, kinds=seen.kinds[:, :0])
-            if surely_better(self._pairwise, lambda: self._additive(len(self._kinds)), seen, seed=self.seed):
-                pairs = self._pairwise()
-                pairs.fit(plain)
-        self._pairs = pairs
+        if self._interaction < _SURE and surely_better(self._pairwise, lambda: self._additive(len(kinds)), seen, seed=self.seed):
+            pairs = self._pairwise()
+            pairs.fit(replace(seen, kinds=seen.kinds[:, :0]))
+        self._seen = seen
+        # All that decisions are made by, changed at once: others may be deciding meanwhile.
         self._chooser = Chooser(
             team=self.team,
             pool=self.pool,
-            costs=self._costs,
-            sum=self._sum,
+            costs=costs,
+            kinds=kinds,
+            sum=effects,
             pairs=pairs,
             willingness_to_pay=self.willingness_to_pay,
+            judged=self._prior.reasons,
         )
 
     def record(self, run: TeamRun) -> None:
@@ -160,14 +151,22 @@ class RoleAllocator:
         Raises:
             StorageError: The log cannot be written.
         """
-        self._runs.append(run)
+        try:
+            # A log may keep no words: what tells tasks apart then is the vector.
+            run = replace(run, query=self._embedded([run.query])[0])
+        except Exception as problem:  # declared fallback point: a run without a vector still tells most of what there is to tell
+            warnings.warn(
+                f"a team's run is recorded without a vector of its task: {problem}", OutcomeDroppedWarning, stacklevel=2
+            )
+        if self.log is None or not isinstance(self.log, Iterable):
+            self._runs.append(run)
         if self.log is not None:
             self.log.append(run)
 
     @property
     def runs(self) -> tuple[TeamRun, ...]:
-        """The runs recorded since it was made."""
-        return tuple(self._runs)
+        """The runs recorded: those of the log, where it can be read, else those kept in memory."""
+        return tuple(self.log) if isinstance(self.log, Iterable) else tuple(self._runs)
 
     def fit(self, runs: Iterable[TeamRun] | None = None) -> FitReport:
         """Learns from runs, all at once; what was learned before is forgotten.
@@ -178,49 +177,49 @@ class RoleAllocator:
         Returns:
             What was learned of each role and model, and of what nothing can be learned.
         """
-        given = list(runs) if runs is not None else list(self.log) if isinstance(self.log, Iterable) else list(self._runs)
+        given = list(self.runs if runs is None else runs)
         kept, left_out = usable(self.team, self.ids, given)
         queries = self._embedded([run.query for run in kept])
         kept = [replace(run, query=query) for run, query in zip(kept, queries, strict=True)]
-        costs = CostModel(self.team, self.pool).fit(given)
+        costs = CostModel(self.team, self.pool).fit({run.id: run for run in given}.values())
         kinds = TaskKinds(seed=self.seed).fit(queries)
-        drawn = sum(run.propensity is not None for run in kept)
+        drawn = sum(run.propensity is not None and run.propensity < 1.0 for run in kept)
         self.adopt(drawn, kinds, costs, observed(self.team, self.ids, kept, kinds.of(queries)))
         return self.report(left_out)
 
     def parts(self) -> tuple[Observed, TaskKinds, CostModel]:
         """What was observed, the kinds of tasks, and what runs cost: all from which it can be made again."""
-        return self._seen, self._kinds, self._costs
+        return self._seen, self._chooser.kinds, self._chooser.costs
 
     def adopt(self, drawn: int, kinds: TaskKinds, costs: CostModel, seen: Observed) -> None:
         """Goes by what was observed, as `parts` gives it; `drawn` = runs whose models were drawn by lot."""
-        self.drawn, self._kinds, self._costs = drawn, kinds, costs
-        self._learn(seen)
+        self._learn(seen, kinds, costs)
+        self.drawn = drawn
 
     def report(self, left_out: Mapping[str, int] | None = None) -> FitReport:
         """What is known by now of each role and model."""
         return report_of(
             self.team,
             self.ids,
-            self._sum,
+            self._chooser.sum,
             interaction=self._interaction,
-            pairs=self._pairs is not None,
-            kinds=self._kinds.names_,
+            pairs=self._chooser.pairs is not None,
+            kinds=self._chooser.kinds.names_,
             drawn=self.drawn,
             left_out=left_out or {},
             prior=self._prior,
         )
 
-    def evaluate(self, runs: Iterable[TeamRun]) -> AllocationReport:
+    def evaluate(self, runs: Iterable[TeamRun], **options: Any) -> AllocationReport:
         """What the team would do with these allocations, told from runs that it has not learned from.
 
         Args:
             runs: Held-out runs, with the propensities with which they were drawn.
+            **options: As for `agentroute.teams._judging.evaluate`, such as `budget`.
         """
         from agentroute.teams._judging import evaluate
 
-        report: AllocationReport = evaluate(self, runs)
-        return report
+        return evaluate(_Policy(self.team, self.ids, self.allocate), runs, **options)
 
     def exploration_plan(self, n: int) -> list[Trial]:
         """A balanced plan of n runs to learn from; see `agentroute.teams.exploration_plan`."""
@@ -262,79 +261,45 @@ class RoleAllocator:
             raise ConfigError(f"explore={explore!r} must be a share from 0 to 1")
         if budget is not None and not budget >= 0.0:
             raise ConfigError(f"budget={budget!r} must be 0 USD or more; None = no budget")
-        query = self._query(task)
-        allowed = self._chooser.allowed(query, roles, fixed)
-        kinds = self._kinds.of([query])[0]
-        modes = self._chooser.modes(mode)
+        chooser, query = self._chooser, self._query(task)
+        allowed, kinds = chooser.allowed(query, roles, fixed), chooser.kinds_of(query)
+        modes = chooser.modes(mode)
         limit = math.inf if budget is None else budget
         found: list[Choice] = []
         short: list[BudgetError] = []
         for one in modes:
             try:
-                found.append(self._chooser.best(one, kinds, allowed, limit, upper=upper))
+                found.append(chooser.best(one, kinds, allowed, limit, upper=upper))
             except BudgetError as error:
                 short.append(error)
         if not found:
-            raise self._chooser.too_little(short, modes, allowed, limit, upper=upper)
-        best = max(found, key=lambda choice: (self._chooser.worth(choice), -choice.cost))
+            raise chooser.too_little(short, modes, allowed, limit, upper=upper)
+        best = max(found, key=lambda choice: (chooser.worth(choice), -choice.cost))
         propensity, reason = 1.0, ""
         if explore > 0.0:
-            best, propensity, reason = self._chooser.explored(best, modes, kinds, allowed, limit, explore, self._rng, upper=upper)
-        return self._allocation(best, kinds, budget, propensity, reason)
+            with self._dice:
+                best, propensity, reason = chooser.explored(best, modes, kinds, allowed, limit, explore, self._rng, upper=upper)
+        return chooser.allocation(best, kinds, budget, propensity, reason)
 
     def _query(self, task: str | Query) -> Query:
         query = task if isinstance(task, Query) else Query(text=task)
-        return self._embedded([query])[0] if self._kinds.by_ == "cluster" else query
+        return self._embedded([query])[0] if self._chooser.kinds.by_ == "cluster" else query
 
     def _embedded(self, queries: list[Query]) -> list[Query]:
-        """The queries with vectors, those that have a text and no vector yet."""
-        rows = [row for row, query in enumerate(queries) if query.embedding is None and query.text]
-        if not rows or all(query.task is not None for query in queries):
+        """The queries with vectors, those that have a text; tasks that all have a label need none."""
+        if all(query.task is not None for query in queries):
             return queries
         embedder = as_embedder(self.embedder)
-        made = list(queries)
-        for row, vector in zip(rows, embedder.embed([queries[row].text for row in rows]), strict=True):
-            made[row] = replace(queries[row], embedding=vector, fingerprint=embedder.fingerprint)
+        # Vectors of another embedder would fall anywhere.
+        made = [
+            query if query.fingerprint in {None, embedder.fingerprint} else replace(query, embedding=None, fingerprint=None)
+            for query in queries
+        ]
+        rows = [row for row, query in enumerate(made) if query.embedding is None and query.text]
+        if rows:
+            for row, vector in zip(rows, embedder.embed([made[row].text for row in rows]), strict=True):
+                made[row] = replace(made[row], embedding=vector, fingerprint=embedder.fingerprint)
         return made
-
-    # --- what comes of it ---
-
-    def _allocation(self, choice: Choice, kinds: Floats, budget: float | None, propensity: float, reason: str) -> Allocation:
-        model = self._pairs or self._sum
-        place = self.team.modes.index(choice.mode)
-        own = kinds[: model.kinds]
-        columns = np.minimum(choice.columns, model.width - 1)
-        chance, low, high = model.interval(columns, place, own)
-        upper = float(self._costs.exact(choice.mode.name, choice.columns[None], upper=True)[0])
-        return Allocation(
-            models=self._chooser.named(choice.columns),
-            mode=choice.mode.name,
-            expected_quality=chance,
-            quality_interval=(low, high),
-            expected_cost=choice.cost,
-            cost_upper=upper,
-            budget=budget,
-            propensity=propensity,
-            reasons=self._reasons(choice.columns, kinds, reason),
-            exact=choice.exact,
-        )
-
-    def _reasons(self, columns: Places, kinds: Floats, reason: str) -> dict[str, str]:
-        """Why each role has its model."""
-        values, found = self._chooser.values(kinds), {}
-        learned = bool(len(self._seen))
-        for row, role in enumerate(self.team.roles):
-            column = int(columns[row])
-            if column == len(self.ids):
-                found[role.name] = "left out: it adds less than it costs" if role.optional else "takes no part"
-                continue
-            if reason or role.model is not None:
-                found[role.name] = reason or "the team says so"
-                continue
-            gain = float(values[row, column] - values[row, : len(self.ids)].mean())
-            by = f"by {int(self._sum.runs_[row, column])} runs" if learned else self._prior.reasons[role.name]
-            found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
-        return found
 
     # --- sessions ---
 
@@ -358,28 +323,16 @@ class RoleAllocator:
             BudgetError: No allocation keeps to what is left.
         """
         query = self._query(task)
+        budget = None if budget == math.inf else budget
         purse = MemoryBudget(budget) if isinstance(budget, (int, float)) else budget
         if allocation is None:
             allocation = self.allocate(query, budget=None if purse is None else purse.left(), **options)
         elif options:
             raise ConfigError(f"give {', '.join(options)} to allocate(), or leave allocation= out")
-        return TeamSession(self, allocation, query, purse, self.record)
-
-    def scope(self, query: Query, mode: str, models: Mapping[str, str]) -> Scope:
-        """What a session decides by, for the roles that take part."""
-        [one] = self._chooser.modes(mode)
-        rows = [row for row, role in enumerate(self.team.roles) if role.name in models]
-        # Who takes part is settled: an allow that leaves nobody out makes the costs what they are for this team.
-        allowed = self._chooser.allowed(query, [self.team.roles[row].name for row in rows], None)
-        costs = self._costs.matrix(mode, allowed, upper=True, strict=False)
-        calls = self._costs.calls_.mean(axis=1) * one.rounds * (1 + one.reviews)
-        return Scope(
-            roles=tuple(self.team.roles[row].name for row in rows),
-            values=self._chooser.values(self._kinds.of([query])[0])[rows],
-            costs=np.where(np.isnan(costs), 0.0, costs)[rows],
-            allowed=allowed[rows],
-            calls=calls[rows],
-        )
+        chooser = self._chooser
+        [mode] = chooser.modes(allocation.mode)
+        scope = Scope(chooser, mode, query, allocation.models, options.get("fixed"))
+        return TeamSession(scope, allocation, query, purse, self.record)
 
     def models(self, task: str | Query, among: Mapping[str, Model], **options: Any) -> dict[str, Model]:
         """Role → the framework's own model for it, as `allocate(task)` says.
@@ -425,3 +378,12 @@ class RoleAllocator:
     def __repr__(self) -> str:
         """Roles and models."""
         return f"RoleAllocator({[role.name for role in self.team.roles]}, {list(self.ids)}, {len(self._seen)} runs)"
+
+
+@dataclass(slots=True)
+class _Policy:
+    """The allocator as a judge of allocations sees it."""
+
+    team: Team
+    models: Sequence[str]
+    allocate: Callable[..., Allocation]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -14,9 +15,11 @@ from agentroute.errors import BudgetError, ConfigError, NoEligibleModelError, Un
 from agentroute.pool import ModelPool, refusal
 from agentroute.teams._additive import AdditiveLogit
 from agentroute.teams._costs import CostModel
+from agentroute.teams._kinds import TaskKinds
+from agentroute.teams._knapsack import solve
 from agentroute.teams._pairs import PairwiseLogit
 from agentroute.teams._solving import cheapest_team, solve_team
-from agentroute.teams._values import NONE, Mode, Team
+from agentroute.teams._values import NONE, Allocation, Mode, Team
 from agentroute.types import Query
 
 __all__ = ["Choice", "Chooser"]
@@ -42,23 +45,31 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chooser:
-    """Weighs allocations by what is known of a team.
+    """Weighs allocations by what is known of a team. It never changes: an allocator that learns makes another one.
 
     Attributes:
         team: Roles and modes.
         pool: The models.
         costs: What runs cost.
+        kinds: Which tasks are alike.
         sum: What models add.
         pairs: What pairs of models add, where a sum does not hold; else `None`.
         willingness_to_pay: USD that a success is worth.
+        judged: Role → what its models were judged by before any run.
     """
 
     team: Team
     pool: ModelPool
     costs: CostModel
+    kinds: TaskKinds
     sum: AdditiveLogit
     pairs: PairwiseLogit | None
     willingness_to_pay: float
+    judged: Mapping[str, str]
+
+    def kinds_of(self, query: Query) -> Floats:
+        """How far a task is of each kind, float64 [c]."""
+        return np.asarray(self.kinds.of([query])[0])
 
     def worth(self, choice: Choice) -> float:
         return choice.chance - (choice.cost / self.willingness_to_pay if math.isfinite(choice.cost) else 0.0)
@@ -80,6 +91,12 @@ class Chooser:
                 raise UnknownModelError(model, self.pool.ids, where="the team")
         for name in roles or ():
             self.team.role(name)
+        if roles is not None:
+            if not roles:
+                raise ConfigError("roles=[] leaves nobody to do the work: name the roles that take part, or None for all")
+            idle = [name for name in fixed if name not in roles]
+            if idle:
+                raise ConfigError(f"fixed= gives {idle[0]!r} a model, and roles= leaves it out")
         allowed = self.costs.admissible()
         for row, role in enumerate(self.team.roles):
             needed = replace(
@@ -89,7 +106,12 @@ class Chooser:
                 max_output_tokens=None,
             )
             why = {card.id: refusal(card, needed) for card in self.pool}
-            allowed[row, :-1] &= [why[model] is None for model in self.pool.ids]
+            for column, model in enumerate(self.pool.ids):
+                if not allowed[row, column]:
+                    why[model] = why[model] or "the team gives the role others"
+                elif role.name in fixed and model != fixed[role.name]:
+                    why[model] = why[model] or f"the role is fixed to {fixed[role.name]}"
+                allowed[row, column] &= refusal(self.pool[column], needed) is None
             if roles is not None:
                 allowed[row, -1] = role.name not in roles
                 if role.name not in roles:
@@ -100,15 +122,16 @@ class Chooser:
                 allowed[row] = False
                 allowed[row, column] = may
             if not allowed[row].any():
-                reasons = {model: reason or "the role may not have it" for model, reason in why.items()}
-                raise NoEligibleModelError({f"role {role.name}, {model}": reason for model, reason in reasons.items()})
+                if fixed.get(role.name) == NONE:
+                    raise ConfigError(
+                        f"fixed= leaves out the role {role.name!r}, which is not optional: make it Role(optional=True)"
+                    )
+                raise NoEligibleModelError({f"role {role.name}, {model}": str(reason) for model, reason in why.items()})
         return allowed
 
     def values(self, kinds: Floats) -> Floats:
         """What each model adds, float64 [k, m + 1]."""
-        values = self.sum.values(kinds)
-        missing = len(self.pool.ids) + 1 - values.shape[1]
-        return np.pad(values, ((0, 0), (0, missing))) if missing else values
+        return self.sum.values(kinds)
 
     def _priced(self, mode: Mode, allowed: Flags, limit: float, *, upper: bool) -> Floats:
         """USD of each role's models, float64 [k, m + 1]; NaN where unknown and nobody weighs cost."""
@@ -119,11 +142,11 @@ class Chooser:
         costs = self._priced(mode, allowed, limit, upper=upper)
         place = self.team.modes.index(mode)
         if self.pairs is not None:
-            width = self.pairs.width
-            rate = 1.0 / self.willingness_to_pay
             free = np.where(np.isnan(costs), 0.0, costs)
-            one = self.pairs.best(free[:, :width], allowed[:, :width], limit, mode=place, rate=rate)
-            return self._chosen(mode, one.columns, _chance(one.logit), exact=one.exact)
+            # What it reads of the others is overestimated here: where that finds nothing, the sum may.
+            with suppress(BudgetError):
+                one = self.pairs.best(free, allowed, limit, mode=place, rate=1.0 / self.willingness_to_pay)
+                return self._chosen(mode, one.columns, _chance(one.logit), exact=one.exact)
         values, base = self.values(kinds), self.sum.base(place, kinds)
         known = not np.isnan(costs[allowed]).any()
         if not known:
@@ -135,6 +158,23 @@ class Chooser:
             one_ = solve_team(values, self.costs, mode.name, allowed, most, upper=upper)
             found.append(self._chosen(mode, one_.choice, _chance(base + one_.value), exact=one_.exact and len(limits) == 1))
         return max(found, key=lambda choice: (self.worth(choice), -choice.cost))
+
+    def again(self, mode: Mode, kinds: Floats, costs: Floats, allowed: Flags, limit: float) -> Places:
+        """The best columns where each role's models cost so much from here on, int64 [k].
+
+        Raises:
+            BudgetError: Even the cheapest cost more than the limit.
+        """
+        place, rate = self.team.modes.index(mode), 1.0 / self.willingness_to_pay
+        if self.pairs is not None:
+            return self.pairs.best(costs, allowed, limit, mode=place, rate=rate).columns
+        values, base = self.values(kinds), self.sum.base(place, kinds)
+        free = solve(values, costs, allowed, limit)
+        if not rate:
+            return free.choice
+        least = float(np.where(allowed, costs, np.inf).min(axis=1).sum())
+        tried = [free, *(solve(values, costs, allowed, max(one, least)) for one in least + _LEVELS**2 * (free.cost - least))]
+        return max(tried, key=lambda one: (_chance(base + one.value) - rate * one.cost, -one.cost)).choice
 
     def _limits(self, mode: Mode, allowed: Flags, costs: Floats, limit: float, *, upper: bool) -> list[float]:
         """Budgets at which to look for what is worth most beyond its cost: a chance is no sum, and no one knapsack finds it."""
@@ -219,6 +259,43 @@ class Chooser:
             found += [(mode, columns) for columns in grid[fits]]
         if not any(mode is best.mode and (columns == best.columns).all() for mode, columns in found):
             found.append((best.mode, best.columns))
+        return found
+
+    # --- what comes of it ---
+
+    def allocation(self, choice: Choice, kinds: Floats, budget: float | None, propensity: float, reason: str) -> Allocation:
+        """The choice in the team's own names, with what is expected of it."""
+        model = self.sum if self.pairs is None else self.pairs
+        place = self.team.modes.index(choice.mode)
+        chance, low, high = model.interval(choice.columns, place, kinds[: model.kinds])
+        upper = float(self.costs.exact(choice.mode.name, choice.columns[None], upper=True)[0])
+        return Allocation(
+            models=self.named(choice.columns),
+            mode=choice.mode.name,
+            expected_quality=chance,
+            quality_interval=(low, high),
+            expected_cost=choice.cost,
+            cost_upper=upper,
+            budget=budget,
+            propensity=propensity,
+            reasons=self._reasons(choice.columns, kinds, reason),
+            exact=choice.exact,
+        )
+
+    def _reasons(self, columns: Places, kinds: Floats, reason: str) -> dict[str, str]:
+        """Why each role has its model."""
+        values, found, models = self.values(kinds), {}, len(self.pool)
+        for row, role in enumerate(self.team.roles):
+            column = int(columns[row])
+            if column == models:
+                found[role.name] = "left out: it adds less than it costs" if role.optional else "takes no part"
+                continue
+            if reason or role.model is not None:
+                found[role.name] = reason or "the team says so"
+                continue
+            gain = float(values[row, column] - values[row, :models].mean())
+            by = f"by {int(self.sum.runs_[row, column])} runs" if self.sum.runs else self.judged[role.name]
+            found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
         return found
 
     def named(self, columns: Places) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import json
 import os
 import threading
@@ -12,9 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agentroute.errors import DataError, OutcomesSkippedWarning, StorageError
 from agentroute.teams._values import RoleUsage, TeamRun
-from agentroute.types import Query, Usage
+from agentroute.types import Fingerprint, Query, Usage
 
 __all__ = ["RunLog", "run_from_json", "run_to_json"]
 
@@ -24,7 +28,7 @@ def run_to_json(run: TeamRun, *, store_prompts: bool = False) -> dict[str, Any]:
 
     Args:
         run: The run.
-        store_prompts: Whether the task's words are kept; its key and labels always are.
+        store_prompts: Whether the task's words are kept; its key, its labels and its vector always are.
     """
     query = run.query
     return {
@@ -34,6 +38,7 @@ def run_to_json(run: TeamRun, *, store_prompts: bool = False) -> dict[str, Any]:
             "text": query.text if store_prompts else None,
             "task": query.task,
             "tags": dict(query.tags),
+            **_vector(query),
         },
         "models": dict(run.models),
         "mode": run.mode,
@@ -60,7 +65,12 @@ def run_from_json(row: Mapping[str, Any]) -> TeamRun:
         return TeamRun(
             id=row["id"],
             query=Query(
-                text=text or "", id=query.get("id"), task=query.get("task"), tags=query.get("tags") or {}, withheld=text is None
+                text=text or "",
+                id=query.get("id"),
+                task=query.get("task"),
+                tags=query.get("tags") or {},
+                withheld=text is None,
+                **_embedded(query),
             ),
             models=dict(row["models"]),
             mode=row.get("mode", "chain"),
@@ -80,6 +90,24 @@ def run_from_json(row: Mapping[str, Any]) -> TeamRun:
         raise DataError(msg) from error
 
 
+def _vector(query: Query) -> dict[str, Any]:
+    """The task's vector, which tells tasks apart where their words are not kept: base64 of little-endian float32."""
+    if query.embedding is None:
+        return {}
+    vector = base64.b64encode(np.asarray(query.embedding, "<f4").tobytes()).decode()
+    return {"embedding": vector, "fingerprint": None if query.fingerprint is None else asdict(query.fingerprint)}
+
+
+def _embedded(query: Mapping[str, Any]) -> dict[str, Any]:
+    vector, fingerprint = query.get("embedding"), query.get("fingerprint")
+    if vector is None:
+        return {}
+    return {
+        "embedding": np.frombuffer(base64.b64decode(vector), "<f4").astype(np.float32),
+        "fingerprint": None if fingerprint is None else Fingerprint(**fingerprint),
+    }
+
+
 def _part(part: Mapping[str, Any]) -> RoleUsage:
     given = dict(part)
     usage = given.pop("usage", None)
@@ -91,7 +119,8 @@ class RunLog:
     """A file of runs. What `append` has returned from is on the disk.
 
     Several threads may append, and several processes: each run is one write to the end of the file. A line that a crash has cut
-    off is left out with a warning.
+    off is left out with a warning. A run that is appended again, such as when its success is known at last, replaces the
+    earlier one: `log.append(dataclasses.replace(run, success=1.0))`.
 
     Args:
         path: The file; it is made when the first run comes.
@@ -127,7 +156,9 @@ class RunLog:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
                 try:
                     # One write: lines of several processes never mix. A cut-off line before it ends here.
-                    os.write(descriptor, data if _ends_well(self.path) else b"\n" + data)
+                    whole = data if _ends_well(self.path) else b"\n" + data
+                    if os.write(descriptor, whole) < len(whole):
+                        raise OSError(errno.ENOSPC, "only a part of the line could be written")
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
@@ -141,10 +172,10 @@ class RunLog:
             self.append(run)
 
     def __iter__(self) -> Iterator[TeamRun]:
-        """All runs, each once, in the order in which they came."""
+        """All runs, each once, in the order in which they first came; recorded again, the last word on it counts."""
         if not self.path.exists():
             return
-        seen: set[str] = set()
+        latest: dict[str, TeamRun] = {}
         skipped = 0
         with self.path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -155,12 +186,11 @@ class RunLog:
                 except (ValueError, DataError):
                     skipped += 1
                     continue
-                if run.id not in seen:
-                    seen.add(run.id)
-                    yield run
+                latest[run.id] = run
         if skipped:
             told = f"{self.path}: {skipped} line{'s' if skipped > 1 else ''} hold no run and were left out"
             warnings.warn(told, OutcomesSkippedWarning, stacklevel=2)
+        yield from latest.values()
 
     def __len__(self) -> int:
         """Number of runs."""

@@ -1,0 +1,217 @@
+"""What the calls of one run have taken: each is begun, ends but once, and is booked for its role."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+from agentroute.errors import ConfigError
+from agentroute.teams._budget import Reservation
+from agentroute.teams._values import RoleUsage
+from agentroute.types import Usage
+
+__all__ = ["Book", "RoleCall", "Standing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Standing:
+    """How far a run has come.
+
+    Attributes:
+        models: Role → model, of those that take part, as decided by now.
+        made: Role → calls that were begun.
+        failed: Roles with the models that failed for them.
+        left: USD that nobody has spent or set aside; infinite = no budget.
+    """
+
+    models: Mapping[str, str]
+    made: Mapping[str, int]
+    failed: Collection[tuple[str, str]]
+    left: float
+
+
+@dataclass(slots=True, eq=False)
+class RoleCall:
+    """One call of a role's model, for which money is set aside. End it with `settle`, `failed` or `release`; the first counts.
+
+    Attributes:
+        role: The role.
+        model: Whom to ask.
+    """
+
+    role: str
+    model: str
+    _book: Book
+    _reservation: Reservation | None
+    check: bool = field(default=False, kw_only=True)
+    _started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def held(self) -> float | None:
+        """USD that are set aside for it; `None` = there is no budget."""
+        return None if self._reservation is None else self._reservation.usd
+
+    def settle(self, *, usage: Usage | None = None, cost: float | None = None, latency: float | None = None) -> None:
+        """The call is done: books what it took, and gives back what it did not need.
+
+        Args:
+            usage: Its tokens; `None` = unknown.
+            cost: USD; `None` = as the tokens cost by the model's card, where both are known, else all that was set aside.
+            latency: Seconds; `None` = since the call began.
+        """
+        self._end(usage, cost, latency, None)
+
+    def failed(
+        self,
+        error: BaseException | str,
+        *,
+        usage: Usage | None = None,
+        cost: float | None = None,
+        latency: float | None = None,
+        again: bool = False,
+    ) -> None:
+        """The call failed: the role's next call goes to another model, where there is one.
+
+        Args:
+            error: What went wrong.
+            usage: Tokens that were billed all the same.
+            cost: USD that were; `None` = unknown, and then all that was set aside counts as spent. 0 = nothing was.
+            latency: Seconds; `None` = since the call began.
+            again: Whether the model may be asked again for the role, as where this call alone was too long for it.
+        """
+        self._end(usage, cost, latency, error if isinstance(error, str) else type(error).__name__, again=again)
+
+    def release(self) -> None:
+        """The call was not made."""
+        if self._book.ends(self, made=False) and self._reservation is not None:
+            self._reservation.release()
+
+    def _end(
+        self, usage: Usage | None, cost: float | None, latency: float | None, error: str | None, *, again: bool = False
+    ) -> None:
+        if not self._book.ends(self):
+            return
+        if cost is None and usage is not None:
+            cost = self._book.priced(self.model, usage)
+        seconds = time.perf_counter() - self._started if latency is None else latency
+        self._book.book(self, usage, cost, seconds, error, again=again)
+        if self._reservation is not None:
+            # Nobody knows what an unknown cost was, but at most this.
+            self._reservation.settle(self._reservation.usd if cost is None else cost)
+
+
+class Book:
+    """The calls of one run, and what each role has taken. Safe to share between threads.
+
+    Args:
+        priced: USD that a model's tokens cost; `None` = unknown.
+    """
+
+    def __init__(self, priced: Callable[[str, Usage], float | None]) -> None:
+        self.priced = priced
+        self._lock = threading.Lock()
+        self._open: dict[RoleCall, str | None] = {}
+        self._made: Counter[str] = Counter()
+        self._failed: set[tuple[str, str]] = set()
+        self._parts: dict[str, RoleUsage] = {}
+        # Of each role the models that its calls were given, and those that answered.
+        self._given: dict[str, list[str]] = {}
+        self._answered: dict[str, list[str]] = {}
+
+    def standing(self, models: Mapping[str, str], left: float) -> Standing:
+        """How far the run has come, where the roles have these models and so much money is left."""
+        with self._lock:
+            return Standing(models=dict(models), made=Counter(self._made), failed=frozenset(self._failed), left=left)
+
+    def begin(self, call: RoleCall, *, given: str | None = None) -> None:
+        """A call begins; `given` = the model that its role was given for it."""
+        with self._lock:
+            self._open[call] = given
+            if given is not None:
+                self._made[call.role] += 1
+                self._given.setdefault(call.role, []).append(given)
+
+    def ends(self, call: RoleCall, *, made: bool = True) -> bool:
+        """Whether this ends a call, which ends but once; `made` = whether it has been made at all."""
+        with self._lock:
+            if call not in self._open:
+                return False
+            given = self._open.pop(call)
+            if not made and given is not None:
+                self._made[call.role] -= 1
+                self._given[call.role].remove(given)
+            return True
+
+    def book(
+        self, call: RoleCall, usage: Usage | None, cost: float | None, latency: float, error: str | None, *, again: bool
+    ) -> None:
+        """What a call has taken."""
+        with self._lock:
+            before = self._parts.get(call.role)
+            if call.check:
+                part = before or RoleUsage(cost=0.0, calls=0)
+                self._parts[call.role] = replace(part, cost=_sum(part.cost, cost))
+                return
+            if error is None:
+                self._answered.setdefault(call.role, []).append(call.model)
+            elif not again:
+                self._failed.add((call.role, call.model))
+            self._parts[call.role] = _added(before, usage, cost, latency, error)
+
+    def score(self, role: str, score: float) -> None:
+        """How good a role's part was.
+
+        Raises:
+            ConfigError: The role has not spoken, or the score is outside [0, 1].
+        """
+        if not 0.0 <= score <= 1.0:
+            raise ConfigError(f"score={score!r} of the role {role!r} is outside [0, 1]")
+        with self._lock:
+            if role not in self._parts:
+                raise ConfigError(f"the role {role!r} has not spoken in this run, so that there is nothing to score")
+            self._parts[role] = replace(self._parts[role], score=score)
+
+    def abandon(self) -> None:
+        """Ends the calls that were begun and never ended: they may have been billed."""
+        with self._lock:
+            left = list(self._open)
+        for call in left:
+            call.failed("Abandoned")
+
+    def told(self, planned: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, RoleUsage]]:
+        """Of each planned role the models that it was given, in order, and of each that spoke what it has taken."""
+        with self._lock:
+            given = {role: list(self._given.get(role) or [model]) for role, model in planned.items()}
+            parts = {role: replace(part, models=self._others(role, given[role][-1])) for role, part in self._parts.items()}
+        return given, parts
+
+    def _others(self, role: str, given: str) -> tuple[str, ...]:
+        """Who answered for a role, in order, where it was not only the model that it was given."""
+        answered = tuple(dict.fromkeys(self._answered.get(role, ())))
+        return answered if set(answered) - {given} else ()
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    """A sum with an unknown part is unknown."""
+    return None if one is None or other is None else one + other
+
+
+def _added(before: RoleUsage | None, usage: Usage | None, cost: float | None, latency: float, error: str | None) -> RoleUsage:
+    """What a role has taken, with one more call; a sum with an unknown part is unknown."""
+    if before is None:
+        return RoleUsage(usage=usage, cost=cost, latency=latency, error=error)
+    total = None
+    if before.usage is not None and usage is not None:
+        names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+        total = Usage(**{name: getattr(before.usage, name) + getattr(usage, name) for name in names})
+    return replace(
+        before,
+        usage=total,
+        cost=_sum(before.cost, cost),
+        latency=_sum(before.latency, latency),
+        calls=before.calls + 1,
+        error=error or before.error,
+    )

@@ -1,0 +1,547 @@
+"""The allocator: who gets which role, under every constraint that a caller may set, and what it says when there is no way."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentroute.errors import (
+    ArtefactError,
+    BudgetError,
+    ConfigError,
+    EmbedderMismatchError,
+    NoEligibleModelError,
+    PriceUnknownError,
+    UnknownModelError,
+)
+from agentroute.teams import NONE, Mode, Role, RoleAllocator, RoleUsage, Team, TeamRun
+from agentroute.types import ModelCard, Price, Query, Usage
+
+CODE = ModelCard(id="code", price=Price(input=1.0, output=4.0), scores={"HumanEval": 0.95, "MMLU": 0.5, "PlanBench": 0.3})
+PLAN = ModelCard(id="plan", price=Price(input=1.0, output=4.0), scores={"HumanEval": 0.45, "MMLU": 0.6, "PlanBench": 0.9})
+PLANS, CODES = "makes plans: orders steps and divides tasks", "writes code, programs Python functions"
+
+
+def card(name, price, **scores):
+    return ModelCard(id=name, price=None if price is None else Price(input=price, output=4 * price), scores=scores)
+
+
+SMALL, MIDDLE, LARGE = card("small", 0.1, MMLU=0.3), card("middle", 1.0, MMLU=0.6), card("large", 10.0, MMLU=0.9)
+CARDS = [SMALL, MIDDLE, LARGE]
+TEAM = Team(roles=[Role(name="planner"), Role(name="solver"), Role(name="critic", optional=True)])
+PRICE = {"small": 0.00013, "middle": 0.0013, "large": 0.013}
+"""USD of a call of 500 tokens in and 200 out."""
+
+
+def runs_of(team, models, n, chance, seed=0, **fields):
+    """Runs of models drawn at random; `chance(models) -> float`."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(n):
+        given_ = {role.name: str(rng.choice([*models, NONE] if role.optional else list(models))) for role in team.roles}
+        mode = str(rng.choice([mode.name for mode in team.modes]))
+        success = float(rng.random() < chance(given_))
+        query = Query(text=f"task {number}", task=fields.get("task"))
+        found.append(TeamRun(query=query, models=given_, mode=mode, success=success, cost=0.001, propensity=0.05))
+    return found
+
+
+# --- the first day ---
+
+
+def test_with_cards_alone_each_role_gets_the_model_that_is_good_at_it():
+    team = Team(roles=[Role(name="planner", description=PLANS), Role(name="coder", description=CODES)])
+    assert RoleAllocator(team, [CODE, PLAN]).allocate("Write a parser.").models == {"planner": "plan", "coder": "code"}
+
+
+def test_swapped_descriptions_swap_the_models():
+    team = Team(roles=[Role(name="one", description=CODES), Role(name="two", description=PLANS)])
+    swapped = Team(roles=[Role(name="one", description=PLANS), Role(name="two", description=CODES)])
+    assert RoleAllocator(team, [PLAN, CODE]).allocate("x").models == {"one": "code", "two": "plan"}
+    assert RoleAllocator(swapped, [PLAN, CODE]).allocate("x").models == {"one": "plan", "two": "code"}
+
+
+def test_swapped_needs_swap_the_models():
+    cards = [
+        ModelCard(id="hands", capabilities={"tools"}, price=Price(input=1, output=1)),
+        ModelCard(id="eyes", capabilities={"image"}, price=Price(input=1, output=1)),
+    ]
+    for first, second in (("tools", "image"), ("image", "tools")):
+        team = Team(roles=[Role(name="one", needs={first}), Role(name="two", needs={second})])
+        models = RoleAllocator(team, cards).allocate("x").models
+        who = {"tools": "hands", "image": "eyes"}
+        assert models == {"one": who[first], "two": who[second]}
+
+
+def test_reasons_tell_what_cards_and_what_runs_say():
+    allocator = RoleAllocator(TEAM, CARDS)
+    assert "judged by MMLU (100%)" in allocator.allocate("x").reasons["planner"]
+    allocator.fit(runs_of(TEAM, ["small", "middle", "large"], 60, lambda models: 0.5))
+    assert "runs" in allocator.allocate("x").reasons["planner"]
+
+
+def test_a_role_that_is_fixed_by_the_team_is_kept_whatever_the_cards_say():
+    team = Team(roles=[Role(name="planner", model="small"), Role(name="solver", allow={"small", "middle"})])
+    allocation = RoleAllocator(team, CARDS).allocate("x")
+    assert allocation.models == {"planner": "small", "solver": "middle"}
+    assert allocation.reasons["planner"] == "the team says so"
+
+
+# --- what a caller may set ---
+
+
+def test_only_the_named_roles_take_part():
+    allocator = RoleAllocator(TEAM, CARDS)
+    whole, part = allocator.allocate("x", roles=["planner", "solver", "critic"]), allocator.allocate("x", roles=["solver"])
+    assert set(whole.models) == {"planner", "solver", "critic"}
+    assert part.models == {"solver": "large"}
+    assert part.expected_cost == pytest.approx(PRICE["large"])
+    assert part.reasons["planner"] == "takes no part"
+    assert 0.0 < part.expected_quality < 1.0
+
+
+def test_a_required_role_that_is_left_out_takes_nothing_of_another_models_merit():
+    team = Team(roles=[Role(name="planner"), Role(name="solver")])
+    allocator = RoleAllocator(team, CARDS, runs=runs_of(team, PRICE, 600, lambda m: 0.2 + 0.7 * (m["planner"] == "large")))
+    alone = allocator.allocate("x", roles=["solver"])
+    low = allocator.allocate("x", fixed={"planner": "small", "solver": alone.models["solver"]}).expected_quality
+    high = allocator.allocate("x", fixed={"planner": "large", "solver": alone.models["solver"]}).expected_quality
+    assert low < alone.expected_quality < high
+
+
+def test_fixed_roles_have_their_models_and_the_others_what_is_left():
+    allocator = RoleAllocator(TEAM, CARDS)
+    found = allocator.allocate("x", fixed={"planner": "small", "critic": NONE})
+    assert found.models == {"planner": "small", "solver": "large"}
+    tight = allocator.allocate("x", fixed={"planner": "large"}, budget=0.0145)
+    assert tight.models["planner"] == "large"
+    assert tight.expected_cost <= 0.0145
+
+
+def test_a_mode_is_kept_to_and_without_one_the_better_is_taken():
+    team = Team(roles=[Role(name="a"), Role(name="b")], modes=[Mode(name="chain"), Mode(name="debate", rounds=2)])
+    runs = runs_of(team, PRICE, 400, lambda models: 0.5)
+    rng = np.random.default_rng(1)
+    runs = [replace(run, success=float(rng.random() < (0.9 if run.mode == "debate" else 0.3))) for run in runs]
+    allocator = RoleAllocator(team, CARDS, runs=runs)
+    assert allocator.allocate("x").mode == "debate"
+    assert allocator.allocate("x", mode="chain").mode == "chain"
+    assert allocator.allocate("x", mode="chain").expected_quality < allocator.allocate("x").expected_quality
+
+
+def test_what_a_success_is_worth_decides_how_much_is_spent():
+    team = Team(roles=[Role(name="solver")])
+    runs = runs_of(team, PRICE, 3000, lambda models: {"small": 0.3, "middle": 0.6, "large": 0.7}[models["solver"]])
+    runs = [replace(run, cost=None) for run in runs]
+
+    def best(worth):
+        return RoleAllocator(team, CARDS, runs=runs, willingness_to_pay=worth).allocate("x").models["solver"]
+
+    # Worth of a step up over its price: 0.3 for $0.00117 above $0.0039 a success; 0.1 for $0.0117 above $0.117.
+    assert [best(worth) for worth in (0.001, 0.02, 1.0, math.inf)] == ["small", "middle", "large", "large"]
+
+
+def test_upper_keeps_the_runs_that_cost_more_below_the_budget_too():
+    team = Team(roles=[Role(name="solver")])
+    rng = np.random.default_rng(0)
+    runs = []
+    for number in range(200):
+        model = str(rng.choice(["small", "large"]))
+        usage = Usage(input_tokens=500, output_tokens=int(rng.integers(20, 380)))
+        part = RoleUsage(usage=usage, cost=(SMALL if model == "small" else LARGE).price.cost(usage))
+        runs.append(
+            TeamRun(query=Query(text=f"{number}"), models={"solver": model}, success=1.0, cost=part.cost, roles={"solver": part})
+        )
+    allocator = RoleAllocator(team, [SMALL, LARGE], runs=runs)
+    large = allocator.allocate("x", fixed={"solver": "large"})
+    assert large.cost_upper > large.expected_cost
+    between = (large.cost_upper + large.expected_cost) / 2
+    assert allocator.allocate("x", fixed={"solver": "large"}, budget=between).models == {"solver": "large"}
+    with pytest.raises(BudgetError):
+        allocator.allocate("x", fixed={"solver": "large"}, budget=between, upper=True)
+
+
+def test_models_of_a_framework_are_handed_out_by_role():
+    chat = {name: object() for name in PRICE}
+    found = RoleAllocator(TEAM, CARDS).models("x", chat, fixed={"planner": "small"})
+    assert found["planner"] is chat["small"]
+    with pytest.raises(UnknownModelError, match="among="):
+        RoleAllocator(TEAM, CARDS).models("x", {"small": object()}, fixed={"planner": "large"})
+
+
+# --- budgets ---
+
+
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 10**6), share=st.floats(-0.1, 1.1), roles=st.integers(1, 4), upper=st.booleans())
+def test_no_allocation_is_expected_to_cost_more_than_its_budget(seed, share, roles, upper):
+    rng = np.random.default_rng(seed)
+    modes = [
+        Mode(name=str(n), growth=str(rng.choice(["none", "previous", "all"])), rounds=int(rng.integers(1, 3))) for n in range(2)
+    ]
+    team = Team(
+        roles=[
+            Role(name=str(n), optional=bool(rng.random() < 0.3), output_tokens=float(rng.integers(0, 900))) for n in range(roles)
+        ],
+        modes=modes,
+    )
+    allocator = RoleAllocator(team, CARDS, seed=seed)
+    least = allocator.allocate("x", fixed={str(n): "small" for n in range(roles)}, mode="0").expected_cost
+    most = allocator.allocate("x", fixed={str(n): "large" for n in range(roles)}, mode="1").expected_cost
+    budget = max(0.0, least + share * (most - least))
+    try:
+        found = allocator.allocate("x", budget=budget, upper=upper, explore=float(rng.random()))
+    except BudgetError as error:
+        assert error.cheapest > budget  # noqa: PT017  # whether there is an error hangs on the budget
+    else:
+        assert found.expected_cost <= budget * (1 + 1e-9)
+
+
+def test_a_budget_that_nothing_keeps_to_names_the_cheapest_that_there_is():
+    team = Team(
+        roles=[Role(name="planner"), Role(name="solver")], modes=[Mode(name="chain", growth="previous"), Mode(name="alone")]
+    )
+    allocator = RoleAllocator(team, CARDS)
+    with pytest.raises(BudgetError, match=r"planner=small, solver=small in mode 'alone', costs \$0\.00026") as caught:
+        allocator.allocate("x", budget=0.0001)
+    assert caught.value.cheapest == pytest.approx(2 * PRICE["small"])
+    assert caught.value.budget == 0.0001
+    assert allocator.allocate("x", budget=caught.value.cheapest).expected_cost == pytest.approx(caught.value.cheapest)
+
+
+def test_pairs_that_a_budget_is_too_tight_for_leave_the_sum_to_find_what_fits():
+    # What each reads of the other is the most that it could be, for pairs: $0.00046 in the mean, $0.00050 at most.
+    team = Team(roles=[Role(name="a"), Role(name="b")], modes=[Mode(name="all", growth="all", rounds=2)])
+
+    def chance(models):
+        return 0.9 if (models["a"] == "small") == (models["b"] == "small") else 0.1
+
+    allocator = RoleAllocator(team, CARDS, runs=runs_of(team, PRICE, 900, chance))
+    assert allocator.report().by == "pairs"
+    least = allocator.allocate("x", fixed={"a": "small", "b": "small"}).expected_cost
+    assert allocator.allocate("x", budget=least).models == {"a": "small", "b": "small"}
+
+
+def test_without_a_price_cost_cannot_be_weighed_and_without_a_budget_it_need_not():
+    allocator = RoleAllocator(TEAM, [SMALL, card("free", None)])
+    assert allocator.allocate("x").models
+    with pytest.raises(PriceUnknownError, match="free"):
+        allocator.allocate("x", budget=1.0)
+
+
+@pytest.mark.parametrize("budget", [-1.0, math.nan])
+def test_a_budget_is_an_amount(budget):
+    with pytest.raises(ConfigError, match="budget="):
+        RoleAllocator(TEAM, CARDS).allocate("x", budget=budget)
+
+
+# --- what cannot be ---
+
+
+def test_a_role_that_no_model_can_serve_is_named_with_the_reasons():
+    cards = [replace(SMALL, capabilities=frozenset()), replace(LARGE, context_window=100)]
+    team = Team(roles=[Role(name="planner"), Role(name="looker", needs={"image"}, input_tokens=500)])
+    with pytest.raises(NoEligibleModelError) as caught:
+        RoleAllocator(team, cards).allocate("x")
+    assert set(caught.value.reasons) == {"role looker, small", "role looker, large"} or set(caught.value.reasons) == {
+        "role planner, small",
+        "role planner, large",
+    }
+    assert "cannot do image" in str(caught.value)
+    assert "window of 100 tokens" in str(caught.value)
+
+
+def test_an_optional_role_that_no_model_can_serve_is_left_out():
+    cards = [replace(SMALL, capabilities=frozenset()), replace(LARGE, capabilities=frozenset())]
+    team = Team(roles=[Role(name="planner"), Role(name="looker", needs={"image"}, optional=True)])
+    assert set(RoleAllocator(team, cards).allocate("x").models) == {"planner"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"roles": ["boss"]}, ConfigError, "unknown role 'boss': the team has 'planner', 'solver', 'critic'"),
+        ({"roles": []}, ConfigError, "leaves nobody"),
+        ({"fixed": {"boss": "small"}}, ConfigError, "unknown role 'boss'"),
+        ({"fixed": {"planner": "huge"}}, UnknownModelError, "huge"),
+        ({"fixed": {"planner": NONE}}, ConfigError, "'planner', which is not optional"),
+        ({"fixed": {"critic": "small"}, "roles": ["planner"]}, ConfigError, "roles= leaves it out"),
+        ({"mode": "war"}, ConfigError, "unknown mode 'war'"),
+        ({"explore": 2.0}, ConfigError, "explore="),
+    ],
+)
+def test_wrong_arguments_say_what_to_do(options, error, says):
+    with pytest.raises(error, match=says):
+        RoleAllocator(TEAM, CARDS).allocate("x", **options)
+
+
+def test_an_empty_team_and_no_models_are_refused():
+    with pytest.raises(ConfigError, match="at least one role"):
+        Team(roles=[])
+    with pytest.raises(ConfigError, match="at least one model"):
+        RoleAllocator(TEAM, [])
+    with pytest.raises(UnknownModelError, match="role 'planner'"):
+        RoleAllocator(Team(roles=[Role(name="planner", model="huge")]), CARDS)
+    with pytest.raises(ConfigError, match="willingness_to_pay"):
+        RoleAllocator(TEAM, CARDS, willingness_to_pay=0.0)
+
+
+# --- exploring ---
+
+
+@pytest.mark.parametrize("budget", [None, 0.016])
+def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget):
+    team = Team(roles=[Role(name="a"), Role(name="b", optional=True)], modes=[Mode(name="one"), Mode(name="two", rounds=2)])
+    allocator = RoleAllocator(team, CARDS)
+    drawn, chances = Counter(), {}
+    for _ in range(4000):
+        found = allocator.allocate("x", explore=0.5, budget=budget)
+        key = (found.mode, tuple(sorted(found.models.items())))
+        drawn[key] += 1
+        assert chances.setdefault(key, found.propensity) == found.propensity
+        if budget is not None:
+            assert found.expected_cost <= budget
+    best = allocator.allocate("x", budget=budget)
+    assert max(chances, key=chances.get) == (best.mode, tuple(sorted(best.models.items())))
+    assert sum(chances.values()) == pytest.approx(1.0, abs=1e-9)
+    assert len(chances) == (3 * 4 * 2 if budget is None else len(chances))
+    for key, chance in chances.items():
+        assert drawn[key] / 4000 == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 4000))
+
+
+def test_without_exploring_the_best_is_given_each_time():
+    allocator = RoleAllocator(TEAM, CARDS)
+    assert {tuple(allocator.allocate("x").models.items()) for _ in range(20)} == {tuple(allocator.allocate("x").models.items())}
+    assert allocator.allocate("x").propensity == 1.0
+
+
+def test_of_very_many_allocations_those_beside_the_best_are_drawn():
+    team = Team(roles=[Role(name=str(n)) for n in range(10)])
+    allocator = RoleAllocator(team, CARDS)
+    best = allocator.allocate("x").models
+    for _ in range(20):
+        found = allocator.allocate("x", explore=1.0)
+        assert sum(found.models[role] != model for role, model in best.items()) <= 1
+        assert found.propensity == pytest.approx(1 / 21)
+
+
+# --- learning ---
+
+
+def test_runs_beat_the_cards_where_there_are_enough():
+    team = Team(roles=[Role(name="planner"), Role(name="solver")])
+    runs = runs_of(team, PRICE, 600, lambda m: 0.2 + 0.35 * (m["planner"] == "small") + 0.35 * (m["solver"] == "middle"))
+    allocator = RoleAllocator(team, CARDS)
+    assert allocator.allocate("x").models == {"planner": "large", "solver": "large"}
+    report = allocator.fit(runs)
+    assert allocator.allocate("x").models == {"planner": "small", "solver": "middle"}
+    assert report.by == "sum"
+    assert report.runs == report.drawn == 600
+    best = max((one for one in report.effects if one.role == "planner"), key=lambda one: one.logit)
+    assert best.model == "small"
+    assert best.low > 0.0
+    assert best.verdict == "ok"
+
+
+def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number():
+    runs = [replace(run, models={**run.models, "planner": "middle"}) for run in runs_of(TEAM, PRICE, 400, lambda models: 0.5)]
+    report = RoleAllocator(TEAM, CARDS).fit(runs)
+    assert "not identifiable: role planner (never varied)" in report.verdicts
+    assert "not identifiable: role planner" in str(report)
+    told = [one for one in report.effects if one.role == "planner"]
+    assert all(one.logit is None and one.low is None and one.high is None for one in told)
+    assert {one.verdict for one in told} == {"not identifiable"}
+    assert {one.verdict for one in report.effects if one.role == "solver"} == {"ok"}
+
+
+def test_roles_that_always_vary_together_are_not_told_apart():
+    runs = [
+        replace(run, models={**run.models, "solver": run.models["planner"]}) for run in runs_of(TEAM, PRICE, 400, lambda m: 0.5)
+    ]
+    report = RoleAllocator(TEAM, CARDS).fit(runs)
+    assert set(report.unidentifiable) == {"planner", "solver"}
+
+
+def test_few_runs_and_runs_that_nobody_drew_are_said():
+    runs = [replace(run, propensity=None) for run in runs_of(TEAM, PRICE, 12, lambda models: 0.5)]
+    report = RoleAllocator(TEAM, CARDS).fit(runs)
+    assert report.drawn == 0
+    assert any(verdict.startswith("too few runs: ") for verdict in report.verdicts)
+    assert any("no lot drew the models" in verdict for verdict in report.verdicts)
+    assert not report.enough
+
+
+def test_runs_that_tell_nothing_are_counted_with_the_reason():
+    runs = runs_of(TEAM, PRICE, 50, lambda models: 0.5)
+    odd = [
+        replace(runs[0], id="a", success=None),
+        replace(runs[0], id="b", mode="war"),
+        replace(runs[0], id="c", models={"planner": "gone", "solver": "small"}),
+        runs[0],
+    ]
+    report = RoleAllocator(TEAM, CARDS).fit([*runs, *odd])
+    assert report.runs == 50
+    assert report.left_out == {
+        "success unknown": 1,
+        "unknown mode": 1,
+        "unknown model, or a role left out that is not optional": 1,
+        "recorded again": 1,
+    }
+
+
+def test_before_any_run_the_report_says_so():
+    report = RoleAllocator(TEAM, CARDS).report()
+    assert report.by == "cards"
+    assert report.verdicts == ("no runs yet: allocations go by the models' cards",)
+
+
+def test_kinds_of_tasks_get_models_of_their_own():
+    team = Team(roles=[Role(name="solver")])
+    runs = []
+    for kind, good in (("code", "small"), ("law", "middle")):
+        runs += [
+            replace(run, query=replace(run.query, task=kind))
+            for run in runs_of(team, PRICE, 300, lambda m, good=good: 0.9 if m["solver"] == good else 0.2, seed=len(kind))
+        ]
+    allocator = RoleAllocator(team, CARDS, runs=runs)
+    assert allocator.report().kinds == ("code", "law")
+    assert allocator.allocate(Query(text="x", task="code")).models == {"solver": "small"}
+    assert allocator.allocate(Query(text="x", task="law")).models == {"solver": "middle"}
+
+
+def test_recorded_runs_are_learned_from():
+    allocator = RoleAllocator(TEAM, CARDS)
+    for run in runs_of(TEAM, PRICE, 30, lambda models: 0.5):
+        allocator.record(run)
+    assert len(allocator.runs) == 30
+    assert allocator.runs[0].query.embedding is not None  # by which tasks are told apart where a log keeps no words
+    assert allocator.fit().runs == 30
+
+
+def test_plans_to_explore_keep_to_what_roles_may_have():
+    team = Team(roles=[Role(name="a", model="small"), Role(name="b", allow={"small", "large"})])
+    plan = RoleAllocator(team, CARDS).exploration_plan(10)
+    assert {trial.models["a"] for trial in plan} == {"small"}
+    assert Counter(trial.models["b"] for trial in plan) == {"small": 5, "large": 5}
+
+
+def test_held_out_runs_judge_it():
+    team = Team(roles=[Role(name="planner"), Role(name="solver")])
+
+    def chance(models):
+        return 0.2 + 0.35 * (models["planner"] == "small") + 0.35 * (models["solver"] == "middle")
+
+    def drawn(n, seed):
+        return [replace(run, propensity=1 / 9) for run in runs_of(team, PRICE, n, chance, seed)]
+
+    report = RoleAllocator(team, CARDS, runs=drawn(600, 1)).evaluate(drawn(600, 2), resamples=200)
+    assert str(report)
+
+
+# --- on disk ---
+
+
+def allocations(allocator):
+    found = []
+    for task in ("Write code.", "Plan a trip."):
+        for budget in (None, 0.001, 0.02):
+            one = allocator.allocate(task, budget=budget)
+            found.append(
+                (dict(one.models), one.mode, one.expected_quality, one.quality_interval, one.expected_cost, one.cost_upper)
+            )
+    return found
+
+
+@pytest.mark.parametrize("kinds", ["none", "cluster", "pairs"])
+def test_what_is_saved_allocates_the_same(tmp_path, kinds):
+    team = Team(
+        roles=[
+            Role(name="planner", needs={"tools"}, allow={"small", "large"}),
+            Role(name="solver"),
+            Role(name="critic", optional=True),
+        ],
+        modes=[Mode(name="chain", growth="previous"), Mode(name="debate", rounds=2, extra_tokens=20)],
+    )
+
+    def chance(models):
+        if kinds == "pairs":
+            return 0.95 if (models["planner"] == "small") == (models["solver"] == "small") else 0.05
+        return 0.3 + 0.4 * (models["solver"] == "middle")
+
+    runs = runs_of(team, PRICE, 300, chance)
+    if kinds == "cluster":
+        words = ["write code for a parser of dates", "plan a trip to the sea with children"]
+        runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
+    else:
+        runs = [replace(run, query=Query(text="one task")) for run in runs]
+    allocator = RoleAllocator(
+        team, CARDS, runs=runs, willingness_to_pay=0.5 if kinds == "none" else math.inf, task="odd jobs", seed=3
+    )
+    assert allocator.report().by == ("pairs" if kinds == "pairs" else "sum")
+    assert bool(allocator.report().kinds) == (kinds == "cluster")
+    allocator.save(tmp_path / "team")
+    loaded = RoleAllocator.load(tmp_path / "team")
+    assert allocations(loaded) == allocations(allocator)
+    assert str(loaded.report()) == str(allocator.report())
+    assert loaded.team == team
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again" / "manifest.json").exists() or list((tmp_path / "again").iterdir())
+
+
+def test_no_text_of_any_task_is_saved(tmp_path):
+    runs = [replace(run, query=Query(text="a very secret task")) for run in runs_of(TEAM, PRICE, 50, lambda models: 0.5)]
+    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
+    for file in (tmp_path / "team").rglob("*"):
+        assert b"secret" not in file.read_bytes()
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
+    for file in sorted((tmp_path / "team").iterdir()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-2] + b"!!")
+        with pytest.raises(ArtefactError):
+            RoleAllocator.load(tmp_path / "team")
+        file.write_bytes(whole)
+    RoleAllocator.load(tmp_path / "team")
+    with pytest.raises(ArtefactError):
+        RoleAllocator.load(tmp_path / "nothing")
+
+
+class Letters:
+    """An embedder of another kind."""
+
+    dimension = 4
+
+    @property
+    def fingerprint(self):
+        from agentroute.types import Fingerprint
+
+        return Fingerprint(name="letters", revision="1", dimension=4)
+
+    def embed(self, texts):
+        return np.stack([np.array([len(text) % 7, text.count("a"), text.count("e"), 1.0], np.float32) for text in texts])
+
+
+def test_clusters_of_one_embedder_are_not_asked_with_another(tmp_path):
+    words = ["write code for a parser of dates", "plan a trip to the sea with children"]
+    runs = runs_of(TEAM, PRICE, 200, lambda models: 0.5)
+    runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
+    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
+    with pytest.raises(EmbedderMismatchError):
+        RoleAllocator.load(tmp_path / "team", embedder=Letters())
+
+
+def test_vectors_of_another_embedder_are_made_anew_or_left_out():
+    allocator = RoleAllocator(TEAM, CARDS)
+    for run in runs_of(TEAM, PRICE, 80, lambda models: 0.5):
+        allocator.record(run)
+    given = [replace(run, query=replace(run.query, text="", withheld=True)) for run in allocator.runs]
+    other = RoleAllocator(TEAM, CARDS, embedder=Letters())
+    assert other.fit(given).kinds == ()
+    assert json.dumps(other.report().kinds) == "[]"
