@@ -13,6 +13,8 @@ from llama_index.llms.agentroute import CascadeLLM, RoutedLLM
 from llama_index.llms.agentroute._messages import prompt_tokens
 from llama_index.llms.agentroute.testing import ScriptedLLM
 
+# Engines are asked within an event loop: without one LlamaIndex makes one of its own to count tokens in, and leaves it open.
+
 # About 700 tokens each.
 NODES = [TextNode(text=f"Chapter {number}. " + f"The fox number {number} jumps over the lazy dog. " * 70) for number in range(9)]
 QUESTION = "What does the fox do?"
@@ -58,7 +60,7 @@ async def test_with_the_largest_window_there_are_as_many_calls_as_with_the_large
             assert asked(llms) == {"small": 1, "large": 0}, "what fits the small one stays with it"
 
 
-def test_with_the_smallest_window_prompts_are_split_though_the_large_model_takes_them():
+async def test_with_the_smallest_window_prompts_are_split_though_the_large_model_takes_them():
     """What the default costs, and why the other one is there: the safe window is dear with one small candidate."""
     alone, llms = models()["small"], models()
     ask(alone, "compact", 6)
@@ -68,7 +70,7 @@ def test_with_the_smallest_window_prompts_are_split_though_the_large_model_takes
     assert all(prompt_tokens(call.messages) <= 2_000 for call in llms["large"].calls)
 
 
-def test_windows_of_cards_count():
+async def test_windows_of_cards_count():
     llms = models()
     cards = [ModelCard(id="small", context_window=8_000)]
     llm = RoutedLLM(llms=llms, cards=cards)
@@ -77,7 +79,7 @@ def test_windows_of_cards_count():
     assert asked(llms) == {"small": 1, "large": 0}
 
 
-def test_a_window_of_one_s_own_is_packed_by_and_prompts_are_fitted_all_the_same():
+async def test_a_window_of_one_s_own_is_packed_by_and_prompts_are_fitted_all_the_same():
     llms = models()
     ask(RoutedLLM(llms=llms, context_window=4_000, router=small_always), "compact", 6)
     assert sum(asked(llms).values()) == 2
@@ -85,13 +87,13 @@ def test_a_window_of_one_s_own_is_packed_by_and_prompts_are_fitted_all_the_same(
     assert all(prompt_tokens(call.messages) <= 2_000 for call in llms["small"].calls)
 
 
-def test_a_cascade_starts_with_the_first_model_that_the_prompt_fits():
+async def test_a_cascade_starts_with_the_first_model_that_the_prompt_fits():
     llms = models()
     ask(CascadeLLM(llms=llms, context_window="max"), "compact", 6)
     assert asked(llms) == {"small": 0, "large": 1}
 
 
-def test_a_prompt_that_fits_nobody_is_the_provider_s_to_refuse():
+async def test_a_prompt_that_fits_nobody_is_the_provider_s_to_refuse():
     """The count is a rough one: where it rules everybody out, the router has the say."""
     llms = models()
     llm = RoutedLLM(llms=llms, router=small_always)
@@ -99,7 +101,7 @@ def test_a_prompt_that_fits_nobody_is_the_provider_s_to_refuse():
     assert asked(llms) == {"small": 1, "large": 0}
 
 
-def test_room_for_the_answer_counts():
+async def test_room_for_the_answer_counts():
     """A model whose window the prompt fills has no room to answer in."""
     llms = models()
     llm = RoutedLLM(llms=llms, router=small_always)
@@ -109,7 +111,7 @@ def test_room_for_the_answer_counts():
     assert asked(llms) == {"small": 1, "large": 1}
 
 
-def test_prompt_helpers_and_memories_read_the_window():
+async def test_prompt_helpers_and_memories_read_the_window():
     llm = RoutedLLM(llms=models(), context_window="max")
     assert PromptHelper.from_llm_metadata(llm.metadata).context_window == 32_000
     assert ChatMemoryBuffer.from_defaults(llm=llm).token_limit == 24_000
@@ -118,7 +120,7 @@ def test_prompt_helpers_and_memories_read_the_window():
 
 
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context", "condense_question", "simple"])
-def test_chat_engines_over_a_routed_llm(mode):
+async def test_chat_engines_over_a_routed_llm(mode):
     llms = models()
     llm = RoutedLLM(llms=llms, context_window="max", router=small_always)
     # A memory of one's own: LlamaIndex's newest leaves its database open.
