@@ -1,6 +1,5 @@
 """The allocator: who gets which role, under every constraint that a caller may set, and what it says when there is no way."""
 
-import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -11,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentroute.errors import (
-    ArtefactError,
     BudgetError,
     ConfigError,
-    EmbedderMismatchError,
     NoEligibleModelError,
     PriceUnknownError,
     UnknownModelError,
@@ -136,7 +133,7 @@ def test_a_mode_is_kept_to_and_without_one_the_better_is_taken():
 
 def test_what_a_success_is_worth_decides_how_much_is_spent():
     team = Team(roles=[Role(name="solver")])
-    runs = runs_of(team, PRICE, 3000, lambda models: {"small": 0.3, "middle": 0.6, "large": 0.7}[models["solver"]])
+    runs = runs_of(team, PRICE, 1200, lambda models: {"small": 0.3, "middle": 0.6, "large": 0.7}[models["solver"]])
     runs = [replace(run, cost=None) for run in runs]
 
     def best(worth):
@@ -299,7 +296,7 @@ def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget):
     team = Team(roles=[Role(name="a"), Role(name="b", optional=True)], modes=[Mode(name="one"), Mode(name="two", rounds=2)])
     allocator = RoleAllocator(team, CARDS)
     drawn, chances = Counter(), {}
-    for _ in range(4000):
+    for _ in range(2000):
         found = allocator.allocate("x", explore=0.5, budget=budget)
         key = (found.mode, tuple(sorted(found.models.items())))
         drawn[key] += 1
@@ -311,7 +308,7 @@ def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget):
     assert sum(chances.values()) == pytest.approx(1.0, abs=1e-9)
     assert len(chances) == (3 * 4 * 2 if budget is None else len(chances))
     for key, chance in chances.items():
-        assert drawn[key] / 4000 == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 4000))
+        assert drawn[key] / 2000 == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 2000))
 
 
 def test_without_exploring_the_best_is_given_each_time():
@@ -441,107 +438,3 @@ def test_held_out_runs_judge_it():
 
     report = RoleAllocator(team, CARDS, runs=drawn(600, 1)).evaluate(drawn(600, 2), resamples=200)
     assert str(report)
-
-
-# --- on disk ---
-
-
-def allocations(allocator):
-    found = []
-    for task in ("Write code.", "Plan a trip."):
-        for budget in (None, 0.001, 0.02):
-            one = allocator.allocate(task, budget=budget)
-            found.append(
-                (dict(one.models), one.mode, one.expected_quality, one.quality_interval, one.expected_cost, one.cost_upper)
-            )
-    return found
-
-
-@pytest.mark.parametrize("kinds", ["none", "cluster", "pairs"])
-def test_what_is_saved_allocates_the_same(tmp_path, kinds):
-    team = Team(
-        roles=[
-            Role(name="planner", needs={"tools"}, allow={"small", "large"}),
-            Role(name="solver"),
-            Role(name="critic", optional=True),
-        ],
-        modes=[Mode(name="chain", growth="previous"), Mode(name="debate", rounds=2, extra_tokens=20)],
-    )
-
-    def chance(models):
-        if kinds == "pairs":
-            return 0.95 if (models["planner"] == "small") == (models["solver"] == "small") else 0.05
-        return 0.3 + 0.4 * (models["solver"] == "middle")
-
-    runs = runs_of(team, PRICE, 300, chance)
-    if kinds == "cluster":
-        words = ["write code for a parser of dates", "plan a trip to the sea with children"]
-        runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
-    else:
-        runs = [replace(run, query=Query(text="one task")) for run in runs]
-    allocator = RoleAllocator(
-        team, CARDS, runs=runs, willingness_to_pay=0.5 if kinds == "none" else math.inf, task="odd jobs", seed=3
-    )
-    assert allocator.report().by == ("pairs" if kinds == "pairs" else "sum")
-    assert bool(allocator.report().kinds) == (kinds == "cluster")
-    allocator.save(tmp_path / "team")
-    loaded = RoleAllocator.load(tmp_path / "team")
-    assert allocations(loaded) == allocations(allocator)
-    assert str(loaded.report()) == str(allocator.report())
-    assert loaded.team == team
-    loaded.save(tmp_path / "again")
-    assert (tmp_path / "again" / "manifest.json").exists() or list((tmp_path / "again").iterdir())
-
-
-def test_no_text_of_any_task_is_saved(tmp_path):
-    runs = [replace(run, query=Query(text="a very secret task")) for run in runs_of(TEAM, PRICE, 50, lambda models: 0.5)]
-    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
-    for file in (tmp_path / "team").rglob("*"):
-        assert b"secret" not in file.read_bytes()
-
-
-def test_a_damaged_folder_is_refused(tmp_path):
-    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
-    for file in sorted((tmp_path / "team").iterdir()):
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-2] + b"!!")
-        with pytest.raises(ArtefactError):
-            RoleAllocator.load(tmp_path / "team")
-        file.write_bytes(whole)
-    RoleAllocator.load(tmp_path / "team")
-    with pytest.raises(ArtefactError):
-        RoleAllocator.load(tmp_path / "nothing")
-
-
-class Letters:
-    """An embedder of another kind."""
-
-    dimension = 4
-
-    @property
-    def fingerprint(self):
-        from agentroute.types import Fingerprint
-
-        return Fingerprint(name="letters", revision="1", dimension=4)
-
-    def embed(self, texts):
-        return np.stack([np.array([len(text) % 7, text.count("a"), text.count("e"), 1.0], np.float32) for text in texts])
-
-
-def test_clusters_of_one_embedder_are_not_asked_with_another(tmp_path):
-    words = ["write code for a parser of dates", "plan a trip to the sea with children"]
-    runs = runs_of(TEAM, PRICE, 200, lambda models: 0.5)
-    runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
-    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
-    with pytest.raises(EmbedderMismatchError):
-        RoleAllocator.load(tmp_path / "team", embedder=Letters())
-
-
-def test_vectors_of_another_embedder_are_made_anew_or_left_out():
-    allocator = RoleAllocator(TEAM, CARDS)
-    for run in runs_of(TEAM, PRICE, 80, lambda models: 0.5):
-        allocator.record(run)
-    given = [replace(run, query=replace(run.query, text="", withheld=True)) for run in allocator.runs]
-    other = RoleAllocator(TEAM, CARDS, embedder=Letters())
-    assert other.fit(given).kinds == ()
-    assert json.dumps(other.report().kinds) == "[]"

@@ -1,0 +1,155 @@
+"""An allocator on disk: what is saved allocates the same, holds no text, and is refused where it is damaged."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agentroute.errors import ArtefactError, EmbedderMismatchError
+from agentroute.teams import NONE, Mode, Role, RoleAllocator, RunLog, Team, TeamRun
+from agentroute.types import Fingerprint, ModelCard, Price, Query
+
+CARDS = [
+    ModelCard(
+        id=name, price=Price(input=price, output=4 * price, cache_read=price / 10), scores={"MMLU": score}, context_window=9000
+    )
+    for name, price, score in (("small", 0.1, 0.3), ("middle", 1.0, 0.6), ("large", 10.0, 0.9))
+]
+TEAM = Team(roles=[Role(name="planner"), Role(name="solver"), Role(name="critic", optional=True)])
+PRICE = ("small", "middle", "large")
+
+
+def runs_of(team, models, n, chance, seed=0):
+    """Runs of models drawn at random; `chance(models) -> float`."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(n):
+        given_ = {role.name: str(rng.choice([*models, NONE] if role.optional else list(models))) for role in team.roles}
+        mode = str(rng.choice([mode.name for mode in team.modes]))
+        success = float(rng.random() < chance(given_))
+        query = Query(text=f"task {number}")
+        found.append(TeamRun(query=query, models=given_, mode=mode, success=success, cost=0.001, propensity=0.05))
+    return found
+
+
+def allocations(allocator):
+    found = []
+    for task in ("Write code.", "Plan a trip."):
+        for budget in (None, 0.001, 0.02):
+            one = allocator.allocate(task, budget=budget)
+            found.append(
+                (dict(one.models), one.mode, one.expected_quality, one.quality_interval, one.expected_cost, one.cost_upper)
+            )
+    return found
+
+
+@pytest.mark.parametrize("kinds", ["none", "cluster", "pairs"])
+def test_what_is_saved_allocates_the_same(tmp_path, kinds):
+    team = Team(
+        roles=[
+            Role(name="planner", needs={"tools"}, allow={"small", "large"}),
+            Role(name="solver"),
+            Role(name="critic", optional=True),
+        ],
+        modes=[Mode(name="chain", growth="previous"), Mode(name="debate", rounds=2, extra_tokens=20)],
+    )
+
+    def chance(models):
+        if kinds == "pairs":
+            return 0.95 if (models["planner"] == "small") == (models["solver"] == "small") else 0.05
+        return 0.3 + 0.4 * (models["solver"] == "middle")
+
+    runs = runs_of(team, PRICE, 300, chance)
+    if kinds == "cluster":
+        words = ["write code for a parser of dates", "plan a trip to the sea with children"]
+        runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
+    else:
+        runs = [replace(run, query=Query(text="one task")) for run in runs]
+    allocator = RoleAllocator(
+        team, CARDS, runs=runs, willingness_to_pay=0.5 if kinds == "none" else math.inf, task="odd jobs", seed=3
+    )
+    assert allocator.report().by == ("pairs" if kinds == "pairs" else "sum")
+    assert bool(allocator.report().kinds) == (kinds == "cluster")
+    allocator.save(tmp_path / "team")
+    loaded = RoleAllocator.load(tmp_path / "team")
+    assert allocations(loaded) == allocations(allocator)
+    assert str(loaded.report()) == str(allocator.report())
+    assert loaded.team == team
+    loaded.save(tmp_path / "again")
+    assert allocations(RoleAllocator.load(tmp_path / "again")) == allocations(allocator)
+
+
+def test_no_text_of_any_task_is_saved(tmp_path):
+    runs = [replace(run, query=Query(text="a very secret task")) for run in runs_of(TEAM, PRICE, 50, lambda models: 0.5)]
+    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
+    for file in (tmp_path / "team").rglob("*"):
+        assert b"secret" not in file.read_bytes()
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
+    for file in sorted((tmp_path / "team").iterdir()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-2] + b"!!")
+        with pytest.raises(ArtefactError):
+            RoleAllocator.load(tmp_path / "team")
+        file.write_bytes(whole)
+    RoleAllocator.load(tmp_path / "team")
+    with pytest.raises(ArtefactError):
+        RoleAllocator.load(tmp_path / "nothing")
+
+
+class Letters:
+    """An embedder of another kind."""
+
+    dimension = 4
+
+    @property
+    def fingerprint(self):
+        return Fingerprint(name="letters", revision="1", dimension=4)
+
+    def embed(self, texts):
+        return np.stack([np.array([len(text) % 7, text.count("a"), text.count("e"), 1.0], np.float32) for text in texts])
+
+
+def test_clusters_of_one_embedder_are_not_asked_with_another(tmp_path):
+    words = ["write code for a parser of dates", "plan a trip to the sea with children"]
+    runs = runs_of(TEAM, PRICE, 200, lambda models: 0.5)
+    runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
+    RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
+    with pytest.raises(EmbedderMismatchError):
+        RoleAllocator.load(tmp_path / "team", embedder=Letters())
+
+
+def test_vectors_of_another_embedder_are_made_anew_or_left_out():
+    allocator = RoleAllocator(TEAM, CARDS)
+    for run in runs_of(TEAM, PRICE, 80, lambda models: 0.5):
+        allocator.record(run)
+    given = [replace(run, query=replace(run.query, text="", withheld=True)) for run in allocator.runs]
+    other = RoleAllocator(TEAM, CARDS, embedder=Letters())
+    assert other.fit(given).kinds == ()
+
+
+def test_a_loaded_allocator_learns_and_logs_on(tmp_path):
+    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
+    log = RunLog(tmp_path / "runs.jsonl")
+    loaded = RoleAllocator.load(tmp_path / "team", log=log)
+    with loaded.session("x", explore=0.5) as session:
+        session.begin("planner").settle(cost=0.01)
+        session.finish(success=1.0)
+    assert len(log) == 1
+    assert loaded.fit().runs == 1
+
+
+def test_before_any_run_it_can_be_saved_too(tmp_path):
+    RoleAllocator(TEAM, CARDS).save(tmp_path / "team")
+    assert allocations(RoleAllocator.load(tmp_path / "team")) == allocations(RoleAllocator(TEAM, CARDS))
+
+
+def test_foreign_artefacts_are_refused(tmp_path):
+    from agentroute.router import write_artefact
+
+    write_artefact(tmp_path / "other", {"x": 1}, {}, kind="team")
+    with pytest.raises(ArtefactError, match="cannot use"):
+        RoleAllocator.load(tmp_path / "other")
