@@ -42,9 +42,11 @@ _KINDS = frozenset(
     }
 )
 
-# By LangChain's name for it, or by what OpenAI and those who copy its interface say in the error's body.
+# By LangChain's name for it, or by what OpenAI and those who copy its interface say in the error's body; the last is llama.cpp's.
 _OVERFLOW_ERROR = "ContextOverflowError"
-_OVERFLOWS = frozenset({"context_length_exceeded", "string_above_max_length"})
+_OVERFLOWS = frozenset({"context_length_exceeded", "string_above_max_length", "exceed_context_size_error"})
+# vLLM gives the words of OpenAI and no code of its own.
+_TOO_LONG = "maximum context length"
 # A graph's or a workflow's way to stop or to wait, which is no failure (LangGraph; LlamaIndex's workflows).
 _CONTROL = frozenset({"GraphBubbleUp", "WorkflowCancelledByUser", "WaitingForEvent"})
 
@@ -60,7 +62,11 @@ def is_control_flow(error: BaseException) -> bool:
 
 def is_overflow(error: BaseException | None) -> bool:
     """Whether the prompt was too long for the model."""
-    return error is not None and (_is_a(error, frozenset({_OVERFLOW_ERROR})) or bool(_said(error) & _OVERFLOWS))
+    if error is None:
+        return False
+    if _is_a(error, frozenset({_OVERFLOW_ERROR})) or _said(error) & _OVERFLOWS:
+        return True
+    return _status(error) == 400 and _TOO_LONG in str(error).lower()
 
 
 def retryable(error: Exception) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from agentroute.serving import ceiling
+from agentroute.serving import ceiling, limit_in
 from langchain_agentroute._bindings import SchemaBinding, ToolBinding
 from langchain_agentroute._messages import prompt_tokens
 
@@ -21,8 +20,6 @@ __all__ = ["ceilings"]
 
 # As LangChain estimates them.
 _CHARACTERS_PER_TOKEN = 4
-# How the providers' chat models call the limit of an answer.
-_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 
 
 def ceilings(call: CascadeCall) -> dict[str, float | None]:
@@ -49,13 +46,7 @@ def _most(call: CascadeCall, model: str) -> int | None:
     """The limit of a model's answer, by whoever sets it first."""
     binding, target = call.request.binding, call.targets[model]
     bound = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
-    limits = (_limit(told) for told in (call.request.kwargs, target.kwargs, bound, vars(target.chat)))
-    return next((limit for limit in limits if limit is not None), None)
-
-
-def _limit(told: Mapping[str, Any]) -> int | None:
-    limits = (told.get(name) for name in _LIMITS)
-    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    return limit_in(call.request.kwargs, target.kwargs, bound, vars(target.chat))
 
 
 def _bound_tokens(request: Request) -> int:

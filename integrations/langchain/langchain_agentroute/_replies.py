@@ -8,13 +8,12 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 
+from agentroute.serving import finish_in
 from agentroute.types import Reply, TokenLogprob, ToolCall, Usage
 from langchain_agentroute._record import usage_of
 
 __all__ = ["as_chunk", "broke_off", "finish_of", "reply_of", "written"]
 
-# How providers call the reason for which an answer ended; `status` is OpenAI's Responses API.
-_FINISH = ("finish_reason", "stop_reason", "stopReason", "done_reason", "status")
 # Providers, by LangChain's names, whose answers always say why they ended: one that does not has been cut off on its way.
 _TELLING = frozenset({"anthropic", "deepseek", "groq", "mistralai", "openai", "xai"})
 # Content blocks that are no answer of their own.
@@ -111,8 +110,7 @@ def _other_content(message: AIMessage) -> Any:
 
 def finish_of(message: AIMessage) -> str | None:
     """Why an answer ended, in its provider's words; `None` = it does not say."""
-    told = (message.response_metadata.get(name) for name in _FINISH)
-    return next((str(one) for one in told if one), None)
+    return finish_in(message.response_metadata)
 
 
 def broke_off(provider: Any, finish: str | None) -> bool:

@@ -204,7 +204,7 @@ def test_each_message_is_one_turn_of_its_speaker():
 
 def test_only_text_is_text():
     blocks = [TextBlock(text="a"), ThinkingBlock(content="hm"), ToolCallBlock(tool_name="t"), TextBlock(text="b")]
-    assert turns_of([ChatMessage(role="assistant", blocks=blocks)]) == (Turn(role="assistant", text="a\nb"),)
+    assert turns_of([ChatMessage(role="assistant", blocks=blocks)]) == (Turn(role="assistant", text="a\nb", calls=("\nt",)),)
     assert turns_of([]) == ()
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from llama_index.core.bridge.pydantic import (
+    Field,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from llama_index.core.llms import LLM
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 from pydantic import SkipValidation
@@ -199,9 +208,21 @@ class ChoosingLLM(DelegatingLLM):
         return self.model_copy()
 
     def _adopt(self, changes: dict[str, Any]) -> None:
-        """Takes other settings: all of them or, when one is wrong, none."""
-        made = type(self)(**({name: getattr(self, name) for name in self.SETTINGS} | changes))
-        for name in changes:
+        """Takes other settings: all of them or, when one is wrong, none.
+
+        A pickled copy keeps what it is given until it has all that it needs: its LLMs and its judge may come in any order.
+        """
+        revived = self._serving is None
+        settings = {name: getattr(self, name) for name in self.SETTINGS} | changes
+        try:
+            made = type(self)(**settings)
+        except AgentRouteError:
+            if not revived:
+                raise
+            for name, value in changes.items():
+                super().__setattr__(name, named(value) if name == "llms" else value)
+            return
+        for name in settings if revived else changes:
             super().__setattr__(name, getattr(made, name))
         serving = made._serving  # noqa: SLF001  # as above
         assert serving is not None  # noqa: S101  # it was just made
@@ -250,6 +271,9 @@ class ChoosingLLM(DelegatingLLM):
         return replace(serving, memory=self._memory, authors=self._authors)
 
     def _served(self) -> Serving:
+        if self._serving is None and self.llms:
+            # What it was given does not go together: this says why.
+            type(self)(**{name: getattr(self, name) for name in self.SETTINGS})
         if self._serving is None:
             raise ConfigError(
                 f"this {type(self).__name__} was pickled, and its LLMs stayed behind with their keys: give it some, "
@@ -292,6 +316,11 @@ class ChoosingLLM(DelegatingLLM):
     def metadata(self) -> LLMMetadata:
         """What all candidates together promise; the window by `context_window`."""
         return self._metadata
+
+    @model_serializer(mode="wrap")
+    def custom_model_dump(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """The settings, and the candidates by name only: by these a pipeline's cache sees that others answer now."""
+        return {**super().custom_model_dump(handler, info), "llms": {n: llm.metadata.model_name for n, llm in self.llms.items()}}
 
     def to_payload(self) -> dict[str, Any]:
         """What events may tell of this LLM: names only, never a candidate's settings, among which there are keys."""

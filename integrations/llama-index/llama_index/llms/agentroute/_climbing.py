@@ -16,6 +16,7 @@ from agentroute.types import Reply, Score
 from llama_index.llms.agentroute._calls import LlamaCall, LlamaWatch, Opened, speaks
 from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._replies import reply_of
+from llama_index.llms.agentroute._requests import most_tokens
 from llama_index.llms.agentroute.events import ROUTED, tagged
 
 __all__ = ["ClimbingCall"]
@@ -58,7 +59,7 @@ class ClimbingCall(LlamaCall, serving.CascadeCall):
             model: ceiling(
                 self.pool.card(model),
                 input_tokens=count if tokens is None else tokens,
-                most=asked or _limit(self.serving.targets[model].llm),
+                most=asked or most_tokens(self.serving.targets[model].llm),
             )
             for model in self.climb.models
         }
@@ -154,11 +155,6 @@ class ClimbingCall(LlamaCall, serving.CascadeCall):
     async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
         """As `drive`."""
         return _delivered(await super().adrive(call), _nothing())
-
-
-def _limit(llm: Any) -> int | None:
-    limit = getattr(llm, "max_tokens", None)
-    return limit if isinstance(limit, int) and limit > 0 else None
 
 
 def _streamed(attempt: Attempt[Any]) -> Attempt[Any]:

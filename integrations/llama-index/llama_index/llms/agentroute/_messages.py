@@ -51,7 +51,7 @@ _FILES = (ImageBlock, AudioBlock, VideoBlock, DocumentBlock)
 
 
 def turns_of(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
-    """A conversation as a router sees it.
+    """A conversation as a router sees it, with what tells each message's tool calls apart.
 
     What an agent writes in the user's name after the model has spoken, such as an observation, is a `"tool"`'s. Of words that
     AgentWorkflow puts together with its state, only the user's own count.
@@ -66,12 +66,19 @@ def turns_of(messages: Sequence[ChatMessage]) -> tuple[Turn, ...]:
                 role = "tool"
             else:
                 text = "\n".join(_without_state(part) for part in _texts(message.blocks))
-        turns.append(Turn(role=role or "user", text=text, wants=frozenset(_wants(message.blocks))))
+        wants, calls = frozenset(_wants(message.blocks)), tuple(_calls(message))
+        turns.append(Turn(role=role or "user", text=text, wants=wants, calls=calls))
     return tuple(turns)
 
 
 def _texts(blocks: Iterable[Any]) -> Iterator[str]:
     return (block.text for block in blocks if isinstance(block, TextBlock))
+
+
+def _calls(message: ChatMessage) -> Iterator[str]:
+    """The ids and names of a message's tool calls, wherever they stand: two of the same words are known by them."""
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)] or legacy_calls(message)
+    return (f"{block.tool_call_id or ''}\n{block.tool_name}" for block in blocks)
 
 
 def _without_state(text: str) -> str:
@@ -191,7 +198,13 @@ def said(turns: Sequence[Turn], question: str | None) -> str | None:
     """The question of a step, where a user's turn has it in it; `None` = route on the turns.
 
     A tool of an agent may ask an LLM something of its own within the agent's step: then what the user asked is another matter.
+    So the question has to be a turn by itself, whole lines of one, or stand at its end, as where a workflow puts its state first.
     """
-    if question is None or not question.strip():
-        return None
-    return question if any(question in turn.text for turn in turns if turn.role == "user") else None
+    asked = "" if question is None else question.strip()
+    return question if asked and any(_says(turn.text, asked) for turn in turns if turn.role == "user") else None
+
+
+def _says(text: str, asked: str) -> bool:
+    text = text.strip()
+    before = text.removesuffix(asked)
+    return (text.endswith(asked) and before[-1:].strip() == "") or f"\n{asked}\n" in f"\n{text}\n"

@@ -8,15 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse, TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.program.utils import FlexibleModel
 from pydantic import BaseModel
 
+from agentroute.serving import finish_in
 from agentroute.types import Reply, TokenLogprob, ToolCall
 from llama_index.llms.agentroute._authors import legacy_calls
 
 __all__ = ["broke_off", "finish_of", "reply_of"]
-
-# How providers call the reason for which an answer ended.
-_FINISH = ("finish_reason", "stop_reason", "done_reason", "status")
 
 
 def reply_of(answer: Any, heard: Any = None) -> Reply:
@@ -37,11 +36,20 @@ def reply_of(answer: Any, heard: Any = None) -> Reply:
     if isinstance(answer, str):
         return replace(about, text=answer)
     if isinstance(answer, BaseModel):
-        # LlamaIndex gives an object without any value where it has found none in the answer.
-        blank = all(value is None for value in answer.model_dump().values())
-        problem = "the answer holds no object of the schema" if blank and type(answer).model_fields else None
+        problem = "the answer holds no object of the schema" if _is_blank(answer) else None
         return replace(about, text=answer.model_dump_json(), parsed=answer, problem=problem)
     return replace(about, text=str(answer), parsed=answer)
+
+
+def _is_blank(answer: BaseModel) -> bool:
+    """Whether LlamaIndex has found no object in the answer: then it gives one of a looser class, or one that lacks fields.
+
+    A schema's own object may well have nothing but empty fields.
+    """
+    fields = type(answer).model_fields
+    if isinstance(answer, FlexibleModel):
+        return all(value is None for value in answer.__dict__.values())
+    return any(field.is_required() and name not in answer.__dict__ for name, field in fields.items())
 
 
 def _tool_calls(answer: ChatResponse) -> Iterator[ToolCall]:
@@ -92,9 +100,7 @@ def _token(token: Any, logprob: Any, top: Any) -> TokenLogprob | None:
 def finish_of(response: Any) -> str | None:
     """Why an answer ended, in its provider's words; `None` = it does not say."""
     raw = _raw(response)
-    holders = (_first_choice(raw), raw)
-    told = (_of(holder, name) for holder in holders for name in _FINISH)
-    return next((str(one) for one in told if isinstance(one, str) and one), None)
+    return finish_in(_first_choice(raw), raw)
 
 
 def broke_off(response: Any, finish: str | None) -> bool:

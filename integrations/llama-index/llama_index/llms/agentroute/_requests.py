@@ -13,19 +13,29 @@ from typing import Any, Literal, TypeAlias
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
 
-from agentroute.serving import Turn
+from agentroute.serving import Turn, limit_in
 from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._messages import prompt_tokens, prompt_turns, turns_of
 
-__all__ = ["FORCED", "Ready", "Request", "Shape", "chat", "complete", "predict", "predict_and_call", "structured", "with_tools"]
+__all__ = [
+    "FORCED",
+    "Ready",
+    "Request",
+    "Shape",
+    "chat",
+    "complete",
+    "most_tokens",
+    "predict",
+    "predict_and_call",
+    "structured",
+    "with_tools",
+]
 
 FORCED = "agentroute_model"
 """The argument that forces a candidate, with any door: `llm.chat(messages, agentroute_model="small")`."""
 
 Shape: TypeAlias = Literal["chat", "completion", "object", "text", "result"]
 """What a door gives: a `ChatResponse`, a `CompletionResponse`, an object of a schema, a string, or what tools gave."""
-
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "max_new_tokens")
 
 # As in _messages: a picture or a page is about so many tokens.
 _TOKENS_PER_FILE = 1_500
@@ -85,9 +95,9 @@ class Request:
     max_output_tokens: int | None = None
 
 
-def _limit(kwargs: Mapping[str, Any]) -> int | None:
-    limits = (kwargs.get(name) for name in _LIMITS)
-    return next((limit for limit in limits if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0), None)
+def most_tokens(llm: Any) -> int | None:
+    """The limit that a candidate sets on its answers: what it gives its provider besides its fields comes first, as there."""
+    return limit_in(getattr(llm, "additional_kwargs", None), llm)
 
 
 def chat(messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
@@ -105,7 +115,7 @@ def chat(messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
         count=lambda: prompt_tokens(messages),
         needs=frozenset({"tools"}) if tools else frozenset(),
         forced=forced,
-        max_output_tokens=_limit(kwargs),
+        max_output_tokens=limit_in(kwargs),
     )
 
 
@@ -122,7 +132,7 @@ def complete(prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Request:
         ready=ready,
         count=lambda: prompt_tokens([ChatMessage(role=MessageRole.USER, content=prompt)]),
         forced=forced,
-        max_output_tokens=_limit(kwargs),
+        max_output_tokens=limit_in(kwargs),
     )
 
 
@@ -151,7 +161,7 @@ def with_tools(
         needs=frozenset({"tools"}) if tools else frozenset(),
         tools=tools,
         forced=forced,
-        max_output_tokens=_limit(kwargs),
+        max_output_tokens=limit_in(kwargs),
     )
 
 
@@ -191,7 +201,7 @@ def predict_and_call(
         needs=frozenset({"tools"}),
         tools=tools,
         forced=forced,
-        max_output_tokens=_limit(kwargs),
+        max_output_tokens=limit_in(kwargs),
     )
 
 
@@ -227,7 +237,7 @@ def structured(
         text=text,
         schema=output_cls,
         forced=forced,
-        max_output_tokens=_limit(llm_kwargs),
+        max_output_tokens=limit_in(llm_kwargs),
     )
 
 
