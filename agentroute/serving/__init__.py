@@ -12,6 +12,7 @@ from agentroute.serving._options import check_cascade, check_log, check_names, r
 from agentroute.serving._planning import CascadeDecider, Climb, JudgesVoice, SupportsPlan
 from agentroute.serving._records import priced, stamp, totals_in
 from agentroute.serving._retry import Mistake, bubbling, is_control_flow, is_overflow, mistakes, retryable
+from agentroute.serving._teams import Part, Size
 from agentroute.serving._told import finish_in, limit_in
 from agentroute.serving._turns import RECORD, Sticky, StickyCache, Turn, question
 from agentroute.serving._watch import Spent, Watch
@@ -27,8 +28,10 @@ __all__ = [
     "Decider",
     "JudgesVoice",
     "Mistake",
+    "Part",
     "RoutedCall",
     "Rule",
+    "Size",
     "Spent",
     "Sticky",
     "StickyCache",

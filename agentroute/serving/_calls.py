@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, adrive, drive, failover
-from agentroute.errors import OutcomeDroppedWarning
+from agentroute.cascades._flow import all_failed
+from agentroute.errors import BudgetError, DeadlineExceededError, NoEligibleModelError, OutcomeDroppedWarning
 from agentroute.pool import ModelPool
 from agentroute.serving._deciding import Decided
 from agentroute.serving._records import record_of
 from agentroute.serving._retry import Mistake, is_overflow, retryable
+from agentroute.serving._teams import Part
 from agentroute.serving._watch import Watch
+from agentroute.teams import RoleCall
 from agentroute.types import Outcome, Score
 
 __all__ = ["RoutedCall"]
@@ -30,16 +33,20 @@ class RoutedCall:
         pool: The candidates' cards.
         log: Where outcomes go; `None` = nowhere.
         failover: Whether another model is asked when one fails, or the names of those to ask.
+        bookings: Attempt → what a team's session has set aside for it, until the call begins.
     """
 
     decided: Decided
     pool: ModelPool
     log: Any
     failover: bool | Sequence[str] = True
+    bookings: dict[int, RoleCall] = field(default_factory=dict)
 
     def flow(self) -> Flow[Any]:
         """Whom to call, in order."""
-        decision = self.decided.decision
+        decision, part = self.decided.decision, self.decided.part
+        if part is not None:
+            return self.in_team(part)
         order = [decision.model]
         if self.failover and decision.by != "forced":
             later = decision.ranking
@@ -50,6 +57,63 @@ class RoutedCall:
             order += [name for name in later if name in self.pool.ids]
         # Each but once: a second call of the same model is the candidate's own max_retries.
         return failover(list(dict.fromkeys(order)), retryable=retryable, suitable=self.suitable)
+
+    # --- a team's session ---
+
+    def in_team(self, part: Part) -> Flow[Any]:
+        """Whom to call, as a team's session says: it decides anew after each failure, by the money that is left."""
+        attempts: list[Attempt[Any]] = []
+        while True:
+            try:
+                booking = self._begun(part, attempts)
+            except (BudgetError, NoEligibleModelError) as error:
+                if not attempts:
+                    raise
+                failed = all_failed(attempts)
+                failed.add_note(f"no other model was asked: {error}")
+                raise failed from error
+            attempt = yield from self.paid(Call(model=booking.model, attempt=len(attempts)), booking)
+            attempts.append(attempt)
+            if attempt.error is None:
+                return CascadeResult(
+                    model=attempt.model, answer=attempt.answer, attempts=tuple(attempts), chosen=len(attempts) - 1
+                )
+            if not self.failover or self.decided.decision.by == "forced" or not retryable(attempt.error):
+                raise all_failed(attempts)
+
+    def _begun(self, part: Part, attempts: Sequence[Attempt[Any]]) -> RoleCall:
+        """The next call, with its money."""
+        if not attempts:
+            booking = part.begin(model=part.insisted)
+            decision = self.decided.decision
+            if decision.model != booking.model:
+                # Somebody else has taken of the money since it was decided.
+                first = sorted(decision.candidates, key=lambda one: one.model != booking.model)
+                reason = f"{booking.model} was allocated to {part.role}"
+                self.decided = replace(
+                    self.decided, decision=replace(decision, model=booking.model, candidates=tuple(first), reason=reason)
+                )
+            return booking
+        tried = {attempt.model for attempt in attempts}
+        among = [model for model in part.pool.ids if model in part.among and model not in tried]
+        if not isinstance(self.failover, bool):
+            among = [model for model in among if model in self.failover]
+        return part.begin([model for model in among if all(self.suitable(attempt, model) for attempt in attempts)])
+
+    def paid(self, step: Call, booking: RoleCall) -> Generator[Call, Attempt[Any], Attempt[Any]]:
+        """The step; what is set aside for it goes to the `Watch` of the call, or is given back where no call comes of it."""
+        self.bookings[step.attempt] = booking
+        late = False
+        try:
+            attempt = yield step
+            late = isinstance(attempt.error, DeadlineExceededError)
+            return attempt
+        finally:
+            # A call that is late may still be about to begin.
+            if not late and (left := self.bookings.pop(step.attempt, None)) is not None:
+                left.release()
+
+    # --- failures ---
 
     def suitable(self, attempt: Attempt[Any], candidate: str) -> bool:
         """After an overflow only a model with a window known to be larger; after anything else any model."""

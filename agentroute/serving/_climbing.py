@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, Limits, Step, cascade
-from agentroute.errors import DeadlineExceededError, OutcomeDroppedWarning
+from agentroute.errors import BudgetError, DeadlineExceededError, OutcomeDroppedWarning
 from agentroute.scorers import Scorer
 from agentroute.serving._calls import RoutedCall
 from agentroute.serving._planning import Climb, JudgesVoice
@@ -20,6 +21,7 @@ from agentroute.types import Outcome, Reply, Score
 
 __all__ = ["CascadeCall"]
 
+_LEAST = 1e-12  # USD: what is free may be called even when nothing is left
 _USABLE = Score(value=1.0, reason="it can be used, and nobody judges")
 
 
@@ -50,17 +52,25 @@ class CascadeCall(RoutedCall):
         """Whom to call and what to judge, and then the bookkeeping."""
         climb = self.climb
         most: Mapping[str, float | None] | None = None
-        if self.limits.max_cost is not None:
+        limits, check = self.limits, 0.0 if self.judge is None else self.judge.ceiling
+        if limits.max_cost is not None:
             with mistakes():
                 most = self.ceilings()
+        left = None if climb.part is None else climb.part.left()
+        if climb.part is not None and left is not None:
+            # Models that the team's budget cannot pay are out from the start, so that the plan looks at the others.
+            held = climb.part.held()
+            most = {model: held(model) if most is None or most[model] is None else most[model] for model in climb.models}
+            check = check or 0.0 if limits.max_cost is None else check
+            limits = replace(limits, max_cost=max(min(left, limits.max_cost or math.inf), _LEAST))
         return self._booked(
             cascade(
                 climb.plan,
                 climb.models,
                 retryable=retryable,
-                limits=self.limits,
+                limits=limits,
                 ceilings=most,
-                check_ceiling=0.0 if self.judge is None else self.judge.ceiling,
+                check_ceiling=check,
                 suitable=self.suitable,
             )
         )
@@ -89,14 +99,15 @@ class CascadeCall(RoutedCall):
         try:
             step = next(flow)
             while True:
-                attempt = yield step
+                attempt = yield from self._paid_step(step)
                 if isinstance(step, Call):
                     seen.append(attempt)
                     if isinstance(attempt.error, DeadlineExceededError):
                         self.left(step.attempt)
                 else:
                     seen[-1] = attempt
-                    self.voice.hear(attempt)
+                    if not isinstance(attempt.check_error, BudgetError):
+                        self.voice.hear(attempt)
                 step = flow.send(attempt)
         except StopIteration as stop:
             result = stop.value
@@ -104,6 +115,34 @@ class CascadeCall(RoutedCall):
         finally:
             flow.close()
             self._settle(seen if result is None else result.attempts, result)
+
+    def _paid_step(self, step: Step[Any]) -> Generator[Step[Any], Attempt[Any], Attempt[Any]]:
+        """The step; in a team's session with its money set aside, or an error in its place when there is too little."""
+        part = self.decided.part
+        if part is None:
+            return (yield step)
+        try:
+            if isinstance(step, Call):
+                # The role has the model that the cascade begins with, whoever answers in the end.
+                booking = part.begin(model=step.model, decided=self.decided.decision.by == "forced")
+            elif self.judge is None or self.judge.ceiling == 0.0:
+                return (yield step)
+            else:
+                booking = part.check(step.attempt.model, self.judge.ceiling)
+        except BudgetError as error:
+            if isinstance(step, Call):
+                return Attempt(model=step.model, error=error)
+            return replace(step.attempt, check_error=error)
+        if isinstance(step, Call):
+            return (yield from self.paid(step, booking))
+        try:
+            attempt = yield step
+            if attempt.score is not None:
+                booking.settle(cost=attempt.score.cost)
+            return attempt
+        finally:
+            # A check that failed or was left may have been billed.
+            booking.settle()
 
     def climbs_on(self, step: Call) -> bool:
         """Whether somebody else may be asked after this call."""

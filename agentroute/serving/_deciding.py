@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from agentroute.errors import ConfigError, NoEligibleModelError, OutcomeDroppedWarning, RouterFailedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.serving._retry import is_control_flow
+from agentroute.serving._teams import Part, Size, part_of
 from agentroute.serving._turns import Sticky, Turn, kept_model, question, wanted
 from agentroute.types import Candidate, Decision, Paradigm, Query
 
@@ -52,6 +53,7 @@ class Asked:
         kept: The model that the conversation keeps, where the caller knows it; `None` = by the turns' records.
         role: The agent role; `None` = the decider's.
         task: The kind of task; `None` = the decider's.
+        size: How long prompt and answer may be with each model, from which follows what a team's budget must set aside.
     """
 
     turns: Sequence[Turn]
@@ -64,6 +66,7 @@ class Asked:
     kept: str | None = None
     role: str | None = None
     task: str | None = None
+    size: Size | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,12 +78,14 @@ class Decided:
         decision: The decision.
         error: Why the router failed, when it did.
         latency: Seconds that the decision took.
+        part: The part that the query's role has in a team's session; `None` = it has none.
     """
 
     query: Query
     decision: Decision
     error: Exception | None = None
     latency: float = 0.0
+    part: Part | None = None
 
     def summary(self) -> dict[str, Any]:
         """What a trace shows of it."""
@@ -166,10 +171,19 @@ class Decider:
 
         Raises:
             NoEligibleModelError: No candidate can do what the query needs.
+            BudgetError: The query's role has a part in a team's session, and no candidate fits into what is left.
         """
         query = self.query(asked)
+        asked, part = self.in_team(asked, query)
         fixed = self.without_router(query, asked)
-        return Undecided(query=query, waits=self.waits(fixed), decide=partial(self.ask, query, fixed))
+        return Undecided(query=query, waits=self.waits(fixed), decide=partial(_with_part, part, partial(self.ask, query, fixed)))
+
+    def in_team(self, asked: Asked, query: Query) -> tuple[Asked, Part | None]:
+        """What is asked, with the model that a team's session gives to the query's role, and the role's part in the session."""
+        part = part_of(asked, query, self.pool)
+        if part is None or part.insisted is not None:
+            return asked, part
+        return replace(asked, allocated=part.now()), part
 
     def query(self, asked: Asked) -> Query:
         """The query that is asked, with the models allowed for it.
@@ -317,6 +331,10 @@ class Decider:
     def _ranked(self, first: str | None, query: Query) -> tuple[Candidate, ...]:
         rest = [model for model in self.pool.ids if model != first and self._may(model, query)]
         return tuple(Candidate(model=model) for model in ([] if first is None else [first]) + rest)
+
+
+def _with_part(part: Part | None, decide: Callable[[], Decided]) -> Decided:
+    return decide() if part is None else replace(decide(), part=part)
 
 
 def _embed_by_default(query: Query) -> Query:

@@ -13,7 +13,7 @@ from agentroute.cascades import Attempt, Next, Ordered, Pick, Plan
 from agentroute.errors import ConfigError, JudgeFailedWarning, NoEligibleModelError, RouterFailedWarning
 from agentroute.pool import ModelPool
 from agentroute.scorers import Scorer
-from agentroute.serving._deciding import Asked, Decided, Decider, Undecided
+from agentroute.serving._deciding import Asked, Decided, Decider, Undecided, _with_part
 from agentroute.serving._retry import is_control_flow
 from agentroute.serving._turns import Sticky
 from agentroute.types import Candidate, DecidedBy, Decision, Paradigm, Query
@@ -192,7 +192,9 @@ class CascadeDecider(Decider):
     def begin(self, asked: Asked) -> Undecided:
         """As a `Decider`'s; what is decided is a `Climb`."""
         query = self.query(asked)
-        return Undecided(query=query, waits=self.waits(None), decide=partial(self.climb, query, asked))
+        asked, part = self.in_team(asked, query)
+        decide = partial(_with_part, part, partial(self.climb, query, asked))
+        return Undecided(query=query, waits=self.waits(None), decide=decide)
 
     def climb(self, query: Query, asked: Asked) -> Climb:
         """Where to begin, and how to go on. What fails here costs no answer.

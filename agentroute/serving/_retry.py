@@ -8,7 +8,7 @@ from typing import Any
 
 from agentroute.errors import AllModelsFailedError
 
-__all__ = ["Mistake", "bubbling", "is_control_flow", "is_overflow", "mistakes", "retryable"]
+__all__ = ["Mistake", "bubbling", "is_control_flow", "is_overflow", "mistakes", "refused", "retryable"]
 
 # Transport failures of the clients that providers' integrations use (httpx, openai, anthropic, requests, aiohttp, gRPC), and
 # answers of which a part is missing, known by name: none of these packages is a dependency of this one.
@@ -91,6 +91,11 @@ def retryable(error: Exception) -> bool:
     if _said(error) & _KINDS:
         return True
     return isinstance(error, (ConnectionError, TimeoutError)) or _is_a(error, _TRANSPORT)
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the provider turned the request away with an HTTP status: then there is no answer, and no bill for one."""
+    return _status(error) is not None
 
 
 def _status(error: Any) -> int | None:

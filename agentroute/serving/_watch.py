@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agentroute.cascades import Attempt, Call
 from agentroute.serving._records import priced, totals_in
 from agentroute.serving._retry import is_control_flow
+from agentroute.serving._teams import book
 from agentroute.types import Outcome, Usage
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Watch:
         self._started = time.perf_counter()
         self._finished: float | None = None
         self._booked = False
+        # What a team's session has set aside for the call; this books it.
+        self._money = call.bookings.pop(step.attempt, None)
         self._nested: dict[str, Any] | None = None
 
     # --- what a plug-in knows ---
@@ -116,7 +119,12 @@ class Watch:
     def failed(self, error: BaseException) -> None:
         """The model failed, though somebody else may have answered in its place."""
         late = {"late": True} if self._late() else None
-        self._append(latency=self._elapsed(), error=type(error).__name__, metadata=late)
+        self._append(latency=self._elapsed(), error=type(error).__name__, metadata=late, cause=error)
+
+    def skipped(self) -> None:
+        """The model was not called: somebody else has answered in its place."""
+        if self._money is not None:
+            self._money.release()
 
     def left(self) -> None:
         """A stream that came too late to be read: what it has cost is what is known of it."""
@@ -139,8 +147,17 @@ class Watch:
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started
 
-    def _append(self, *, latency: float | None, error: str | None = None, metadata: dict[str, Any] | None = None) -> Spent:
+    def _append(
+        self,
+        *,
+        latency: float | None,
+        error: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        cause: BaseException | None = None,
+    ) -> Spent:
         call, step, spent = self.call, self.step, self.spent()
+        if self._money is not None:
+            book(self._money, spent, latency=latency, error=error, cause=cause)
         if spent.cached:
             metadata = {"cached": True, **(metadata or {})}
         if call.log is not None and not self._booked:

@@ -177,6 +177,10 @@ class TeamSession:
         """The model that a role would be asked with now; nothing is set aside. As for `begin`."""
         return self._scope.decide(role, self._standing(role), most=ceiling, among=among)[0][role]
 
+    def held(self, role: str, *, ceiling: Ceiling | None = None) -> Ceiling:
+        """Model → USD that would be set aside for a call of a role; `None` = nobody knows what it may cost."""
+        return self._scope.held(role, self._standing(role), ceiling)
+
     def _standing(self, role: str) -> Standing:
         """How far the run has come, for a call of a role."""
         self._scope.chooser.team.role(role)
