@@ -18,6 +18,7 @@ from agentroute.cascades import Attempt, Call
 from agentroute.serving import Asked, Undecided, mistakes
 from langchain_agentroute._bindings import Binding, SchemaBinding
 from langchain_agentroute._candidates import Target
+from langchain_agentroute._ceilings import sizes
 from langchain_agentroute._doors import EVENTS, Door, Opened, closing
 from langchain_agentroute._messages import prompt_tokens, turns_of
 from langchain_agentroute._runs import Capture, Run
@@ -75,6 +76,7 @@ class Request:
             count=partial(prompt_tokens, self.messages),
             forced=self.forced,
             kept=kept,
+            size=sizes(self),
         )
         return self.routing.decider.begin(asked)
 

@@ -3,50 +3,72 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from agentroute.serving import ceiling, limit_in
+from agentroute.serving import Size, ceiling, limit_in
+from agentroute.types import ModelCard
 from langchain_agentroute._bindings import SchemaBinding, ToolBinding
 from langchain_agentroute._messages import prompt_tokens
 
 if TYPE_CHECKING:
     from langchain_agentroute._calls import Request
+    from langchain_agentroute._candidates import Target
     from langchain_agentroute._climbing import CascadeCall
 
-__all__ = ["ceilings"]
+__all__ = ["ceilings", "sizes"]
 
 # As LangChain estimates them.
 _CHARACTERS_PER_TOKEN = 4
 
 
 def ceilings(call: CascadeCall) -> dict[str, float | None]:
-    """Model → the most USD that a call of it can cost; `None` = unknown.
+    """Model → the most USD that a call of it can cost; `None` = unknown."""
+    size = sizes(call.request, call.climb.query.input_tokens)
+    return {model: _ceiling(call.pool.card(model), size, model) for model in call.climb.models}
+
+
+def _ceiling(card: ModelCard, size: Size, model: str) -> float | None:
+    if card.price is None:
+        return None
+    tokens, most = size(model)
+    return ceiling(card, input_tokens=tokens, most=most)
+
+
+def sizes(request: Request, counted: int | None = None) -> Size:
+    """Model → tokens of the prompt as it would see it, and the limit of its answer.
 
     The prompt's tokens are an estimate, about a token for four characters. Messages are counted as each model would see them.
+
+    Args:
+        request: What is asked.
+        counted: Tokens of the messages, where they have been counted.
     """
-    request, prepare = call.request, call.prepare_messages
-    bound = _bound_tokens(request)
-    as_asked = (call.climb.query.input_tokens or prompt_tokens(request.messages)) + bound
+    prepare, targets = request.routing.prepare_messages, request.routing.targets
 
-    def tokens(model: str) -> int:
-        if prepare is None:
-            return as_asked
-        return bound + prompt_tokens(prepare(list(request.messages), call.targets[model].chat))
+    @cache
+    def bound() -> int:
+        return _bound_tokens(request)
 
-    return {
-        model: ceiling(call.pool.card(model), input_tokens=partial(tokens, model), most=_most(call, model))
-        for model in call.climb.models
-    }
+    @cache
+    def as_asked() -> int:
+        return counted or prompt_tokens(request.messages)
+
+    @cache
+    def size(model: str) -> tuple[int, int | None]:
+        tokens = as_asked() if prepare is None else prompt_tokens(prepare(list(request.messages), targets[model].chat))
+        return bound() + tokens, _most(request, targets[model])
+
+    return size
 
 
-def _most(call: CascadeCall, model: str) -> int | None:
+def _most(request: Request, target: Target) -> int | None:
     """The limit of a model's answer, by whoever sets it first."""
-    binding, target = call.request.binding, call.targets[model]
+    binding = request.binding
     bound = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
-    return limit_in(call.request.kwargs, target.kwargs, bound, vars(target.chat))
+    return limit_in(request.kwargs, target.kwargs, bound, vars(target.chat))
 
 
 def _bound_tokens(request: Request) -> int:

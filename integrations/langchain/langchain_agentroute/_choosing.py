@@ -95,6 +95,13 @@ class ChoosingChatModel(DelegatingChatModel):
         # Every call reads this once, so that none sees half a change.
         self._routing = routing_of(made)
 
+    def for_role(self, role: str) -> Self:
+        """This model for one role of a team: the same candidates, and the role as a feature of every query.
+
+        Within a team's session (`RoleAllocator.session`) each role's model asks whom the session gives the role.
+        """
+        return self.model_copy(update={"role": role})
+
     @field_validator("models", mode="before")
     @classmethod
     def _name_models(cls, models: Any) -> Any:

@@ -215,6 +215,8 @@ def _attempt(
         return watch.ended(seen)
     if capture.error is not None:
         watch.failed(capture.error)
+    else:
+        watch.skipped()
     return Attempt(model=step.model, answer=seen)
 
 
