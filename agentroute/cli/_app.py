@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from agentroute.cli._options import By, Seen
+from agentroute.cli._team_app import team
 from agentroute.errors import AgentRouteError, AgentRouteWarning, ConfigError
 
 __all__ = ["app", "run"]
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(team)
 # Newer typers carry their own click, older ones use the installed one; this is the usage error of whichever it is.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any
 
-from agentroute.errors import MissingExtraError
 from agentroute.evaluation import CascadeComparison, Frontier, RoutingDiagnosis
 from agentroute.evaluation._cascade_words import leads, measured
 from agentroute.evaluation._verdict import POINT
 from agentroute.reporting._advice import advice
 from agentroute.reporting._cascades import cascade_tables
-from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots, libraries
+from agentroute.reporting._charts import Dot, Spec, calibration, compiled, dots
 from agentroute.reporting._limits import limits
+from agentroute.reporting._page import rendered
 from agentroute.reporting._plane import page_plane
 from agentroute.reporting._slider import mixed, operating, settled, start, steps
 from agentroute.reporting._tables import tables, way
-from agentroute.reporting._theme import DARK, LIGHT, VARIABLES
+from agentroute.reporting._theme import VARIABLES
 from agentroute.reporting.words import (
-    END,
-    ISOLATE,
     brief,
     counted,
     figure,
@@ -55,9 +48,6 @@ _MEASURED: Mapping[str, str] = {
     "cannot be told": "Perhaps a cascade",
 }
 """The verdict where a comparison of cascades leads."""
-
-_BREAKS = re.compile(r"(?<=[/_:@])")
-"""Where a name may be broken over two lines."""
 
 _VERDICT = 30
 """Characters of a verdict in large type."""
@@ -89,38 +79,13 @@ def report_html(
     Raises:
         MissingExtraError: The extra `report` is not installed.
     """
-    _, vl_convert = libraries()
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup, escape
-    except ImportError as error:
-        raise MissingExtraError("a report", "report") from error
-    bundle = vl_convert.javascript_bundle()
-    script, css, page = (_file(name) for name in ("report.js", "report.css", "report.html.j2"))
     diagnosis = settled(diagnosis if cascades is None else measured(diagnosis, cascades))
     names = (*(one.model for one in diagnosis.singles), *(one.task for one in diagnosis.tasks))
     shown, first = steps(diagnosis), start(diagnosis)
-    # Everything that is put into the page is escaped, but for these, which are ours or made safe above.
-    trusted = {
-        "policy": _policy(bundle, script),
-        "bundle": bundle,
-        "script": script,
-        "css": css,
-        "variables": _variables(),
-        "charts": _json(_charts(diagnosis, first, cascades)),
-        "points_json": _json(shown),
-    }
-
-    def enclosed(value: Any) -> Any:
-        if not isinstance(value, str) or ISOLATE not in value:
-            return value
-        return Markup(escape(value).replace(ISOLATE, Markup("<bdi>")).replace(END, Markup("</bdi>")))  # noqa: S704 - escaped
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=enclosed)
-    environment.filters["typeset"] = typeset
-    environment.filters["soft"] = lambda text: Markup("<wbr>").join(escape(part) for part in _BREAKS.split(text))
-    return environment.from_string(page).render(
-        **{name: Markup(text) for name, text in trusted.items()},  # noqa: S704 - see above
+    return rendered(
+        "report.html.j2",
+        charts=_charts(diagnosis, first, cascades),
+        points=shown,
         **_words(diagnosis, names, cascades),
         title=plain(title),
         source=plain(source),
@@ -130,39 +95,11 @@ def report_html(
         cascade="" if cascades is None else isolated(plain(cascades.sentence), names),
         cascade_notes=[] if cascades is None else [isolated(plain(note), names) for note in cascades.notes],
         limits=[isolated(limit, names) for limit in limits(diagnosis)],
-        points=shown,
         start=first,
         recommended=operating(diagnosis),
         here=shown[first] if shown else None,
         mixed=mixed(diagnosis.frontier),
         several=len(diagnosis.singles) > 1,
-    )
-
-
-def _file(name: str) -> str:
-    return (resources.files("agentroute.reporting") / "page" / name).read_text(encoding="utf-8")
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand inside a `script` element, whatever names it holds."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy: these scripts by their hashes, styles, pictures inside the file, and nothing else."""
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _variables() -> str:
-    light, dark = ("".join(f"--{name}:{value};" for name, value in colours.items()) for colours in (LIGHT, DARK))
-    return (
-        f":root{{{light}}}\n@media screen and (prefers-color-scheme: dark){{:root:not([data-theme=light]){{{dark}}}}}\n"
-        f"@media screen{{:root[data-theme=dark]{{{dark}}}}}"
     )
 
 
@@ -210,14 +147,11 @@ def _facts(diagnosis: RoutingDiagnosis, source: str, made: datetime) -> list[tup
 
 
 def _words(diagnosis: RoutingDiagnosis, names: Sequence[str], cascades: CascadeComparison | None) -> dict[str, Any]:
-    from agentroute import __version__
-
     verdict, headline = _headline(diagnosis, cascades)
     (one, other), together = diagnosis.top_two
     many = {"task": "Tasks", "labels": "Labels", "cluster": "Clusters of queries"}.get(diagnosis.lookup_by, "Tasks")
     frontier = diagnosis.frontier
     return {
-        "version": __version__,
         "verdict": verdict,
         "headline": isolated(headline, names),
         "reasons": [isolated(plain(reason), names) for reason in diagnosis.reasons],

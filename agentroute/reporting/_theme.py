@@ -27,6 +27,13 @@ LIGHT: Mapping[str, str] = {
     "shade-3": "#cbe0ef",
     "shade-4": "#b0d1e8",
     "shade-5": "#93c0df",
+    "loss-3": "#eeb48d",
+    "loss-2": "#f5cfb6",
+    "loss-1": "#fae6d9",
+    "even": "#f0f1f3",
+    "gain-1": "#deebf5",
+    "gain-2": "#bfd9ec",
+    "gain-3": "#97c3e1",
 }
 """Okabe and Ito's colour-blind-safe blue, vermillion, purple and green, darkened where they bear text: 4.5 to 1 and more."""
 
@@ -50,6 +57,13 @@ DARK: Mapping[str, str] = {
     "shade-3": "#1d3a50",
     "shade-4": "#1e4866",
     "shade-5": "#20577d",
+    "loss-3": "#7a4219",
+    "loss-2": "#57331a",
+    "loss-1": "#3a281c",
+    "even": "#23282e",
+    "gain-1": "#1d3345",
+    "gain-2": "#1e4866",
+    "gain-3": "#205f8a",
 }
 
 VARIABLES: Mapping[str, str] = {name: f"var(--{name})" for name in LIGHT}

@@ -18,9 +18,9 @@ from rich.console import Console
 from agentroute.errors import MissingExtraError
 from agentroute.evaluation import Interval
 from agentroute.reporting import report_html, report_png, summary
-from agentroute.reporting._html import _json
 from agentroute.reporting._image import _picture
 from agentroute.reporting._limits import limits
+from agentroute.reporting._page import _json
 from agentroute.reporting._tables import tables
 
 MADE = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
