@@ -9,6 +9,13 @@ from llama_index.llms.agentroute._candidates import targets_of
 from llama_index.llms.agentroute.testing import ScriptedLLM
 
 
+class AsItIs:
+    prepares = False
+
+    def normalised(self, messages, target):
+        return list(messages)
+
+
 class City(BaseModel):
     name: str
 
@@ -18,7 +25,7 @@ def test_an_attempt_sets_its_parser_on_templates_of_its_own_also_behind_a_select
     prompt = SelectorPromptTemplate(inner, conditionals=[(lambda llm: llm.metadata.model_name == "large", other)])
     targets = targets_of({name: ScriptedLLM(replies=["x"], model=name) for name in ("small", "large")})
     asked = requests.structured(City, prompt, None, {"what": "Lima"})
-    made = {name: asked.ready(target, lambda messages, _: list(messages)).args[1] for name, target in targets.items()}
+    made = {name: asked.ready(target, AsItIs()).args[1] for name, target in targets.items()}
     for template in made.values():
         template.output_parser = PydanticOutputParser(City)
     assert made["small"].template == inner.template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,6 +15,7 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
 )
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
@@ -22,7 +24,7 @@ from llama_index.core.types import PydanticProgramMode, TokenAsyncGen, TokenGen
 from agentroute.cascades import Attempt, Call
 from llama_index.llms.agentroute import _requests as requests
 from llama_index.llms.agentroute._calls import apassed, passed
-from llama_index.llms.agentroute._requests import Request
+from llama_index.llms.agentroute._requests import Carried, Request
 
 if TYPE_CHECKING:
     from llama_index.llms.agentroute._choosing import Serving
@@ -44,22 +46,27 @@ class DelegatingLLM(FunctionCallingLLM):
     def _served(self) -> Serving:
         raise NotImplementedError
 
+    _told: Carried | None = PrivateAttr(default=None)
+
+    def _with_told(self, request: Request) -> Request:
+        return request if self._told is None else self._told.on(request)
+
     # --- the four ways to ask ---
 
     def _whole(self, request: Request) -> Any:
-        call = self._served().decide(request)
+        call = self._served().decide(self._with_told(request))
         return call.answer(call.drive(call.invoke))
 
     async def _awhole(self, request: Request) -> Any:
-        call = await self._served().adecide(request)
+        call = await self._served().adecide(self._with_told(request))
         return call.answer(await call.adrive(call.ainvoke))
 
     def _stream(self, request: Request) -> Iterator[Any]:
-        call = self._served().decide(request)
+        call = self._served().decide(self._with_told(request))
         return passed(call, call.drive(call.open))
 
     async def _astream(self, request: Request) -> AsyncIterator[Any]:
-        call = await self._served().adecide(request)
+        call = await self._served().adecide(self._with_told(request))
 
         async def open_stream(step: Call) -> Attempt[Any]:
             return await call.aopen(step)
@@ -198,32 +205,40 @@ class DelegatingLLM(FunctionCallingLLM):
         mode = self.pydantic_program_mode is not PydanticProgramMode.DEFAULT
         return mode or any(own is not None for own in (self.system_prompt, self.output_parser, self.query_wrapper_prompt))
 
+    def _llamas(self, method: str, told: Carried) -> Any:
+        """A method as LlamaIndex has it, without its span, on a copy of this LLM that knows what the caller has said."""
+        asking = self.model_copy()
+        asking._told = told  # noqa: SLF001  # it is one of these
+        return inspect.unwrap(getattr(super(DelegatingLLM, asking), method))
+
     @door
     def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """Routes one prompt. It is routed on the template's `query_str`, where it has one, else on all of it."""
         if self._has_own_prompts():
-            return super().predict(prompt, **prompt_args)
+            return cast("str", self._llamas("predict", requests.carried(prompt, prompt_args))(prompt, **prompt_args))
         return cast("str", self._whole(requests.predict(prompt, prompt_args)))
 
     @door
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """As `predict`."""
         if self._has_own_prompts():
-            return await super().apredict(prompt, **prompt_args)
+            return cast("str", await self._llamas("apredict", requests.carried(prompt, prompt_args))(prompt, **prompt_args))
         return cast("str", await self._awhole(requests.predict(prompt, prompt_args)))
 
     @door
     def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
         """As `predict`, token by token."""
         if self._has_own_prompts():
-            return super().stream(prompt, **prompt_args)
+            return cast("TokenGen", self._llamas("stream", requests.carried(prompt, prompt_args))(prompt, **prompt_args))
         return cast("TokenGen", self._stream(requests.predict(prompt, prompt_args)))
 
     @door
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
         """As `stream`."""
         if self._has_own_prompts():
-            return await super().astream(prompt, **prompt_args)
+            return cast(
+                "TokenAsyncGen", await self._llamas("astream", requests.carried(prompt, prompt_args))(prompt, **prompt_args)
+            )
         return cast("TokenAsyncGen", await self._astream(requests.predict(prompt, prompt_args)))
 
     @door
@@ -232,7 +247,9 @@ class DelegatingLLM(FunctionCallingLLM):
     ) -> Any:
         """Routes one prompt for an object; the candidate asks for it in its own way."""
         if self._has_own_prompts():
-            return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            llm_kwargs = dict(llm_kwargs or {})
+            ask = self._llamas("structured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
+            return ask(output_cls, prompt, llm_kwargs, **prompt_args)
         return self._whole(requests.structured(output_cls, prompt, llm_kwargs, prompt_args))
 
     @door
@@ -241,7 +258,9 @@ class DelegatingLLM(FunctionCallingLLM):
     ) -> Any:
         """As `structured_predict`."""
         if self._has_own_prompts():
-            return await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            llm_kwargs = dict(llm_kwargs or {})
+            ask = self._llamas("astructured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
+            return await ask(output_cls, prompt, llm_kwargs, **prompt_args)
         return await self._awhole(requests.structured(output_cls, prompt, llm_kwargs, prompt_args))
 
     @door
@@ -250,7 +269,9 @@ class DelegatingLLM(FunctionCallingLLM):
     ) -> Generator[Any, None, None]:
         """As `structured_predict`, in objects that grow."""
         if self._has_own_prompts():
-            return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            llm_kwargs = dict(llm_kwargs or {})
+            ask = self._llamas("stream_structured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
+            return cast("Generator[Any, None, None]", ask(output_cls, prompt, llm_kwargs, **prompt_args))
         return cast("Generator[Any, None, None]", self._stream(requests.structured(output_cls, prompt, llm_kwargs, prompt_args)))
 
     @door
@@ -259,6 +280,8 @@ class DelegatingLLM(FunctionCallingLLM):
     ) -> AsyncGenerator[Any, None]:
         """As `stream_structured_predict`."""
         if self._has_own_prompts():
-            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            llm_kwargs = dict(llm_kwargs or {})
+            ask = self._llamas("astream_structured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
+            return cast("AsyncGenerator[Any, None]", await ask(output_cls, prompt, llm_kwargs, **prompt_args))
         asked = requests.structured(output_cls, prompt, llm_kwargs, prompt_args)
         return cast("AsyncGenerator[Any, None]", await self._astream(asked))

@@ -23,7 +23,7 @@ from llama_index.core.utilities.token_counting import TokenCounter
 from agentroute.serving import Turn
 from llama_index.llms.agentroute._authors import Authors, legacy_calls, normalised
 
-__all__ = ["Authors", "normalised", "prompt_tokens", "prompt_turns", "said", "step_question", "turns_of"]
+__all__ = ["Authors", "normalised", "prompt_question", "prompt_tokens", "prompt_turns", "said", "step_question", "turns_of"]
 
 _ROLES: Mapping[str, Literal["system", "assistant", "tool"]] = {
     MessageRole.SYSTEM.value: "system",
@@ -172,15 +172,19 @@ def prompt_turns(prompt: BasePromptTemplate, args: Mapping[str, Any]) -> tuple[t
     while isinstance(prompt, SelectorPromptTemplate):
         # Not by its select(), which writes its output parser into the templates within.
         prompt = prompt.default_template
-    filled = {**prompt.kwargs, **args}
-    asked = filled.get("query_str")
-    question = asked if isinstance(asked, str) and asked.strip() else None
+    filled, question = {**prompt.kwargs, **args}, prompt_question(prompt, args)
     try:
         plain = prompt.model_copy(update={"output_parser": None, "function_mappings": {}})
         return turns_of(plain.format_messages(**args)), question
     except Exception:  # a template may be anybody's class, and routing must not fail a call
         texts = [value for value in filled.values() if isinstance(value, str)]
         return (Turn(role="user", text="\n".join(texts)),), question
+
+
+def prompt_question(prompt: BasePromptTemplate, args: Mapping[str, Any]) -> str | None:
+    """The `query_str` of a template or of its arguments, on which to route; `None` = there is none."""
+    asked = {**prompt.kwargs, **args}.get("query_str")
+    return asked if isinstance(asked, str) and asked.strip() else None
 
 
 async def step_question() -> str | None:

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
-from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate, PromptType, SelectorPromptTemplate
 
+from agentroute.errors import ConfigError
 from agentroute.serving import Turn, limit_in
 from llama_index.llms.agentroute._candidates import Target
-from llama_index.llms.agentroute._messages import prompt_tokens, prompt_turns, turns_of
+from llama_index.llms.agentroute._messages import prompt_question, prompt_tokens, prompt_turns, turns_of
+
+if TYPE_CHECKING:
+    from llama_index.core.llms.llm import MessagesToPromptType
 
 __all__ = [
     "FORCED",
+    "Carried",
+    "Fit",
     "Ready",
     "Request",
     "Shape",
+    "carried",
     "chat",
     "complete",
     "most_tokens",
@@ -40,8 +47,18 @@ Shape: TypeAlias = Literal["chat", "completion", "object", "text", "result"]
 # As in _messages: a picture or a page is about so many tokens.
 _TOKENS_PER_FILE = 1_500
 
-Normalise: TypeAlias = Callable[[Sequence[ChatMessage], Target], list[ChatMessage]]
-"""Makes a conversation fit for the candidate that shall see it; always a new list."""
+
+class Fit(Protocol):
+    """Makes conversations fit for the candidates that shall see them."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the user has a say in what a candidate sees: then prompts are made into messages first."""
+        ...
+
+    def normalised(self, messages: Sequence[ChatMessage], target: Target) -> list[ChatMessage]:
+        """The conversation as a candidate shall see it, always in a list of its own."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +102,7 @@ class Request:
 
     shape: Shape
     turns: tuple[Turn, ...]
-    ready: Callable[[Target, Normalise], Ready]
+    ready: Callable[[Target, Fit], Ready]
     count: Callable[[], int]
     text: str | None = None
     needs: frozenset[str] = frozenset()
@@ -93,6 +110,34 @@ class Request:
     schema: Any = None
     forced: Any = None
     max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Carried:
+    """What a caller of a prompt has said that its messages do not tell.
+
+    Attributes:
+        forced: The candidate that the caller insists on.
+        text: The text to route on.
+    """
+
+    forced: Any
+    text: str | None
+
+    def on(self, request: Request) -> Request:
+        """A request that comes of the prompt, with what the caller has said."""
+        return replace(
+            request,
+            forced=self.forced if request.forced is None else request.forced,
+            text=self.text if request.text is None else request.text,
+        )
+
+
+def carried(prompt: BasePromptTemplate, prompt_args: dict[str, Any], llm_kwargs: dict[str, Any] | None = None) -> Carried:
+    """What the caller of a prompt says of routing, taken out of what is for the template and the candidate."""
+    told = [place.pop(FORCED, None) for place in (llm_kwargs or {}, prompt_args)]
+    forced = next((one for one in told if one is not None), None)
+    return Carried(forced=forced, text=prompt_question(prompt, prompt_args))
 
 
 def most_tokens(llm: Any) -> int | None:
@@ -105,8 +150,8 @@ def chat(messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
     forced = kwargs.pop(FORCED, None)
     tools = kwargs.get("tools") or ()
 
-    def ready(target: Target, normalise: Normalise) -> Ready:
-        return Ready(door="chat", args=(normalise(messages, target),), kwargs=dict(kwargs))
+    def ready(target: Target, fit: Fit) -> Ready:
+        return Ready(door="chat", args=(fit.normalised(messages, target),), kwargs=dict(kwargs))
 
     return Request(
         shape="chat",
@@ -123,17 +168,37 @@ def complete(prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Request:
     """`complete` and its kin."""
     forced = kwargs.pop(FORCED, None)
 
-    def ready(target: Target, normalise: Normalise) -> Ready:  # noqa: ARG001  # a prompt is text
-        return Ready(door="complete", args=(prompt,), kwargs={**kwargs, "formatted": formatted})
+    def ready(target: Target, fit: Fit) -> Ready:
+        text, done = _prepared(prompt, target, fit, formatted=formatted) if fit.prepares else (prompt, formatted)
+        return Ready(door="complete", args=(text,), kwargs={**kwargs, "formatted": done})
 
     return Request(
         shape="completion",
         turns=(Turn(role="user", text=prompt),),
         ready=ready,
-        count=lambda: prompt_tokens([ChatMessage(role=MessageRole.USER, content=prompt)]),
+        count=lambda: prompt_tokens([_from_user(prompt)]),
         forced=forced,
         max_output_tokens=limit_in(kwargs),
     )
+
+
+def _prepared(prompt: str, target: Target, fit: Fit, *, formatted: bool) -> tuple[str, bool]:
+    """A completion's prompt as the candidate shall see it, and whether it has the form that the model was trained on."""
+    messages = fit.normalised([_from_user(prompt)], target)
+    text, write = _sole_text(messages), cast("MessagesToPromptType", target.llm.messages_to_prompt)
+    return (write(messages), True) if text is None else (text, formatted)
+
+
+def _sole_text(messages: Sequence[ChatMessage]) -> str | None:
+    """The text of a conversation that is nothing but a user's text; `None` = it is more."""
+    if len(messages) != 1 or messages[0].role != MessageRole.USER or messages[0].additional_kwargs:
+        return None
+    plain = all(isinstance(block, TextBlock) for block in messages[0].blocks)
+    return (messages[0].content or "") if plain else None
+
+
+def _from_user(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.USER, content=text)
 
 
 def with_tools(
@@ -144,13 +209,12 @@ def with_tools(
 ) -> Request:
     """`chat_with_tools` and its kin. Without a tool it is a plain chat, which any candidate can answer."""
     forced = kwargs.pop(FORCED, None)
-    history = list(chat_history or ())
-    messages = _with_user(history, user_msg)
+    messages = _with_user(chat_history or (), user_msg)
 
-    def ready(target: Target, normalise: Normalise) -> Ready:
+    def ready(target: Target, fit: Fit) -> Ready:
         if not tools and not target.calls_tools:
-            return Ready(door="chat", args=(normalise(messages, target),), kwargs=_plain(kwargs))
-        given = {**kwargs, "user_msg": user_msg, "chat_history": normalise(history, target)}
+            return Ready(door="chat", args=(fit.normalised(messages, target),), kwargs=_plain(kwargs))
+        given = {**kwargs, "chat_history": _for_tools(messages, target, fit)}
         return Ready(door="chat_with_tools", args=(list(tools),), kwargs=given)
 
     return Request(
@@ -165,6 +229,17 @@ def with_tools(
     )
 
 
+def _for_tools(messages: Sequence[ChatMessage], target: Target, fit: Fit) -> list[ChatMessage]:
+    """The conversation, what the user says now included, for a candidate that calls tools.
+
+    Raises:
+        ConfigError: It calls none, and the caller insists on it.
+    """
+    if not target.calls_tools:
+        raise ConfigError(f"{target.name!r} calls no tools: name an LLM that does with {FORCED}=, or let the router choose")
+    return fit.normalised(messages, target)
+
+
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call with tools that a plain chat takes, too."""
     beside = {"verbose", "allow_parallel_tool_calls", "tool_required", "tool_choice", "strict"}
@@ -174,8 +249,7 @@ def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _with_user(history: Sequence[ChatMessage], user_msg: str | ChatMessage | None) -> list[ChatMessage]:
     if not user_msg:
         return list(history)
-    said = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
-    return [*history, said]
+    return [*history, _from_user(user_msg) if isinstance(user_msg, str) else user_msg]
 
 
 def predict_and_call(
@@ -186,11 +260,10 @@ def predict_and_call(
 ) -> Request:
     """`predict_and_call` and `apredict_and_call`: for LLMs that call tools, because LlamaIndex's way for others does not work."""
     forced = kwargs.pop(FORCED, None)
-    history = list(chat_history or ())
-    messages = _with_user(history, user_msg)
+    messages = _with_user(chat_history or (), user_msg)
 
-    def ready(target: Target, normalise: Normalise) -> Ready:
-        given = {**kwargs, "user_msg": user_msg, "chat_history": normalise(history, target)}
+    def ready(target: Target, fit: Fit) -> Ready:
+        given = {**kwargs, "chat_history": _for_tools(messages, target, fit)}
         return Ready(door="predict_and_call", args=(list(tools),), kwargs=given)
 
     return Request(
@@ -210,8 +283,9 @@ def predict(prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Request:
     forced = prompt_args.pop(FORCED, None)
     turns, text = prompt_turns(prompt, prompt_args)
 
-    def ready(target: Target, normalise: Normalise) -> Ready:  # noqa: ARG001  # the candidate writes the messages itself
-        return Ready(door="predict", args=(_own(prompt, target),), kwargs=dict(prompt_args))
+    def ready(target: Target, fit: Fit) -> Ready:
+        own, args = _filled(prompt, prompt_args, target, fit)
+        return Ready(door="predict", args=(own,), kwargs=args)
 
     return Request(shape="text", turns=turns, ready=ready, count=lambda: _tokens(turns), text=text, forced=forced)
 
@@ -225,9 +299,9 @@ def structured(
     forced = llm_kwargs.pop(FORCED, forced)
     turns, text = prompt_turns(prompt, prompt_args)
 
-    def ready(target: Target, normalise: Normalise) -> Ready:  # noqa: ARG001  # as in predict
-        given = {**prompt_args, "llm_kwargs": dict(llm_kwargs) or None}
-        return Ready(door="structured_predict", args=(output_cls, _own(prompt, target)), kwargs=given)
+    def ready(target: Target, fit: Fit) -> Ready:
+        own, args = _filled(prompt, prompt_args, target, fit)
+        return Ready(door="structured_predict", args=(output_cls, own), kwargs={**args, "llm_kwargs": dict(llm_kwargs) or None})
 
     return Request(
         shape="object",
@@ -239,6 +313,23 @@ def structured(
         forced=forced,
         max_output_tokens=limit_in(llm_kwargs),
     )
+
+
+def _filled(
+    prompt: BasePromptTemplate, args: Mapping[str, Any], target: Target, fit: Fit
+) -> tuple[BasePromptTemplate, dict[str, Any]]:
+    """A template of the attempt's own, and what the candidate fills it with; filled already, where its messages are prepared."""
+    own = _own(prompt, target)
+    if not fit.prepares:
+        return own, dict(args)
+    # The parser's words are the candidate's to add, as they are without preparation.
+    parser, own.output_parser = own.output_parser, None
+    messages = fit.normalised(own.format_messages(llm=target.llm, **args), target)
+    text, kind = _sole_text(messages), own.metadata.get("prompt_type", PromptType.CUSTOM)
+    # Braces in them are not filled again: there is nothing to fill them with.
+    if text is None:
+        return ChatPromptTemplate(messages, prompt_type=kind, output_parser=parser), {}
+    return PromptTemplate(text, prompt_type=kind, output_parser=parser), {}
 
 
 def _own(prompt: BasePromptTemplate, target: Target) -> BasePromptTemplate:
@@ -254,4 +345,4 @@ def _own(prompt: BasePromptTemplate, target: Target) -> BasePromptTemplate:
 
 def _tokens(turns: Sequence[Turn]) -> int:
     files = sum(len(turn.wants) for turn in turns)
-    return prompt_tokens([ChatMessage(role=MessageRole.USER, content=turn.text) for turn in turns]) + files * _TOKENS_PER_FILE
+    return prompt_tokens([_from_user(turn.text) for turn in turns]) + files * _TOKENS_PER_FILE
