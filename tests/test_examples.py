@@ -34,11 +34,18 @@ PRINTED = {
         "| cascade | solo | small | 2 | 0 | 20 | 10 | 0.000006 |",
         "| cascade | solo | large | 1 | 0 | 10 | 5 | 0.000060 |",
     ],
+    "07_team_langgraph.py": ["learned from 108 runs", "planner qwen2.5-coder-0.5b", "3 runs recorded, none above $9e-05: True"],
+    "08_team_llama_index.py": ["planner qwen2.5-coder-0.5b", "3 runs recorded, none above $9e-05: True"],
     "03_feedback.py": ["small answered, quality 1.0, prompt stored: False", "1 query to learn from"],
 }
 # Agents are workflows that look at all their attributes when they are made, pydantic's deprecated ones among them.
 AGENTS = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
-MARKS = {"05_llama_index_rag.py": [pytest.mark.local], "06_llama_index_agents.py": [AGENTS]}
+MARKS = {
+    "05_llama_index_rag.py": [pytest.mark.local],
+    "06_llama_index_agents.py": [AGENTS],
+    "07_team_langgraph.py": [pytest.mark.local],
+    "08_team_llama_index.py": [pytest.mark.local],
+}
 REAL_MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 
 
