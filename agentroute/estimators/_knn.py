@@ -14,7 +14,6 @@ import numpy.typing as npt
 from agentroute.errors import ConfigError, NotFittedError
 from agentroute.estimators._base import Arrays, State, check_whole, embeddings_of, folds, joined, options, vectors_of
 from agentroute.estimators._kernel import (
-    FOLDS,
     HeldOut,
     Kernel,
     Tuning,
@@ -33,6 +32,8 @@ from agentroute.types import Estimate, Query
 __all__ = ["KNNEstimator"]
 
 Floats = npt.NDArray[np.float64]
+# Of cross_predict: what is tuned on its estimates, such as a budget, is kept by those of all rows, and ten parts come closer.
+_PARTS = 10
 _TUNABLE = 50  # rows below which cross-validation says nothing
 _OPTIONS = ("k", "width", "min_rows", "support_quantile", "approximate_from", "keep_prompts", "seed")
 _LIMITS = (
@@ -288,17 +289,17 @@ class KNNEstimator:
         )
 
     def cross_predict(self, table: OutcomeTable, rows: npt.NDArray[np.int64], /) -> Estimate:
-        """Predictions for rows of the fitted table with five-fold cross-fitting: neither neighbour nor prior of their fold."""
+        """Predictions for rows of the fitted table with ten-fold cross-fitting: neither neighbour nor prior of their fold."""
         learned = self._fitted()
         m = len(table.models)
-        fold = folds(len(table), FOLDS, self.seed)
+        fold = folds(len(table), _PARTS, self.seed)
         values = np.concatenate([table.quality, table.cost, table.latency], axis=1)
         labels = [query.labels for query in table.queries]
         widest = max(learned.kernel.k, learned.bare_kernel.k)
-        wanted = min(len(table), widest * FOLDS // (FOLDS - 1) + 16)
+        wanted = min(len(table), widest * _PARTS // (_PARTS - 1) + 16)
         similarity, neighbours = learned.index.search(vectors_of(table, "KNNEstimator")[rows], wanted)
         found, support = np.full((len(rows), 3 * m), np.nan), np.zeros((len(rows), m))
-        for part in range(FOLDS):
+        for part in range(_PARTS):
             without = HeldOut(values, labels, fold, part, self.label_counts)
             for labelled, kernel in ((True, learned.kernel), (False, learned.bare_kernel)):
                 here = np.flatnonzero((fold[rows] == part) & (without.known[rows] == labelled))

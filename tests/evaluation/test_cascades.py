@@ -180,7 +180,7 @@ def test_curves_are_what_replays_of_the_tuned_policies_give():
     for way, freedom in (("cascade routing", {}), ("cascading", {"ordered": True}), ("routing", {"climb": False})):
         one, other = known.seen(way), new.seen(way)
         for place, budget in list(enumerate(budgets.tolist()))[1:]:
-            policy = CascadeRouting(budget=budget, samples=128, refine=False, **freedom)
+            policy = CascadeRouting(budget=budget, samples=128, refine=False, mix=False, **freedom)
             policy.fit(one.states, one.quality, one.cost, score_cost=one.score_cost)
             same_as(
                 found[way], place, replay(policy, other.states, other.quality, other.cost, score_cost=other.score_cost), look=1e-4
