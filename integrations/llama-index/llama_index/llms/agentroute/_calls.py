@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, TextBlock, ThinkingBlock
 from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.llms import LLM
 
 from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.serving import RECORD, RoutedCall, Spent, Turn, Watch, mistakes, stamp
@@ -49,13 +50,19 @@ def stamped(answer: Any, record: dict[str, Any]) -> Any:
 
 
 def speaks(item: Any) -> bool:
-    """Whether an item of a stream shows anything; failover ends with the first that does."""
+    """Whether an item of a stream shows anything, thoughts included; failover ends with the first that does."""
     if isinstance(item, ChatResponse):
         message = item.message
-        return bool(item.delta or message.content or len(message.blocks) > 1 or message.additional_kwargs.get("tool_calls"))
+        return bool(item.delta or message.additional_kwargs.get("tool_calls") or any(_shows(block) for block in message.blocks))
     if isinstance(item, CompletionResponse):
         return bool(item.delta or item.text)
     return item not in ("", None)
+
+
+def _shows(block: Any) -> bool:
+    if isinstance(block, TextBlock):
+        return bool(block.text)
+    return bool(block.content) if isinstance(block, ThinkingBlock) else True
 
 
 class LlamaWatch(Watch):
@@ -79,15 +86,15 @@ class LlamaWatch(Watch):
         """Whether an answer was cut off on its way: it came to its end and does not say why."""
         return any(heard.ended and broke_off(heard.answer, heard.finish) for heard in self.ear.heard)
 
-    def answered(self, answer: Any) -> Attempt[Any]:
-        """The whole answer has come."""
-        for heard in self.ear.heard:
-            self.heard(record_on(heard.answer))
-        return self.ended(answer)
+    def spent(self) -> Spent:
+        """Also what a candidate that is itself routed has spent on its answer."""
+        for record in (*(record_on(heard.answer) for heard in self.ear.heard), self.ear.record):
+            self.heard(record)
+        return super().spent()
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """What happens within is the candidate's work: heard, and tagged for those who listen to events."""
+        """What happens within is the candidate's work, and is tagged for those who listen to events."""
         call, step = self.call, self.step
         about = {
             "role": call.decided.query.role,
@@ -95,7 +102,7 @@ class LlamaWatch(Watch):
             "decision_id": call.decided.decision.id,
             "attempt": step.attempt,
         }
-        with tagged({ROUTED: about}), self.ear.listens():
+        with tagged({ROUTED: about}):
             yield
 
 
@@ -134,7 +141,17 @@ class LlamaCall(RoutedCall):
     def ready(self, step: Call) -> Ready:
         """How to ask the candidate."""
         with mistakes():
-            return self.request.ready(self.target(step), self.serving.normalised)
+            return self.request.ready(self.target(step), self.serving)
+
+    def settings(self, step: Call) -> dict[str, Any]:
+        """What the candidate's settings are for this call alone, where they are others than its own."""
+        own, ours = getattr(self.target(step).llm, "callback_manager", None), self.serving.listener
+        # Candidates that nobody listens to are listened to by whoever listens to this LLM (`Settings.callback_manager`).
+        return {"callback_manager": ours} if ours is not None and ours.handlers and not getattr(own, "handlers", None) else {}
+
+    def view(self, step: Call, watch: LlamaWatch) -> LLM:
+        """The candidate as it is asked."""
+        return listening(self.target(step).llm, watch.ear, self.settings(step))
 
     @contextmanager
     def watched(self, step: Call) -> Iterator[LlamaWatch]:
@@ -145,6 +162,7 @@ class LlamaCall(RoutedCall):
         try:
             with LlamaWatch(self, step) as watch:
                 self._ears[step.attempt] = watch.ear
+                self._heard(step.attempt)
                 yield watch
         except Exception as problem:
             self._failed.append(type(problem).__name__)
@@ -156,11 +174,11 @@ class LlamaCall(RoutedCall):
         with self.watched(step) as watch:
             try:
                 with watch.working():
-                    ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=False))
+                    ask = getattr(self.view(step, watch), ready.name(awaits=False, streams=False))
                     answer = ask(*ready.args, **ready.kwargs)
             except Exception as error:
                 answer = self.unfit(error, watch)
-            return watch.answered(answer)
+            return watch.ended(answer)
 
     async def ainvoke(self, step: Call) -> Attempt[Any]:
         """As `invoke`."""
@@ -168,11 +186,11 @@ class LlamaCall(RoutedCall):
         with self.watched(step) as watch:
             try:
                 with watch.working():
-                    ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=False))
+                    ask = getattr(self.view(step, watch), ready.name(awaits=True, streams=False))
                     answer = await ask(*ready.args, **ready.kwargs)
             except Exception as error:
                 answer = self.unfit(error, watch)
-            return watch.answered(answer)
+            return watch.ended(answer)
 
     def unfit(self, error: Exception, watch: LlamaWatch) -> Any:  # noqa: ARG002  # for cascades
         """What stands in the place of an answer of which nothing could be made: here the error itself."""
@@ -184,7 +202,7 @@ class LlamaCall(RoutedCall):
         with self.watched(step) as watch:
             head: list[Any] = []
             with watch.working():
-                ask = getattr(listening(self.target(step).llm), ready.name(awaits=False, streams=True))
+                ask = getattr(self.view(step, watch), ready.name(awaits=False, streams=True))
                 items = ask(*ready.args, **ready.kwargs)
                 for item in items:
                     head.append(item)
@@ -200,7 +218,7 @@ class LlamaCall(RoutedCall):
         with self.watched(step) as watch:
             head: list[Any] = []
             with watch.working():
-                ask = getattr(listening(self.target(step).llm), ready.name(awaits=True, streams=True))
+                ask = getattr(self.view(step, watch), ready.name(awaits=True, streams=True))
                 items = await ask(*ready.args, **ready.kwargs)
                 async for item in items:
                     head.append(item)
@@ -213,7 +231,19 @@ class LlamaCall(RoutedCall):
     def answer(self, answered: CascadeResult[Any]) -> Any:
         """The answer as the caller gets it, with the record on it."""
         self.remember(answered.answer, answered.model)
-        return stamped(answered.answer, self.record(answered))
+        return stamped(answered.answer, self.told(answered))
+
+    def told(self, answered: CascadeResult[Any]) -> dict[str, Any]:
+        """The record, told also to the routed LLM of which this one is a candidate."""
+        record = self.record(answered)
+        self._heard(answered.chosen % len(answered.attempts), record)
+        return record
+
+    def _heard(self, attempt: int, record: Any = None) -> None:
+        """Tells the routed LLM of which this one is a candidate what it cannot hear: what the candidate's candidate gave."""
+        outer = self.serving.ear
+        if outer is not None:
+            outer.heard, outer.record = self._ears[attempt].heard, record
 
     def remember(self, answer: Any, model: str) -> None:
         """Keeps who gave an answer, so that the conversation can go on with the same model."""
@@ -287,7 +317,8 @@ class _Passing:
     def __init__(self, call: LlamaCall, answered: CascadeResult[Any]) -> None:
         self._call, self._answered = call, answered
         self._watch: LlamaWatch | None = answered.answer.watch
-        self._record = call.record(answered)
+        self._spent = Spent()
+        self._record = call.told(answered)
         self._last: Any = None
 
     def __enter__(self) -> None:
@@ -300,15 +331,22 @@ class _Passing:
     def through(self, item: Any) -> Any:
         """The item, with the record."""
         self._last = item
-        if self._watch is not None:
-            totals = self._call.totals(self._answered, self._watch)
-            if totals:
-                # A new dict: the old one is on its way already, and may be anybody's by now.
-                self._record = {**self._record, **totals}
+        spent = self._spent if self._watch is None else self._watch.spent()
+        if spent != self._spent:
+            self._spent = spent
+            # A new record: the old one is on its way already, and may be anybody's by now.
+            self._record = self._call.told(_with(self._answered, spent))
         return stamped(item, self._record)
 
     def whole(self) -> None:
         """The stream has come to its end."""
         if self._watch is not None:
-            self._watch.answered(None)
+            self._watch.ended()
         self._call.remember(self._last, self._answered.model)
+
+
+def _with(answered: CascadeResult[Any], spent: Spent) -> CascadeResult[Any]:
+    """The result, with what its answer has taken so far."""
+    attempts = list(answered.attempts)
+    attempts[answered.chosen] = replace(attempts[answered.chosen], usage=spent.usage, cost=spent.cost)
+    return replace(answered, attempts=tuple(attempts))

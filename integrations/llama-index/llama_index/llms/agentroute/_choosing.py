@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
@@ -18,6 +19,7 @@ from llama_index.core.bridge.pydantic import (
     model_serializer,
     model_validator,
 )
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 from pydantic import SkipValidation
@@ -29,6 +31,7 @@ from agentroute.serving import (
     Cards,
     Decided,
     Decider,
+    Size,
     Sticky,
     StickyCache,
     check_log,
@@ -39,8 +42,9 @@ from agentroute.serving import (
 from llama_index.llms.agentroute._calls import LlamaCall, record_on
 from llama_index.llms.agentroute._candidates import Target, metadata_of, named, targets_of
 from llama_index.llms.agentroute._delegating import DelegatingLLM
+from llama_index.llms.agentroute._listening import Ear, ear_of
 from llama_index.llms.agentroute._messages import Authors, normalised, said, step_question
-from llama_index.llms.agentroute._requests import Request
+from llama_index.llms.agentroute._requests import Request, most_tokens
 from llama_index.llms.agentroute._tool_calls import tool_calls
 from llama_index.llms.agentroute.allocation import allocated
 from llama_index.llms.agentroute.events import run_of
@@ -68,6 +72,8 @@ class Serving:
         authors: Who thought which thoughts.
         prepare: Rewrites conversations.
         alike: Whether all candidates are of one class, and so read one another's messages.
+        listener: Who listens to the candidates' calls, where they have no listeners of their own.
+        ear: Where this is a candidate's serving: who hears what the candidate's own candidates give.
     """
 
     targets: Mapping[str, Target]
@@ -79,6 +85,8 @@ class Serving:
     authors: Authors
     prepare: Prepare | None
     alike: bool
+    listener: CallbackManager | None = None
+    ear: Ear | None = None
 
     def asked(self, request: Request, text: str | None) -> Asked:
         """What a request asks of the decider.
@@ -98,12 +106,23 @@ class Serving:
             forced=known_model(request.forced, self.targets),
             allocated=known_model(given, self.targets),
             kept=self.memory.recall(request.turns, decider.sticky, scope=self.scope()),
+            size=self.size(request),
         )
+
+    def size(self, request: Request) -> Size:
+        """Model → tokens of the prompt, and the limit of its answer, by which a team's budget sets money aside."""
+        count = cache(request.count)
+        return lambda model: (count(), request.max_output_tokens or most_tokens(self.targets[model].llm))
 
     def scope(self) -> str:
         """What tells conversations of the same words apart: the role and, but for conversations that go on, the run."""
         run = None if self.decider.sticky == "conversation" else run_of(active_instrument_tags.get())
         return f"{self.decider.role or ''}\n{run or ''}"
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the user rewrites what a candidate sees."""
+        return self.prepare is not None
 
     def normalised(self, messages: Sequence[ChatMessage], target: Target) -> list[ChatMessage]:
         """The conversation as a candidate can read it, always in a list of its own."""
@@ -191,8 +210,6 @@ class ChoosingLLM(DelegatingLLM):
                 self._adopt({name: value})
             else:
                 super().__setattr__(name, value)
-                if name == "callback_manager":
-                    self._hand_down()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002  # LLMs are shared
         """As pydantic's, but that the routing arguments in `update` are checked and take effect. Candidates are never copied."""
@@ -229,12 +246,12 @@ class ChoosingLLM(DelegatingLLM):
         # Every call reads this once, so that none sees half a change; what was answered so far is not forgotten.
         self._serving = self._remembering(serving)
         self._metadata = made._metadata  # noqa: SLF001
-        self._hand_down()
 
     def for_role(self, role: str) -> Self:
         """This LLM for one role of a team: the same candidates, and the role as a feature of every query.
 
-        Under `use_allocation` each role's LLM asks the model that the role was given.
+        Under `use_allocation`, and within a team's session (`RoleAllocator.session`), each role's LLM asks the model that the role
+        was given.
         """
         return self.model_copy(update={"role": role})
 
@@ -259,7 +276,6 @@ class ChoosingLLM(DelegatingLLM):
                 serving = self._serving_for(targets)
         self._serving = serving
         self._metadata = metadata_of(targets, self.context_window, serving.pool)
-        self._hand_down()
         return self
 
     def _serving_for(self, targets: Mapping[str, Target]) -> Serving:
@@ -279,15 +295,7 @@ class ChoosingLLM(DelegatingLLM):
                 f"this {type(self).__name__} was pickled, and its LLMs stayed behind with their keys: give it some, "
                 f"llm.llms = {{...}}, and its router"
             )
-        return self._serving
-
-    def _hand_down(self) -> None:
-        """Candidates that nobody listens to are listened to by whoever listens to this LLM (`Settings.callback_manager`)."""
-        manager = self.callback_manager
-        if manager.handlers:
-            for llm in self.llms.values():
-                if not llm.callback_manager.handlers:
-                    llm.callback_manager = manager
+        return replace(self._serving, listener=self.callback_manager, ear=ear_of(self))
 
     # --- outcomes ---
 

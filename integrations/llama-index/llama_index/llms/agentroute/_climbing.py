@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
+from llama_index.core.llms import LLM
 
 from agentroute import serving
 from agentroute.cascades import Attempt, Call, CascadeResult
+from agentroute.scorers import Scorer
 from agentroute.serving import bubbling, ceiling, is_overflow
 from agentroute.types import Reply, Score
 from llama_index.llms.agentroute._calls import LlamaCall, LlamaWatch, Opened, speaks
-from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._replies import reply_of
 from llama_index.llms.agentroute._requests import most_tokens
 from llama_index.llms.agentroute.events import ROUTED, tagged
@@ -41,13 +42,8 @@ class Kept:
 
 @dataclass(kw_only=True, eq=False)
 class ClimbingCall(LlamaCall, serving.CascadeCall):
-    """The calls that one request of a cascade leads to.
+    """The calls that one request of a cascade leads to."""
 
-    Attributes:
-        quiet: The candidates as they are asked where their answer is judged.
-    """
-
-    quiet: Mapping[str, Target]
     _opened: dict[int, Opened] = field(default_factory=dict)
     _left: set[int] = field(default_factory=set)
 
@@ -64,9 +60,10 @@ class ClimbingCall(LlamaCall, serving.CascadeCall):
             for model in self.climb.models
         }
 
-    def target(self, step: Call) -> Target:
-        """Whom the step calls."""
-        return self.serving.targets[step.model] if step.final else self.quiet[step.model]
+    def settings(self, step: Call) -> dict[str, Any]:
+        """Where its answer is judged, the candidate is asked with what the judge reads."""
+        settings = super().settings(step)
+        return settings if step.final or self.judge is None else settings | _read(self.target(step).llm, self.judge)
 
     # --- calls ---
 
@@ -157,6 +154,18 @@ class ClimbingCall(LlamaCall, serving.CascadeCall):
         return _delivered(await super().adrive(call), _nothing())
 
 
+def _read(llm: LLM, judge: Scorer) -> dict[str, Any]:
+    """The settings with which an LLM tells the probabilities that a judge reads, where it has such settings and they are off."""
+    fields, probabilities = type(llm).model_fields, judge.needs & {"logprobs", "top_logprobs"}
+    settings: dict[str, Any] = {}
+    if probabilities and "logprobs" in fields and not getattr(llm, "logprobs", None):
+        settings["logprobs"] = True
+    if probabilities and "top_logprobs" in fields and not getattr(llm, "top_logprobs", None):
+        # Servers such as llama.cpp's tell no token's probability when nobody asks for the likeliest ones.
+        settings["top_logprobs"] = 5 if "top_logprobs" in probabilities else 1
+    return settings
+
+
 def _streamed(attempt: Attempt[Any]) -> Attempt[Any]:
     cast("Kept", attempt.answer).streams = True
     return attempt
@@ -171,7 +180,7 @@ def _emptied(step: Call, stream: Opened) -> Attempt[Any]:
     """The attempt of a stream that has shown nothing to its end: an empty answer, which an earlier one may beat."""
     watch = stream.watch
     assert watch is not None  # noqa: S101  # it was just opened
-    booked = watch.answered(None)
+    booked = watch.ended()
     reply = Reply(text="", model=step.model, usage=booked.usage, cost=booked.cost, latency=booked.latency)
     return replace(booked, answer=Opened(head=stream.head, items=stream.items, watch=None, ended=True), reply=reply)
 

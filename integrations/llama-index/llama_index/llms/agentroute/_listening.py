@@ -2,16 +2,18 @@
 
 `predict` gives a string and `structured_predict` an object, and what they cost is known only to the `chat` within. So an LLM is
 called through a view of itself: the same state, and a class that differs in nothing but that its calls tell an `Ear` what they
-gave. Nothing of the user's LLM is changed, copied or replaced.
+gave, and that some settings may read differently for the length of the call. Nothing of the user's LLM is changed, copied or
+replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, wraps
+from types import MemberDescriptorType
 from typing import Any, cast
 
 from llama_index.core.llms import LLM
@@ -19,10 +21,9 @@ from llama_index.core.llms import LLM
 from llama_index.llms.agentroute._replies import finish_of
 from llama_index.llms.agentroute._usage import usage_of
 
-__all__ = ["Ear", "Heard", "listening"]
+__all__ = ["Ear", "Heard", "ear_of", "listening"]
 
-_WHOLE = ("chat", "complete")
-_SHARED = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+_SEEN = "_agentroute_seen"
 
 
 @dataclass(slots=True, eq=False)
@@ -49,18 +50,15 @@ class Heard:
 
 @dataclass(slots=True, eq=False)
 class Ear:
-    """Hears what the calls within a block gave, in order."""
+    """Hears what the calls of one view gave.
+
+    Attributes:
+        heard: The calls, in order. Those of an LLM that is itself routed are its own candidate's.
+        record: The record of an LLM that is itself routed, whatever it answers with.
+    """
 
     heard: list[Heard] = field(default_factory=list)
-
-    @contextmanager
-    def listens(self) -> Iterator[None]:
-        """Hears the calls that begin within the block, however long their streams go on."""
-        token = _EAR.set(self)
-        try:
-            yield
-        finally:
-            _EAR.reset(token)
+    record: Any = None
 
     def begin(self) -> Heard:
         """A call begins."""
@@ -68,54 +66,119 @@ class Ear:
         self.heard.append(heard)
         return heard
 
+    @property
+    def hears(self) -> bool:
+        """Whether a call is heard already: what it calls in its turn (`CustomLLM.chat` calls `complete`) is no second call."""
+        return _HEARING.get() is self
 
-_EAR: ContextVar[Ear | None] = ContextVar("agentroute_ear", default=None)
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """A call that is heard is under way."""
+        token = _HEARING.set(self)
+        try:
+            yield
+        finally:
+            _HEARING.reset(token)
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """What a call calls in its turn is part of it: `CustomLLM.chat` calls `complete`, which is no second call."""
-    token = _EAR.set(None)
-    try:
-        yield
-    finally:
-        _EAR.reset(token)
+_HEARING: ContextVar[Ear | None] = ContextVar("agentroute_hearing", default=None)
 
 
-def listening(llm: LLM) -> LLM:
-    """A view of an LLM whose calls are heard. It shares the LLM's state, and is an instance of its class."""
-    kind = _listening_kind(type(llm))
-    view = kind.__new__(kind)
-    for name in _SHARED:
-        object.__setattr__(view, name, getattr(llm, name))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What a view is a view of."""
+
+    llm: LLM
+    ear: Ear
+    settings: Mapping[str, Any]
+
+
+def listening(llm: LLM, ear: Ear, settings: Mapping[str, Any] | None = None) -> LLM:
+    """A view of an LLM whose calls are heard. It shares the LLM's state, and is an instance of its class.
+
+    Args:
+        llm: The LLM.
+        ear: Who hears.
+        settings: What some of the LLM's attributes are for this view alone.
+    """
+    kind = type(llm)
+    view_kind = _view_kind(kind)
+    view = view_kind.__new__(view_kind)
+    for slot in _slots(kind):
+        try:
+            value = slot.__get__(llm, kind)
+        except AttributeError:  # it has no value
+            continue
+        slot.__set__(view, value)
+    object.__setattr__(view, "__dict__", llm.__dict__)
+    object.__setattr__(view, _SEEN, _Seen(llm, ear, {"__class__": kind, **(settings or {})}))
     return view
 
 
+def ear_of(llm: LLM) -> Ear | None:
+    """Who listens to this view, and hears nothing by itself of what is now done; `None` = nobody, or it is no view."""
+    seen = _seen(llm)
+    return None if seen is None or seen.ear.hears else seen.ear
+
+
+def _seen(llm: LLM) -> _Seen | None:
+    try:
+        return cast("_Seen", object.__getattribute__(llm, _SEEN))
+    except AttributeError:
+        return None
+
+
+def _original(llm: LLM) -> LLM:
+    seen = _seen(llm)
+    return llm if seen is None else seen.llm
+
+
+def _viewed_as(view: LLM, llm: LLM) -> LLM:
+    seen = _seen(view)
+    return llm if seen is None else listening(llm, seen.ear, seen.settings)
+
+
 @lru_cache(maxsize=256)
-def _listening_kind(kind: type[LLM]) -> type[LLM]:
-    body: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    for name in _WHOLE:
-        body |= {
-            name: _whole(getattr(kind, name)),
-            f"a{name}": _awhole(getattr(kind, f"a{name}")),
-            f"stream_{name}": _stream(getattr(kind, f"stream_{name}")),
-            f"astream_{name}": _astream(getattr(kind, f"astream_{name}")),
-        }
-    for name in (name for name in body if not name.startswith("__")):
-        # The LLM's own methods have their spans: a second one around them would be a second model run in traces.
-        body[name].__dispatcher_span_decorated__ = True
+def _slots(kind: type[LLM]) -> tuple[MemberDescriptorType, ...]:
+    """Where instances keep what is not in their `__dict__`."""
+    return tuple(member for base in kind.__mro__ for member in vars(base).values() if isinstance(member, MemberDescriptorType))
+
+
+@lru_cache(maxsize=256)
+def _view_kind(kind: type[LLM]) -> type[LLM]:
+    def attribute(self: LLM, name: str) -> Any:
+        # Looked up anew each time, so that a method that somebody replaces is the one that is called.
+        seen = _seen(self)
+        if seen is None:
+            return kind.__getattribute__(self, name)
+        if name in seen.settings:
+            return seen.settings[name]
+        found = kind.__getattribute__(self, name)
+        return _HEARD[name](found, seen.ear) if name in _HEARD else found
+
+    body: dict[str, Any] = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__slots__": (_SEEN,),
+        "__getattribute__": attribute,
+        # What an LLM asks through a copy of itself is heard too; what it pickles is itself.
+        "__copy__": lambda self: _viewed_as(self, kind.__copy__(_original(self))),
+        "__deepcopy__": lambda self, memo=None: _viewed_as(self, kind.__deepcopy__(_original(self), memo)),
+        "__reduce_ex__": lambda self, protocol: kind.__reduce_ex__(_original(self), protocol),
+    }
     make: Any = type(kind)
     return cast("type[LLM]", make(kind.__name__, (kind,), body))
 
 
-def _whole(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: LLM, *args: Any, **kwargs: Any) -> Any:
-        ear = _EAR.get()
-        if ear is None:
-            return method(self, *args, **kwargs)
+def _whole(method: Callable[..., Any], ear: Ear) -> Callable[..., Any]:
+    @wraps(method, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if ear.hears:
+            return method(*args, **kwargs)
         heard = ear.begin()
-        with _deaf():
-            answer = method(self, *args, **kwargs)
+        with ear.hearing():
+            answer = method(*args, **kwargs)
         heard.take(answer)
         heard.ended = True
         return answer
@@ -123,14 +186,14 @@ def _whole(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _awhole(method: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(self: LLM, *args: Any, **kwargs: Any) -> Any:
-        ear = _EAR.get()
-        if ear is None:
-            return await method(self, *args, **kwargs)
+def _awhole(method: Callable[..., Any], ear: Ear) -> Callable[..., Any]:
+    @wraps(method, updated=())
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if ear.hears:
+            return await method(*args, **kwargs)
         heard = ear.begin()
-        with _deaf():
-            answer = await method(self, *args, **kwargs)
+        with ear.hearing():
+            answer = await method(*args, **kwargs)
         heard.take(answer)
         heard.ended = True
         return answer
@@ -138,22 +201,22 @@ def _awhole(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _stream(method: Callable[..., Any]) -> Callable[..., Any]:
-    def call(self: LLM, *args: Any, **kwargs: Any) -> Any:
-        ear = _EAR.get()
-        if ear is None:
-            return method(self, *args, **kwargs)
-        with _deaf():
-            chunks = method(self, *args, **kwargs)
-        return _passed(chunks, ear.begin())
+def _stream(method: Callable[..., Any], ear: Ear) -> Callable[..., Any]:
+    @wraps(method, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if ear.hears:
+            return method(*args, **kwargs)
+        with ear.hearing():
+            chunks = method(*args, **kwargs)
+        return _passed(chunks, ear, ear.begin())
 
     return call
 
 
-def _passed(chunks: Any, heard: Heard) -> Iterator[Any]:
+def _passed(chunks: Any, ear: Ear, heard: Heard) -> Iterator[Any]:
     try:
         while True:
-            with _deaf():
+            with ear.hearing():
                 try:
                     chunk = next(chunks)
                 except StopIteration:
@@ -162,31 +225,27 @@ def _passed(chunks: Any, heard: Heard) -> Iterator[Any]:
             yield chunk
         heard.ended = True
     finally:
-        _close(chunks)
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
 
 
-def _close(chunks: Any) -> None:
-    close = getattr(chunks, "close", None)
-    if close is not None:
-        close()
-
-
-def _astream(method: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(self: LLM, *args: Any, **kwargs: Any) -> Any:
-        ear = _EAR.get()
-        if ear is None:
-            return await method(self, *args, **kwargs)
-        with _deaf():
-            chunks = await method(self, *args, **kwargs)
-        return _apassed(chunks, ear.begin())
+def _astream(method: Callable[..., Any], ear: Ear) -> Callable[..., Any]:
+    @wraps(method, updated=())
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if ear.hears:
+            return await method(*args, **kwargs)
+        with ear.hearing():
+            chunks = await method(*args, **kwargs)
+        return _apassed(chunks, ear, ear.begin())
 
     return call
 
 
-async def _apassed(chunks: Any, heard: Heard) -> AsyncIterator[Any]:
+async def _apassed(chunks: Any, ear: Ear, heard: Heard) -> AsyncIterator[Any]:
     try:
         while True:
-            with _deaf():
+            with ear.hearing():
                 try:
                     chunk = await anext(chunks)
                 except StopAsyncIteration:
@@ -198,3 +257,12 @@ async def _apassed(chunks: Any, heard: Heard) -> AsyncIterator[Any]:
         close = getattr(chunks, "aclose", None)
         if close is not None:
             await close()
+
+
+_KINDS: Mapping[str, Callable[[Callable[..., Any], Ear], Callable[..., Any]]] = {
+    "": _whole,
+    "a": _awhole,
+    "stream_": _stream,
+    "astream_": _astream,
+}
+_HEARD = {f"{kind}{door}": hear for kind, hear in _KINDS.items() for door in ("chat", "complete")}

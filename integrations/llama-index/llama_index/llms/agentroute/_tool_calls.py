@@ -31,7 +31,13 @@ def tool_calls(
         ValueError: There is none, and there should be.
     """
     record = response.additional_kwargs.get(RECORD)
-    author = llms.get(record["answered_by"]) if isinstance(record, Mapping) and record.get("answered_by") else None
+    # A routed LLM may itself be a candidate of another one, whose record then stands on top.
+    while isinstance(record, Mapping) and record.get("answered_by") not in llms:
+        record = record.get("via")
+    author = llms[record["answered_by"]] if isinstance(record, Mapping) else None
+    if isinstance(record, Mapping) and "via" in record:
+        # The author is a routed LLM, and reads its own record.
+        response = response.model_copy(update={"additional_kwargs": {**response.additional_kwargs, RECORD: record["via"]}})
     if isinstance(author, FunctionCallingLLM) and author.metadata.is_function_calling_model:
         return author.get_tool_calls_from_response(response, error_on_no_tool_call=error_on_no_tool_call, **kwargs)
     found = [_selected(block) for block in response.message.blocks if isinstance(block, ToolCallBlock)]

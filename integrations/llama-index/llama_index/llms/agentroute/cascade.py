@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -37,7 +37,6 @@ class CascadeServing(Serving):
     judge: Scorer | None
     limits: Limits
     voice: JudgesVoice
-    quiet: Mapping[str, Target]
 
     def call(self, decided: Decided, request: Request) -> ClimbingCall:
         """The calls that a decision leads to."""
@@ -52,7 +51,6 @@ class CascadeServing(Serving):
             judge=self.judge,
             limits=self.limits,
             voice=self.voice,
-            quiet=self.quiet,
         )
 
 
@@ -173,7 +171,6 @@ class CascadeLLM(ChoosingLLM):
         if isinstance(self.judge, (LLMAsker, LLM)):
             raise ConfigError(f"judge= is a {type(self.judge).__name__}, which gives no score: pass LLMJudge(asker(llm))")
         judge = None if self.judge is None else as_scorer(self.judge)
-        needs: frozenset[str] = frozenset() if judge is None else frozenset(judge.needs)
         limits = Limits(max_models=self.max_models, max_cost=self.max_cost, deadline=self.deadline, timeout=self.timeout)
         default = type(self).model_fields["threshold"].default
         check_cascade(judge=judge, router=self.router, threshold=self.threshold, default=default, limits=limits)
@@ -202,7 +199,6 @@ class CascadeLLM(ChoosingLLM):
             judge=judge,
             limits=limits,
             voice=JudgesVoice(judge, self.router),
-            quiet={name: _quiet(target, needs) for name, target in targets.items()},
         )
 
     # Judged as a call with tools, before any of them is called: what a tool has done, no better answer undoes.
@@ -261,15 +257,3 @@ class _Recorded:
     def on(self, answer: AgentChatResponse) -> AgentChatResponse:
         """The answer with the record."""
         return cast("AgentChatResponse", stamped(answer, self._record))
-
-
-def _quiet(target: Target, needs: frozenset[str]) -> Target:
-    """The candidate as it is asked where its answer is judged: with what the judge reads."""
-    fields = type(target.llm).model_fields
-    update: dict[str, Any] = {}
-    if needs & {"logprobs", "top_logprobs"} and "logprobs" in fields and not getattr(target.llm, "logprobs", None):
-        update["logprobs"] = True
-    if needs & {"logprobs", "top_logprobs"} and "top_logprobs" in fields and not getattr(target.llm, "top_logprobs", None):
-        # Servers such as llama.cpp's tell no token's probability when nobody asks for the likeliest ones.
-        update["top_logprobs"] = 5 if "top_logprobs" in needs else 1
-    return replace(target, llm=target.llm.model_copy(update=update)) if update else target
