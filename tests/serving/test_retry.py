@@ -53,6 +53,8 @@ OVERFLOWS = [
     ContextOverflowError("too long"),
     Told("openai", status_code=400, code="context_length_exceeded"),
     Told("openai body", status_code=400, body={"error": {"code": "context_length_exceeded"}}),
+    Told("llama.cpp", status_code=400, body={"code": 400, "type": "exceed_context_size_error"}),
+    Told("vllm: This model's maximum context length is 4096 tokens.", status_code=400, type="BadRequestError"),
     Told("flat body", body={"code": "string_above_max_length"}),
 ]
 RETRYABLE = [
@@ -79,6 +81,7 @@ FINAL = [
     ValueError("a mistake"),
     NoEligibleModelError({"a": "too dear"}),
     Told("status 400", status_code=400),
+    Told("the words of an overflow, with another status: maximum context length", status_code=401),
     Told("status 401", status_code=401),
     Told("declared", is_retryable=False, status_code=503),
     Told("declared over kind", is_retryable=False, type="server_error"),

@@ -6,13 +6,15 @@ import threading
 import pytest
 from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms import ChatMessage
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, create_model
 
 from agentroute.errors import AllModelsFailedError, ConfigError, NoEligibleModelError
 from agentroute.outcomes import MemoryOutcomeLog
 from agentroute.scorers import as_scorer
 from agentroute.types import ModelCard, Price, Score
 from llama_index.llms.agentroute import CascadeLLM
+from llama_index.llms.agentroute._messages import prompt_tokens
+from llama_index.llms.agentroute._requests import most_tokens
 from llama_index.llms.agentroute.testing import ScriptedLLM
 
 # LlamaIndex's StructuredLLM writes its streams with a method of pydantic's old ones.
@@ -127,6 +129,26 @@ def test_tools_are_part_of_the_prompt(add_tool):
     assert llm.chat(say()).message.content
     with pytest.raises(NoEligibleModelError, match="may cost"):
         llm.chat_with_tools([add_tool], "x")
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_output_tokens", "num_predict", "max_new_tokens"])
+def test_a_candidates_own_limit_counts_whatever_its_name(name):
+    kind = create_model("Limited", __base__=ScriptedLLM, **{name: (int, 10)})
+    price = {"limited": ModelCard(id="limited", price=Price(input=1.0, output=1.0))}
+    tokens = prompt_tokens(say())
+    llm = CascadeLLM(llms={"limited": kind(model="limited")}, cards=price, max_cost=(tokens + 10.5) * 1e-6)
+    assert record(llm.chat(say()))["answered_by"] == "limited"
+    llm.max_cost = (tokens + 9.5) * 1e-6
+    with pytest.raises(NoEligibleModelError, match="its call may cost"):
+        llm.chat(say())
+
+
+def test_a_limit_that_goes_to_the_provider_as_it_is_comes_before_the_field():
+    fields = {"max_tokens": (int, 10), "additional_kwargs": (dict, {"max_completion_tokens": 20})}
+    kind = create_model("Limited", __base__=ScriptedLLM, **fields)
+    assert most_tokens(kind()) == 20
+    assert most_tokens(kind(additional_kwargs={})) == 10
+    assert most_tokens(ScriptedLLM()) is None
 
 
 def test_unknown_cost_is_not_free():

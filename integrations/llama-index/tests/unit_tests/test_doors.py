@@ -6,12 +6,16 @@ import pickle
 import pytest
 from llama_index.core import PromptTemplate
 from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.extractors import TitleExtractor
+from llama_index.core.ingestion.pipeline import get_transformation_hash
 from llama_index.core.llms import LLM, ChatMessage, ChatResponse, CompletionResponse
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.schema import TextNode
 
 from agentroute.errors import ConfigError, NoEligibleModelError, UnknownModelError
-from llama_index.llms.agentroute import RoutedLLM
+from agentroute.outcomes import MemoryOutcomeLog, QueuedOutcomeLog
+from llama_index.llms.agentroute import CascadeLLM, RoutedLLM
 from llama_index.llms.agentroute.testing import ScriptedLLM
 
 # LlamaIndex's StructuredLLM writes its streams with a method of pydantic's old ones.
@@ -332,3 +336,43 @@ def test_a_pickled_copy_is_without_candidates_until_it_is_given_some(team):
     copied.llms = llm.llms
     assert copied.chat([ChatMessage("x")]).message.content == "[small] answer to: x"
     assert llm.chat([ChatMessage("x")]).message.content == "[small] answer to: x", "the first one is unharmed"
+
+
+@pytest.mark.parametrize("settings", [{"threshold": 0.7}, {"check_last": True}])
+@pytest.mark.parametrize("first", ["llms", "judge"])
+def test_a_pickled_cascade_is_revived_in_any_order(team, settings, first):
+    given = {"llms": {"small": team.small, "large": team.large}, "judge": lambda reply: "large" in reply.text}
+    llm = pickle.loads(pickle.dumps(CascadeLLM(**given, **settings)))
+    order = [first, *(name for name in given if name != first)]
+    setattr(llm, first, given[first])
+    with pytest.raises(ConfigError, match="judge" if first == "llms" else "give it some"):
+        llm.chat([ChatMessage("x")])
+    setattr(llm, order[1], given[order[1]])
+    assert llm.chat([ChatMessage("x")]).additional_kwargs["agentroute"]["answered_by"] == "large"
+    assert {name: getattr(llm, name) for name in settings} == settings
+    with pytest.raises(ConfigError, match="judge"):
+        llm.judge = None
+    assert llm.judge is given["judge"], "once it works, a wrong argument is refused again"
+
+
+def test_a_revived_llm_keeps_its_log_in_one_queue(team):
+    llm = pickle.loads(pickle.dumps(team.routed(router=None)))
+    log = MemoryOutcomeLog()
+    llm.outcome_log = log
+    llm.llms = {"small": team.small}
+    assert isinstance(llm.outcome_log, QueuedOutcomeLog)
+    llm.chat([ChatMessage("x")])
+    assert llm.outcome_log.flush(5.0)
+    assert [outcome.model for outcome in log] == ["small"]
+
+
+def test_a_pipelines_cache_sees_other_candidates(team):
+    nodes = [TextNode(text="x", id_="1")]
+
+    def key(llms):
+        return get_transformation_hash(nodes, TitleExtractor(llm=team.routed(llms=llms)))
+
+    both = {"small": team.small, "large": team.large}
+    assert key(both) == key({**both, "small": ScriptedLLM(model="small")})
+    assert len({key(both), key({**both, "small": ScriptedLLM(model="other")}), key({"small": team.small})}) == 3
+    assert team.routed().to_dict()["llms"] == {"small": "small", "large": "large"}

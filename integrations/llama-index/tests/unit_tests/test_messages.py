@@ -33,7 +33,9 @@ from llama_index.core.utilities.token_counting import TokenCounter
 from pydantic import Field
 
 from agentroute.serving import Turn
+from llama_index.llms.agentroute import RoutedLLM
 from llama_index.llms.agentroute._messages import prompt_tokens, prompt_turns, said, step_question, turns_of
+from llama_index.llms.agentroute.testing import ScriptedLLM
 
 # Agents are workflows that look at all their attributes when they are made, pydantic's deprecated ones among them; and a
 # ReActAgent asks for what its workflows library no longer wants to be asked.
@@ -179,6 +181,50 @@ def test_a_steps_question_counts_only_where_a_user_says_it():
     assert said(turns, None) is None
     # Blank words are in every turn.
     assert said(turns, " ") is None
+
+
+def test_a_steps_question_is_a_turn_or_lines_of_one_or_the_end_of_one():
+    def told(text, question):
+        return said((Turn(role="user", text=text),), question)
+
+    assert told("Translate this into German: which is it?", "hi") is None, "a part of a word is not what the user asked"
+    assert told("A poem on hi. Please!", "hi.") is None
+    assert told("Delphi", "hi") is None
+    for text in ("hi", " hi\n", "Be brief.\nhi\nNow!", "hi\nNow!", "{'n': 1} and now: hi"):
+        assert told(text, "hi") == "hi"
+    assert told("Now.\na\nb\nSo?", "a\nb") == "a\nb"
+    assert told("Now.\na\nbb\nSo?", "a\nb") is None
+
+
+def test_tool_calls_are_told_apart_wherever_they_stand():
+    block = ToolCallBlock(tool_call_id="7", tool_name="add", tool_kwargs={"a": 1})
+    call = {"id": "7", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    legacy = ChatMessage(role="assistant", additional_kwargs={"tool_calls": [call]})
+    both = ChatMessage(role="assistant", blocks=[block], additional_kwargs={"tool_calls": [call]})
+    found = {turns_of([message])[0].calls for message in (ChatMessage(role="assistant", blocks=[block]), legacy, both)}
+    assert found == {("7\nadd",)}
+    other = block.model_copy(update={"tool_call_id": "8"})
+    assert turns_of([ChatMessage(role="assistant", blocks=[block, other])])[0].calls == ("7\nadd", "8\nadd")
+
+
+@pytest.mark.parametrize("style", ["openai", "blocks", "kwargs"])
+@pytest.mark.parametrize("streams", [False, True])
+def test_two_tool_loops_of_the_same_words_keep_a_model_each(style, streams, add_tool):
+    def model(name):
+        call = ToolCallBlock(tool_call_id=name, tool_name="add", tool_kwargs={"a": 1, "b": 2})
+        return ScriptedLLM(model=name, tool_style=style, replies=[call])
+
+    order = iter(["small", "large"])
+    llm = RoutedLLM(llms={"small": model("small"), "large": model("large")}, router=lambda query: next(order))
+    asked = [user("1+2?")]
+    if streams:
+        begun = [list(llm.stream_chat_with_tools([add_tool], chat_history=list(asked)))[-1] for _ in range(2)]
+    else:
+        begun = [llm.chat_with_tools([add_tool], chat_history=list(asked)) for _ in range(2)]
+    for name, answer in zip(["small", "large"], begun, strict=True):
+        result = ChatMessage(role="tool", content="3", additional_kwargs={"tool_call_id": name})
+        record = llm.chat_with_tools([add_tool], chat_history=[*asked, answer.message, result]).additional_kwargs["agentroute"]
+        assert (record["by"], record["answered_by"]) == ("sticky", name)
 
 
 def test_people_may_begin_as_programs_do():
