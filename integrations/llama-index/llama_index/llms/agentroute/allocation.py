@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 from llama_index.core.agent.workflow import BaseWorkflowAgent, CodeActAgent, FunctionAgent
@@ -13,6 +13,7 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from agentroute.errors import ConfigError, UnknownModelError
+from agentroute.teams import TeamSession
 from llama_index.llms.agentroute.events import ALLOCATION, RUN, tagged
 
 __all__ = ["allocated", "apply_static", "memory_for", "use_allocation"]
@@ -28,8 +29,13 @@ def use_allocation(allocation: Any, *, run: str | None = None) -> Iterator[None]
     What a run starts in its turn, such as an agent in a tool, has the same allocation; a block within a block adds to it, and
     the inner one wins. Only the start of a run has to be within, not the wait for it.
 
+    A `TeamSession` is made the current one, as its own `with` block does where the context is kept: it decides before each call,
+    keeps the budget and books what each role takes. What a mapping gives a role comes before what a session gives it,
+    whichever block is the inner one; the session pays for it and books it all the same.
+
     Args:
-        allocation: Role → model name, or an object with such a mapping as `models`. Roles that nobody has do no harm.
+        allocation: Role → model name, or an object with such a mapping as `models`, or a team's session. Roles that nobody has
+            do no harm.
         run: A name for the run, under which a `UsageLedger` counts it and all that it starts.
 
     Raises:
@@ -40,9 +46,13 @@ def use_allocation(allocation: Any, *, run: str | None = None) -> Iterator[None]
     ...         allocated("planner"), allocated("writer"), allocated("critic")
     ('large', 'small', None)
     """
-    models = _models(allocation)
     if run is not None and not run:
         raise ConfigError("run='' is no name: give the run one, or None")
+    if isinstance(allocation, TeamSession):
+        with allocation.active(), nullcontext() if run is None else tagged({RUN: run}):
+            yield
+        return
+    models = _models(allocation)
     outer = active_instrument_tags.get().get(ALLOCATION)
     merged = {**(outer if isinstance(outer, Mapping) else {}), **models}
     with tagged({ALLOCATION: merged} if run is None else {ALLOCATION: merged, RUN: run}):
