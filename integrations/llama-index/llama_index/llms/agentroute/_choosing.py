@@ -58,6 +58,18 @@ Window: TypeAlias = Literal["min", "max"] | int
 """Which context window the routed LLM tells of: the smallest or the largest of its candidates', or so many tokens."""
 
 
+if TYPE_CHECKING:
+
+    class LLMs:
+        """Candidates as type checkers see them: taken as a mapping or a sequence, and given as a mapping."""
+
+        def __get__(self, owner: Any, kind: Any = None) -> Mapping[str, LLM]: ...
+        def __set__(self, owner: Any, llms: Mapping[str, LLM] | Sequence[LLM]) -> None: ...
+
+else:
+    LLMs = SkipValidation[Mapping[str, LLM]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Serving:
     """What every call of a routed LLM needs and no call changes.
@@ -175,7 +187,7 @@ class ChoosingLLM(DelegatingLLM):
     MEANT: ClassVar[Mapping[str, str]] = {"models": "llms"}
     """Other names for settings, which are known to be taken for them."""
 
-    llms: SkipValidation[Mapping[str, LLM]] = Field(exclude=True, repr=False)
+    llms: LLMs = Field(exclude=True, repr=False)
     outcome_log: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)
     sticky: Sticky = "tool_loop"
     prepare_messages: SkipValidation[Prepare | None] = Field(default=None, exclude=True, repr=False)
@@ -250,8 +262,8 @@ class ChoosingLLM(DelegatingLLM):
     def for_role(self, role: str) -> Self:
         """This LLM for one role of a team: the same candidates, and the role as a feature of every query.
 
-        Under `use_allocation`, and within a team's session (`RoleAllocator.session`), each role's LLM asks the model that the role
-        was given.
+        Under `use_allocation`, and within a team's session (`RoleAllocator.session`), each role's LLM asks the model that the
+        role was given.
         """
         return self.model_copy(update={"role": role})
 

@@ -50,7 +50,9 @@ class RoutedLLM(ChoosingLLM):
             of names = to these, `False` = do not.
         sticky: Where a conversation keeps its model: in a `"tool_loop"`, for the whole `"conversation"`, or nowhere
             (`"none"`).
-        prepare_messages: Called with the messages and the candidate; returns the messages that this candidate shall see.
+        prepare_messages: Called with the messages and the candidate; returns the messages that this candidate shall see, whatever
+            the door: a prompt's once it is filled, a completion's as one of the user's. What the candidate adds by itself, such
+            as its own system prompt or the words of an output parser, comes later.
         role: The agent role of every query, a routing feature; see `for_role` and `use_allocation`.
         task: The kind of task of every query, a routing feature.
         cards: What is known of the models beyond their LlamaIndex metadata and the router's own cards, such as prices.

@@ -59,8 +59,9 @@ class CascadeLLM(ChoosingLLM):
 
     It goes wherever a LlamaIndex LLM goes, as `RoutedLLM` does, and the answers that it does not take never reach the user's
     stream. The last LLM, whose answer is taken as it is, streams truly; an answer that was accepted after a check comes as
-    one chunk. Tool calls are judged before any tool is called. What was tried, what was thought of it, and what all of it cost
-    stands in the response's `additional_kwargs["agentroute"]`.
+    one chunk. An answer at which a learned `router` does not want to look streams truly, too, and what was shown of it is the
+    answer; with tools it is waited for, so that a broken call is never shown. Tool calls are judged before any tool is called.
+    What was tried, what was thought of it, and what all of it cost stands in the response's `additional_kwargs["agentroute"]`.
 
     ```python
     llm = CascadeLLM(llms={"small": small, "large": large}, judge=lambda query, reply: len(reply.text) > 20)
@@ -71,8 +72,9 @@ class CascadeLLM(ChoosingLLM):
     Three ways to climb: with a `judge`, one LLM after the other until an answer scores `threshold`; with a `router`, by a
     learned plan that may skip LLMs and stop early; with neither, one after the other until an answer can be used.
     Whatever the way, an answer that cannot be used is not taken while there is another LLM to ask: an empty one, a tool call
-    with broken arguments, text of which no object of the schema can be made. An LLM that fails is passed over, for the same
-    errors with which `RoutedLLM` fails over. When no answer is good enough, the best scored one is given.
+    with broken arguments, text of which no object of the schema can be made; unless it has been shown. An LLM that fails is
+    passed over, for the same errors with which `RoutedLLM` fails over. When no answer is good enough, the best scored one is
+    given.
 
     A call names its model with `agentroute_model="small"`; then nobody judges. Arguments can be assigned later, as those of a
     `RoutedLLM`.
@@ -83,19 +85,21 @@ class CascadeLLM(ChoosingLLM):
             gives a bool, a number in [0, 1] or a `Score`.
         threshold: The least score that is good enough; a number, or one for each model by name. A `router` has its own.
         check_last: Whether the last LLM's answer is judged too. Then nothing streams truly, and the best scored of all answers
-            is given when none is good enough; otherwise the last LLM's answer is taken as it comes.
+            is given when none is good enough; otherwise the last LLM's answer is taken as it comes. A `router` has its own.
         router: Plans whom to call: a `CascadeRouter`, or anything with `plan(query)`.
-        max_models: Most LLMs to call for one query.
+        max_models: Most LLMs to call for one query; a `router` plans with it.
         max_cost: Most USD for one query, checks included. An LLM is called only if the most that it can cost still fits; for
             this its card needs a price, and its answer a limit: `max_tokens`, or the card's `max_output_tokens`.
-        deadline: Seconds for one query. What is late is left behind, and the best answer there is by then is given. It
-            ends with the first token of a stream.
+        deadline: Seconds for one query, from its first call on. What is late is left behind, and the best answer there is by
+            then is given. It ends with the first token of a stream.
         timeout: Seconds for each call, and for each check.
         outcome_log: Where the outcome of every call goes, rejected ones too, with score and signals in `metadata`. No
             score is logged as the quality: a judge's opinion is not the truth.
         sticky: Where a conversation does not fall below the model that answered last: in a `"tool_loop"`, for the whole
             `"conversation"`, or nowhere (`"none"`).
-        prepare_messages: Called with the messages and the candidate; returns the messages that this candidate shall see.
+        prepare_messages: Called with the messages and the candidate; returns the messages that this candidate shall see, whatever
+            the door: a prompt's once it is filled, a completion's as one of the user's. What the candidate adds by itself, such
+            as its own system prompt or the words of an output parser, comes later.
         role: The agent role of every query, a feature for the router. Under `use_allocation` the cascade begins with the
             role's model.
         task: The kind of task of every query, a feature for the router.
