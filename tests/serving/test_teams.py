@@ -1,0 +1,528 @@
+"""Calls of a role within a team's session: whom they go to, what is set aside, and what is booked, however they end."""
+
+import asyncio
+import threading
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+
+from agentroute.cascades import Call, Limits
+from agentroute.errors import (
+    AgentRouteWarning,
+    AllModelsFailedError,
+    BudgetError,
+    ConfigError,
+    NoEligibleModelError,
+    OutcomeDroppedWarning,
+    StorageError,
+    UnknownModelError,
+)
+from agentroute.pool import ModelPool
+from agentroute.scorers import as_scorer
+from agentroute.serving import Asked, CascadeCall, CascadeDecider, Decider, JudgesVoice, RoutedCall, Spent, Turn, Watch, mistakes
+from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, Team
+from agentroute.types import ModelCard, Price, Score, Usage
+
+PRICES = {"small": 0.01, "middle": 0.1, "large": 0.5}
+"""USD of a call of 10 tokens in and 5 out, and, of a million of each, the half of it a token."""
+CARDS = [
+    ModelCard(id=name, price=Price(input=0.0, output=0.0, per_call=usd), scores={"MMLU": usd}, context_window=window)
+    for (name, usd), window in zip(PRICES.items(), (None, 1000, 2000), strict=True)
+]
+TEAM = Team(
+    roles=[Role(name=name, input_tokens=10, output_tokens=5) for name in ("planner", "solver")], modes=[Mode(name="alone")]
+)
+USAGE = Usage(input_tokens=10, output_tokens=5)
+TURNS = (Turn(role="user", text="x"),)
+
+
+class ContextOverflowError(ValueError):
+    """As in LangChain."""
+
+
+class StatusError(Exception):
+    """As HTTP clients raise them."""
+
+    def __init__(self, status_code):
+        super().__init__()
+        self.status_code = status_code
+
+
+class Told(Watch):
+    """A call whose answer tells its tokens."""
+
+    def told(self):
+        return Spent(usage=USAGE, cost=PRICES[self.step.model])
+
+
+class Silent(Watch):
+    """A call of which nothing is told."""
+
+
+@pytest.fixture
+def allocator():
+    return RoleAllocator(TEAM, CARDS)
+
+
+def decider(pool=None, **kwargs):
+    pool = ModelPool([ModelCard(id=name) for name in PRICES]) if pool is None else pool
+    options = {"router": None, "default": None, "sticky": "none", "role": "planner", "task": None, "logged": False}
+    return Decider(pool, **options | kwargs)
+
+
+def begun(made=None, log=None, failover=True, **asked):
+    made = decider() if made is None else made
+    decided = made.begin(Asked(turns=TURNS, **asked)).decide()
+    return RoutedCall(decided=decided, pool=made.pool, log=log, failover=failover)
+
+
+def serving(call, watch=Told, **answers):
+    def one(step):
+        with watch(call, step) as watched:
+            answer = answers.get(step.model, "yes")
+            answer = answer() if callable(answer) else answer
+            if isinstance(answer, BaseException):
+                raise answer
+        return watched.ended(answer)
+
+    return one
+
+
+@pytest.fixture(params=["sync", "async"])
+def drive(request):
+    async def driven(call, one=None, **answers):
+        one = serving(call, **answers) if one is None else one
+
+        async def other(step):
+            return one(step)
+
+        return call.drive(one) if request.param == "sync" else await call.adrive(other)
+
+    return driven
+
+
+# --- deciding ---
+
+
+def test_the_session_decides_unless_somebody_insists(allocator):
+    with allocator.session("x"):
+        for asked, model, by in (
+            ({}, "large", "allocated"),
+            ({"allocated": "small"}, "small", "allocated"),
+            ({"forced": "middle"}, "middle", "forced"),
+            ({"kept": "small"}, "large", "allocated"),
+            ({"role": "boss"}, "small", "default"),
+        ):
+            decided = decider().begin(Asked(turns=TURNS, **asked)).decide()
+            assert (decided.decision.model, decided.decision.by) == (model, by)
+            assert (decided.part is None) == (asked == {"role": "boss"})
+        assert decider(role=None).begin(Asked(turns=TURNS)).decide().part is None
+    assert decider().begin(Asked(turns=TURNS)).decide().part is None
+
+
+def test_no_router_is_asked_for_a_role_of_the_session(allocator):
+    def router(query):
+        raise AssertionError
+
+    with allocator.session("x"):
+        undecided = decider(router=router).begin(Asked(turns=TURNS))
+        assert not undecided.waits
+        assert undecided.decide().decision.model == "large"
+
+
+def test_what_a_call_needs_comes_first(allocator):
+    pool = ModelPool([ModelCard(id=name, capabilities=() if name == "large" else ("tools",)) for name in PRICES])
+    with allocator.session("x"):
+        asked = Asked(turns=TURNS, needs=frozenset({"tools"}))
+        assert decider(pool).begin(asked).decide().decision.model == "middle"
+        # What a run's own mapping names cannot take the call: the session decides.
+        assert decider(pool).begin(replace(asked, allocated="large")).decide().decision.model == "middle"
+
+
+def test_candidates_that_the_session_does_not_know_are_a_mistake(allocator):
+    with allocator.session("x"):
+        with pytest.raises(UnknownModelError, match="models="):
+            decider(ModelPool(["other"])).begin(Asked(turns=TURNS))
+        # One that both know is enough.
+        assert decider(ModelPool(["other", "small"])).begin(Asked(turns=TURNS)).decide().decision.model == "small"
+
+
+def test_a_session_that_is_over_or_has_no_money_says_so_at_once(allocator):
+    with allocator.session("x", budget=0.1) as session:
+        session.begin("solver", ceiling=lambda _: 0.095).settle(cost=0.095)
+        with pytest.raises(BudgetError, match="'planner'"):
+            decider().begin(Asked(turns=TURNS))
+        session.finish()
+        with pytest.raises(ConfigError, match="finished"):
+            decider().begin(Asked(turns=TURNS))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_ceilings_follow_from_tokens_and_the_card_of_either_side(known):
+    priced = [ModelCard(id=name, price=Price(input=1e6, output=2e6), max_output_tokens=7) for name in PRICES]
+    bare = [ModelCard(id=name) for name in PRICES]
+    team, pool = (priced, ModelPool(bare)) if known else (bare, ModelPool(priced))
+    with RoleAllocator(TEAM, team).session("x"):
+        part = decider(pool).begin(Asked(turns=TURNS, size=lambda _: (3, None))).decide().part
+        assert part.ceiling("small") == pytest.approx(3 + 7 * 2)
+        part = decider(pool).begin(Asked(turns=TURNS, size=lambda _: (3, 5))).decide().part
+        assert part.ceiling("small") == pytest.approx(3 + 5 * 2)
+        assert part.ceiling("other") is None
+        part = decider(pool).begin(Asked(turns=TURNS)).decide().part
+        assert part.ceiling("small") is None
+
+
+# --- one call ---
+
+
+async def test_an_answer_is_booked_with_what_it_told(allocator, drive):
+    with allocator.session("x", budget=2.0) as session:
+        answered = await drive(begun())
+        assert (answered.model, answered.answer) == ("large", "yes")
+        assert session.budget.left() == pytest.approx(1.5)
+        told = session.finish()
+    assert told.roles["planner"].usage == USAGE
+    assert told.cost == 0.5
+
+
+async def test_the_money_is_set_aside_before_the_call_is_made(allocator, drive):
+    with allocator.session("x", budget=2.0) as session:
+        held = []
+        await drive(begun(), large=lambda: held.append(session.budget.left()))
+        assert held == [pytest.approx(1.5)]
+
+
+async def test_when_others_took_the_money_meanwhile_the_decision_is_changed(allocator, drive):
+    with allocator.session("x", budget=1.1) as session:
+        call = begun()
+        assert call.decided.decision.model == "large"
+        session.begin("solver", ceiling=lambda _: 0.9).settle(cost=0.9)
+        answered = await drive(call)
+        record = call.record(answered)
+    assert answered.model == "middle"
+    assert (record["model"], record["answered_by"], record["by"]) == ("middle", "middle", "allocated")
+    assert record["candidates"][0]["model"] == "middle"
+    assert record["reason"] == "middle was allocated to planner"
+
+
+async def test_a_mistake_of_the_caller_gives_everything_back(allocator, drive):
+    def one(step):
+        with mistakes():
+            raise ZeroDivisionError
+
+    with allocator.session("x", budget=2.0) as session:
+        with pytest.raises(ZeroDivisionError):
+            await drive(begun(), one)
+        assert session.budget.left() == pytest.approx(2.0)
+        assert session.finish().roles == {}
+
+
+async def test_a_model_that_was_not_called_costs_nothing(allocator, drive):
+    call = None
+
+    def one(step):
+        with Told(call, step) as watched:
+            pass
+        watched.skipped()
+        return replace(watched.ended("instead"), usage=None, cost=None)
+
+    with allocator.session("x", budget=2.0) as session:
+        call = begun()
+        await drive(call, one)
+        assert session.budget.left() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "left", "asked_again"),
+    [
+        (ConnectionError(), 1.5, False),  # it may have been billed
+        (StatusError(503), 2.0, False),
+        (StatusError(401), 2.0, True),  # a wrong key is nobody's but the caller's to mend
+        (ValueError("malformed"), 1.5, True),
+        (ContextOverflowError(), 1.5, True),
+    ],
+)
+async def test_what_a_failure_costs_and_whether_the_model_is_asked_again(allocator, drive, error, left, asked_again):
+    with allocator.session("x", budget=2.0) as session:
+        call = begun(failover=False)
+        with pytest.raises(type(error)):
+            await drive(call, serving(call, Silent, large=error))
+        assert session.budget.left() == pytest.approx(left)
+        assert (session.model("planner") == "large") == asked_again
+        assert session.finish().roles["planner"].error == type(error).__name__
+
+
+async def test_a_cached_answer_costs_nothing(allocator, drive):
+    class Cached(Watch):
+        def told(self):
+            return Spent(usage=USAGE, cost=None, cached=True)
+
+    with allocator.session("x", budget=2.0) as session:
+        call = begun()
+        await drive(call, serving(call, Cached))
+        assert session.budget.left() == pytest.approx(2.0)
+
+
+async def test_a_budget_that_cannot_be_written_costs_no_answer(allocator, drive):
+    class Broken(MemoryBudget):
+        def book(self, key, held, spent):
+            raise StorageError("disk full")
+
+    with allocator.session("x", budget=Broken(2.0)) as session:
+        with pytest.warns(OutcomeDroppedWarning, match="'planner' was not booked: StorageError: disk full"):
+            assert (await drive(begun())).answer == "yes"
+        # What it took is known all the same.
+        assert session.finish().cost == 0.5
+
+
+# --- failover ---
+
+
+async def test_the_session_decides_about_every_attempt(allocator, drive):
+    with allocator.session("x", budget=0.62, fixed={"solver": "small"}) as session:
+        call = begun()
+        answered = await drive(call, serving(call, Silent, large=ConnectionError()))
+        # $0.12 are left after what may have been billed.
+        assert answered.model == "middle"
+        assert session.budget.left() == pytest.approx(0.02)
+    assert [one.model for one in answered.attempts] == ["large", "middle"]
+
+
+async def test_after_an_overflow_only_a_larger_window_will_do(allocator, drive):
+    pool = ModelPool(
+        [ModelCard(id=name, context_window=window) for name, window in (("small", 10), ("middle", 99), ("large", 50))]
+    )
+    with allocator.session("x") as session:
+        call = begun(decider(pool))
+        assert (await drive(call, large=ContextOverflowError())).model == "middle"
+        assert session.models["planner"] == "middle"
+    with allocator.session("x", fixed={"planner": "middle"}):
+        call = begun(decider(pool))
+        with pytest.raises(ContextOverflowError) as caught:
+            await drive(call, middle=ContextOverflowError())
+    assert "no other model was asked: " in caught.value.__notes__[0]
+
+
+async def test_failover_keeps_to_the_callers_list_and_to_the_forced(allocator, drive):
+    down = {"large": ConnectionError(), "middle": ConnectionError(), "small": ConnectionError()}
+    for failover, tried in ((True, ["large", "middle", "small"]), (["small"], ["large", "small"]), (False, ["large"])):
+        seen = []
+
+        def note(model, seen=seen):
+            def fail():
+                seen.append(model)
+                return down[model]
+
+            return fail
+
+        with allocator.session("x"), pytest.raises((ConnectionError, AllModelsFailedError)):
+            await drive(begun(failover=failover), **{model: note(model) for model in down})
+        assert seen == tried
+    with allocator.session("x"), pytest.raises(ConnectionError):
+        await drive(begun(forced="middle"), **down)
+
+
+async def test_without_a_session_nothing_changes(drive):
+    call = begun()
+    assert (await drive(call)).model == "small"
+    assert call.bookings == {}
+    assert call.decided.part is None
+
+
+# --- cascades ---
+
+
+def climbing(judge=None, *, limits=None, most=0.0, role="planner", forced=None, pool=None):
+    pool = ModelPool([ModelCard(id=name) for name in PRICES]) if pool is None else pool
+    judge = None if judge is None else as_scorer(judge, name="mine", ceiling=most)
+    made = CascadeDecider(
+        pool,
+        planner=None,
+        judge=judge,
+        threshold=0.5,
+        check_last=False,
+        sticky="none",
+        role=role,
+        task=None,
+        logged=False,
+    )
+    climb = made.begin(Asked(turns=TURNS, forced=forced)).decide()
+    return CascadeCall(decided=climb, pool=pool, log=None, judge=judge, limits=limits or Limits(), voice=JudgesVoice(judge, None))
+
+
+def only(*good, cost=0.0):
+    """A judge that takes the answers of these models."""
+    return lambda _, reply: Score(value=float(reply.model in good), cost=cost)
+
+
+def rung(call, watch=Told, **answers):
+    from agentroute.types import Reply
+
+    one = serving(call, watch, **answers)
+    return lambda step: replace(one(step), reply=Reply(text="yes", model=step.model))
+
+
+async def test_a_cascade_begins_with_what_its_role_was_given(allocator, drive):
+    with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
+        call = climbing(only("large"))
+        answered = await drive(call, rung(call))
+        told = session.finish()
+    assert [one.model for one in answered.attempts] == ["middle", "large"]
+    assert told.models["planner"] == "middle"
+    assert told.roles["planner"].models == ("middle", "large")
+    assert told.cost == pytest.approx(0.6)
+
+
+async def test_models_that_cannot_be_paid_are_out_from_the_start(allocator, drive):
+    with allocator.session("x", budget=0.3, fixed={"planner": "small", "solver": "small"}) as session:
+        call = climbing(only("large"))
+        answered = await drive(call, rung(call))
+        told = session.finish()
+    assert [one.model for one in answered.attempts] == ["small", "middle"]
+    assert told.cost == pytest.approx(0.11)
+
+
+async def test_the_users_own_limit_holds_beside_the_sessions(allocator, drive):
+    pool = ModelPool([replace(card, max_output_tokens=5) for card in CARDS])
+
+    class Limited(CascadeCall):
+        def ceilings(self):
+            return {model: PRICES[model] for model in self.climb.models}
+
+    with allocator.session("x", budget=2.0, fixed={"planner": "small"}):
+        made = climbing(only("large"), limits=Limits(max_cost=0.2), pool=pool)
+        call = Limited(decided=made.decided, pool=pool, log=None, judge=made.judge, limits=made.limits, voice=made.voice)
+        answered = await drive(call, rung(call))
+    assert [one.model for one in answered.attempts] == ["small", "middle"]
+
+
+async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(allocator, drive):
+    with allocator.session("x", budget=0.7, fixed={"planner": "small", "solver": "small"}) as session:
+        call = climbing(only("large"))
+
+        def taken():
+            session.begin("solver", ceiling=lambda _: 0.65).settle(cost=0.65)
+            return "yes"
+
+        answered = await drive(call, rung(call, small=taken))
+        told = session.finish()
+    assert (answered.model, answered.accepted) == ("small", False)
+    assert isinstance(answered.attempts[-1].error, BudgetError)
+    assert told.roles["planner"].calls == 1
+
+
+async def test_a_check_is_paid_for_too(allocator, drive):
+    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
+        call = climbing(only("middle", cost=0.03), most=0.04)
+        await drive(call, rung(call))
+        told = session.finish()
+    assert told.cost == pytest.approx(0.11 + 2 * 0.03)
+    assert session.budget.left() == pytest.approx(2.0 - told.cost)
+    assert told.roles["planner"].calls == 2
+
+
+async def test_a_check_that_failed_counts_as_the_most_that_it_can_cost(allocator, drive):
+    def broken(query, reply):
+        raise OSError
+
+    with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
+        call = climbing(broken, most=0.04)
+        with pytest.warns(AgentRouteWarning, match="judge"):
+            await drive(call, rung(call))
+        told = session.finish()
+    assert told.roles["planner"].cost is None
+    assert session.budget.left() == pytest.approx(2.0 - 0.6 - 0.04)
+
+
+async def test_a_check_that_cannot_be_paid_is_no_fault_of_the_judge(allocator, drive):
+    with allocator.session("x", budget=0.13, fixed={"planner": "middle", "solver": "small"}) as session:
+        call = climbing(only("middle"), most=0.05)
+
+        def taken():
+            session.begin("solver", ceiling=lambda _: 0.01).settle(cost=0.01)
+            return "yes"
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            answered = await drive(call, rung(call, middle=taken))
+    assert answered.model == "middle"
+
+
+async def test_a_forced_model_is_the_roles_from_here_on(allocator, drive):
+    with allocator.session("x", budget=2.0) as session:
+        call = climbing(only("large"), forced="small")
+        assert (await drive(call, rung(call))).model == "small"
+        told = session.finish()
+    assert told.models["planner"] == "small"
+    assert told.cost == pytest.approx(0.01)
+
+
+async def test_of_no_role_of_the_session_nothing_is_booked(allocator, drive):
+    with allocator.session("x", budget=2.0) as session:
+        call = climbing(only("middle"), role=None)
+        assert (await drive(call, rung(call))).model == "middle"
+        assert session.finish().roles == {}
+
+
+def test_a_call_that_is_too_late_is_booked_when_it_ends(allocator):
+    go, done = threading.Event(), threading.Event()
+    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
+        call = climbing(only("small", "middle"), limits=Limits(timeout=0.2))
+
+        def slow():
+            go.wait(5)
+            return "late"
+
+        one = rung(call, small=slow)
+
+        def noted(step):
+            try:
+                return one(step)
+            finally:
+                if step.model == "small":
+                    done.set()
+
+        answered = call.drive(noted)
+        assert answered.model == "middle"
+        held = session.budget.left()
+        go.set()
+        done.wait(5)
+        time.sleep(0.01)
+        told = session.finish()
+    assert held == pytest.approx(2.0 - 0.1 - 0.01)
+    assert told.roles["planner"].calls == 2
+    assert told.cost == pytest.approx(0.11)
+
+
+async def test_a_call_that_is_cancelled_by_its_deadline_condemns_its_model(allocator):
+    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
+        call = climbing(only("small", "middle"), limits=Limits(timeout=0.1))
+        quick = rung(call)
+
+        async def one(step):
+            if step.model == "small":
+                with Silent(call, step):
+                    await asyncio.sleep(5)
+            return quick(step)
+
+        assert (await call.adrive(one)).model == "middle"
+        told = session.finish()
+    assert told.roles["planner"].error == "DeadlineExceededError"
+    assert told.roles["planner"].cost is None
+
+
+def test_a_flow_that_is_closed_gives_back_what_no_call_took(allocator):
+    with allocator.session("x", budget=2.0) as session:
+        flow = begun().flow()
+        assert isinstance(next(flow), Call)
+        assert session.budget.left() == pytest.approx(1.5)
+        flow.close()
+        assert session.budget.left() == pytest.approx(2.0)
+
+
+def test_no_candidate_at_all_is_told_with_the_reasons(allocator):
+    pool = ModelPool([ModelCard(id=name, capabilities=()) for name in PRICES])
+    with allocator.session("x"), pytest.raises(NoEligibleModelError):
+        decider(pool).begin(Asked(turns=TURNS, needs=frozenset({"tools"})))
