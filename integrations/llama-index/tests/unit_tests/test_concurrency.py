@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ from llama_index.core import PromptTemplate
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms import ChatMessage
-from llama_index.core.tools import FunctionTool
+from llama_index.core.tools import FunctionTool, ToolMetadata
 
 from agentroute.embedders import as_embedder
 from agentroute.outcomes import MemoryOutcomeLog
@@ -239,3 +240,20 @@ async def test_what_a_run_starts_in_its_turn_has_its_allocation():
             return {call.tool_name: call.tool_output.content for call in (await outer.run("go")).tool_calls}
 
     assert await run("large", "small") == {"ask_agent": "[large] answer to: hi", "ask_llm": "[small] answer to: hi"}
+
+
+@pytest.mark.parametrize(("words", "elsewhere"), [(10, False), (10_000, True)])
+async def test_long_prompts_are_counted_off_the_event_loop(words, elsewhere, team, add_tool):
+    readers = []
+
+    class Watched(ToolMetadata):
+        def to_openai_tool(self, *args, **kwargs):
+            readers.append(threading.get_ident())
+            return super().to_openai_tool(*args, **kwargs)
+
+    tool = FunctionTool(add_tool.fn, metadata=Watched(description="Adds.", name="add", fn_schema=add_tool.metadata.fn_schema))
+    await team.routed(router=None).achat_with_tools([tool], "word " * words)
+    # The first to read a tool is who counts its tokens; then comes the candidate.
+    assert len(readers) == 2
+    assert (readers[0] != threading.get_ident()) is elsewhere
+    assert readers[1] == threading.get_ident()

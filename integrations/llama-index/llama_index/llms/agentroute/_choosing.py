@@ -58,6 +58,9 @@ Window: TypeAlias = Literal["min", "max"] | int
 """Which context window the routed LLM tells of: the smallest or the largest of its candidates', or so many tokens."""
 
 
+# Characters: about a millisecond of counting, and a worker thread takes a tenth of one.
+_LONG = 10_000
+
 if TYPE_CHECKING:
 
     class LLMs:
@@ -147,10 +150,19 @@ class Serving:
 
     async def adecide(self, request: Request) -> LlamaCall:
         """As `decide`, with the router on a worker thread; and in a step of a workflow by the user's own words."""
-        undecided = self.decider.begin(self.asked(request, await self._step_text(request)))
+        asked = self.asked(request, await self._step_text(request))
+        if self._counts_long(request):
+            tokens = await asyncio.to_thread(request.count)
+            asked = replace(asked, count=lambda: tokens)
+        undecided = self.decider.begin(asked)
         if undecided.waits:
             return self.call(await asyncio.to_thread(undecided.decide), request)
         return self.call(undecided.decide(), request)
+
+    def _counts_long(self, request: Request) -> bool:
+        """Whether the prompt's tokens are counted, and so many that others on the event loop would wait for it."""
+        long = sum(len(turn.text) for turn in request.turns) > _LONG
+        return long and any(card.context_window is not None for card in self.pool)
 
     @staticmethod
     async def _step_text(request: Request) -> str | None:
