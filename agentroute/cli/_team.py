@@ -14,7 +14,7 @@ from agentroute.cli._output import check, flows, write
 from agentroute.cli._team_file import read_team
 from agentroute.cli.figures import table_of, usd
 from agentroute.collection import pool_of, read_pool
-from agentroute.errors import ConfigError, DataError
+from agentroute.errors import ConfigError, DataError, PriceUnknownError
 from agentroute.pool import ModelPool
 from agentroute.reporting import diagnose_team, team_html, team_png, team_tables
 from agentroute.reporting._json import as_plain
@@ -67,7 +67,14 @@ def run_allocate(
         as_json: Whether to print JSON.
     """
     made = RoleAllocator.load(exists(folder))
-    found = made.allocate(Query(text=text, task=kind), budget=budget, fixed=_fixed(fixed), mode=mode)
+    try:
+        found = made.allocate(Query(text=text, task=kind), budget=budget, fixed=_fixed(fixed), mode=mode)
+    except PriceUnknownError as error:
+        # What the error says is for programs; here costs come from the runs, and prices from a file.
+        models = ", ".join(map(repr, error.models))
+        raise ConfigError(
+            f"no price and no logged cost for {models}: log what each role of a run cost, or fit with prices, --cards POOL.toml"
+        ) from error
     _, kinds, _ = made.parts()
     if kinds.by_ == "task" and kind not in kinds.names_:
         why = "no --task is given" if kind is None else f"no task of the kind {plain(kind)!r} was logged often enough"
@@ -171,9 +178,10 @@ def _allocator(
     runs: Sequence[TeamRun], told: tuple[Team, str], cards: Path | None, willingness_to_pay: float | None
 ) -> RoleAllocator:
     team, task = told
-    pool = ModelPool(_models_of(runs)) if cards is None else pool_of(read_pool(exists(cards)))
-    if not len(pool):
+    models = _models_of(runs)
+    if cards is None and not models:
         raise ConfigError("there are no runs, so that no model is known: give the models with --cards POOL.toml")
+    pool = ModelPool(models) if cards is None else pool_of(read_pool(exists(cards)))
     worth = math.inf if willingness_to_pay is None else willingness_to_pay
     return RoleAllocator(team, pool, task=task, willingness_to_pay=worth)
 

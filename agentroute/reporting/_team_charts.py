@@ -81,7 +81,10 @@ def heat_map(
         description=f"What {len(found.models)} models add in {len(roles)} roles; the table holds the same figures.",
         **({} if header is None else {"title": header, "padding": 24}),
     )
-    return compiled(chart.configure(**config(colours, size=size)))
+    spec = compiled(chart.configure(**config(colours, size=size)))
+    # Who points at the middle of a cell points at its text: what lies over cells lets the pointer through.
+    marks = [mark if mark["type"] == "rect" else {**mark, "interactive": False} for mark in spec["marks"]]
+    return {**spec, "marks": marks}
 
 
 def _texts(alt: Any, cells: Any, colours: Mapping[str, str], size: int, columns: int) -> list[Any]:

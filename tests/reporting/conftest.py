@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -26,8 +28,15 @@ from agentroute.evaluation import (
     Vote,
     diagnose,
 )
+from agentroute.teams import NONE, Mode, Role, Team, TeamRun
 from agentroute.testing import planted_table
+from agentroute.types import ModelCard, Price, Query
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync"
+).split()
 UNKNOWN = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
@@ -286,3 +295,55 @@ class Reader(HTMLParser):
 def reader():
     """The class above."""
     return Reader
+
+
+def planted_runs(count=480, *, roles=("planner", "coder", "critic"), models=("small", "large")):
+    """Runs whose models were drawn by lot: a large coder succeeds in 88 % of them, a small one in 27 %, others do not matter."""
+    rng = np.random.default_rng(1)
+    runs = []
+    for n in range(count):
+        given = [models[rng.integers(2)], models[rng.integers(2)], (*models, NONE)[rng.integers(3)]]
+        right = rng.random() < (0.88 if given[1] == models[1] else 0.27)
+        cost = sum(0.001 * (10 if model == models[1] else 1) for model in given if model != NONE)
+        runs.append(
+            TeamRun(
+                id=f"run {n}",
+                query=Query(text="", id=f"task {n}"),
+                models=dict(zip(roles, given, strict=True)),
+                success=float(right),
+                cost=cost,
+                propensity=1 / 12,
+            )
+        )
+    return runs
+
+
+@pytest.fixture(scope="session")
+def team_runs():
+    """The factory above."""
+    return planted_runs
+
+
+@pytest.fixture(scope="session")
+def team_of_three():
+    """The team of these runs and its models' cards, with prices at which a run costs what the runs say."""
+    team = Team(roles=(Role(name="planner"), Role(name="coder"), Role(name="critic", optional=True)), modes=(Mode(name="chain"),))
+    prices = {"small": 0.001 / 700e-6, "large": 0.01 / 700e-6}
+    return team, [ModelCard(id=name, price=Price(input=price, output=price)) for name, price in prices.items()]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; without one the tests that need it are skipped, and fail where all tests are run."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = "no browser: apt-get install --yes chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()

@@ -6,24 +6,16 @@ computed here.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from datetime import UTC, datetime
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from agentroute.reporting import report_html
 
 MADE = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-).split()
 MODELS = (
     "openai/gpt-4o-mini",
     "meta/llama-3.1-8b-instruct-turbo",
@@ -39,20 +31,6 @@ HOSTILE = (
     "very-" * 40 + "long",
     "模型\u0000\u001b[31m🦊",
 )
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        reason = "no browser: apt-get install --yes chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
