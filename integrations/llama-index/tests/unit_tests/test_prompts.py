@@ -97,7 +97,7 @@ OWN = [{"system_prompt": "Be terse."}, {"pydantic_program_mode": PydanticProgram
 
 @pytest.mark.parametrize("own", OWN)
 async def test_with_prompts_of_its_own_a_call_still_names_its_model(own, door, team):
-    await door(team.routed(**own), "What of 3 and 4?", agentroute_model="large")
+    await door(team.routed(router=lambda query: "small", **own), "What of 3 and 4?", agentroute_model="large")
     assert team.asked == {"small": 0, "large": 1}
     assert "agentroute_model" not in team.large.calls[0].kwargs
 
