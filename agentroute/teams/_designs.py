@@ -141,7 +141,7 @@ def _evened(n: int, sizes: list[int], rng: np.random.Generator) -> Places:
     plan = (
         np.stack([rng.permutation(np.arange(n) % size) for size in sizes], axis=1) if n else np.zeros((0, len(sizes)), np.int64)
     )
-    best, least = plan, _unevenness(plan, sizes)
+    best, least = plan.copy(), _unevenness(plan, sizes)
     for _ in range(min(_PASSES, max(2, _PASSED // max(n, 1)))):
         for factor in rng.permutation(len(sizes)).tolist():
             plan[:, factor] = _reassigned(plan, factor, sizes, rng)

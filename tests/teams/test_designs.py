@@ -78,6 +78,14 @@ def test_every_trial_has_each_assignment_with_the_chance_that_it_names():
     assert {trial.propensity for trial in exploration_plan(who, MODELS, 7)} == {1 / 24}
 
 
+def test_the_model_that_has_one_run_more_is_drawn_too():
+    counts = Counter()
+    for seed in range(300):
+        counts += Counter(row[0] for row in rows(exploration_plan(team(1), MODELS, 4, seed=seed)))
+    assert counts.total() == 1200
+    assert max(counts.values()) - min(counts.values()) < 60  # 300 + 100 each; standard deviation of a difference 14
+
+
 def test_roles_keep_to_what_they_may_have():
     who = Team(
         roles=[

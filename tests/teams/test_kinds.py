@@ -108,6 +108,12 @@ def test_the_order_of_tasks_does_not_matter_and_the_same_seed_gives_the_same_kin
     np.testing.assert_array_equal(one.centres_, other.centres_)
 
 
+def test_another_seed_may_find_other_kinds():
+    vectors = normalise(np.random.default_rng(0).normal(size=(120, 8)))  # no clouds at all
+    found = {TaskKinds(seed=seed).fit(embedded(vectors)).centres_.tobytes() for seed in range(4)}
+    assert len(found) > 1
+
+
 def test_fitting_again_forgets():
     kinds = TaskKinds().fit(embedded(clouds(100)[0])).fit(labelled(sums=10, facts=10))
     assert kinds.by_ == "task"

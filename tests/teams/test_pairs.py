@@ -78,6 +78,26 @@ def test_too_many_assignments_are_climbed_never_above_the_budget_and_seldom_belo
     assert np.mean(np.array(lost) < 1e-9) >= 0.9
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_climb_ends_where_no_change_of_two_roles_betters_it(monkeypatch, rate):
+    monkeypatch.setattr(_pairs, "_COMBINATIONS", 0)
+    monkeypatch.setattr(_pairs, "_STARTS", 1)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        model = PairwiseLogit(np.full(5, 4)).fit(runs(seed, 200, roles=5, models=4, strength=1.5))
+        costs = rng.lognormal(size=(5, 4))
+        budget = 1.6 * costs.min(axis=1).sum()
+        end = model.best(costs, np.ones((5, 4), bool), budget, rate=rate)
+        assert not end.exact
+        for a, b in itertools.combinations(range(5), 2):
+            near = np.tile(end.columns, (16, 1))
+            near[:, a], near[:, b] = np.divmod(np.arange(16), 4)
+            usd = costs[np.arange(5), near].sum(axis=1)
+            logit, _ = model.logit(near, np.zeros(16, int), np.zeros((16, 0)))
+            value = 1.0 / (1.0 + np.exp(-logit)) - rate * usd
+            assert value[usd <= budget].max() <= end.value + 1e-9
+
+
 def test_a_budget_that_nothing_keeps_to_names_the_cheapest():
     model = PairwiseLogit(np.array([2, 2])).fit(runs(0, 20, roles=2, models=2))
     costs = np.array([[1.0, 2.0], [3.0, 0.5]])
