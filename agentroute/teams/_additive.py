@@ -17,7 +17,8 @@ __all__ = ["AdditiveLogit", "Effect", "Observed"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 
-_STEPS: Final = 50
+_SMALLEST: Final = 1e-6
+"""Part of a Newton step below which only rounding stands in its way."""
 _DRAWS: Final = 400  # of the bootstrap behind the interaction test
 _Z95: Final = 1.959963984540054
 
@@ -198,20 +199,7 @@ class AdditiveLogit:
             more, scores = self._scored(seen)
             design, target = np.concatenate([design, more]), np.concatenate([target, scores])
         precision, mean = self._penalty()
-        coef = mean.copy()
-        hessian = np.diag(precision)
-        for _ in range(_STEPS):
-            chance = _logistic(design @ coef)
-            weight = np.maximum(chance * (1.0 - chance), 1e-9)
-            slope = design.T @ (target - chance) - precision * (coef - mean)
-            hessian = (design * weight[:, None]).T @ design + np.diag(precision)
-            step = np.linalg.solve(hessian, slope)
-            # A Newton step may overshoot where all runs ended alike; four logits at once are far enough.
-            step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
-            coef += step
-            if np.abs(step).max() < 1e-8:
-                break
-        self.coef_, self.covariance_ = coef, np.asarray(np.linalg.inv(hessian), np.float64)
+        self.coef_, self.covariance_ = _newton(design, target, precision, mean)
         self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
         self._seen = seen
         return self
@@ -352,6 +340,32 @@ class AdditiveLogit:
         signs = rng.choice([-1.0, 1.0], (_DRAWS, len(seen)))
         drawn = (rng.random((_DRAWS, len(seen))) < chance) - chance if whole else signs * (seen.success - chance)
         return float((1 + (similarity(drawn) >= told).sum()) / (1 + _DRAWS))
+
+
+def _newton(design: Floats, target: Floats, precision: Floats, mean: Floats) -> tuple[Floats, Floats]:
+    """The most likely parameters, float64 [p], and the inverse curvature there, float64 [p, p]."""
+
+    def posterior(coef: Floats) -> float:
+        logit = design @ coef
+        return float(target @ logit - np.logaddexp(0.0, logit).sum() - precision @ (coef - mean) ** 2 / 2.0)
+
+    coef, reached = mean.copy(), posterior(mean)
+    while True:
+        chance = _logistic(design @ coef)
+        weight = np.maximum(chance * (1.0 - chance), 1e-9)
+        slope = design.T @ (target - chance) - precision * (coef - mean)
+        hessian = (design * weight[:, None]).T @ design + np.diag(precision)
+        step = np.linalg.solve(hessian, slope)
+        # A whole step may overshoot, and go back and forth for ever: the density is concave, so that some part of it leads up.
+        size = 1.0
+        while (now := posterior(coef + size * step)) < reached + 1e-4 * size * float(slope @ step) and size > _SMALLEST:
+            size /= 2.0
+        if size <= _SMALLEST:  # no better but for rounding
+            break
+        coef, reached = coef + size * step, now
+        if size * np.abs(step).max() < 1e-8:
+            break
+    return coef, np.asarray(np.linalg.inv(hessian), np.float64)
 
 
 def _logistic(logit: Floats) -> Floats:

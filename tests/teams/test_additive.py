@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentroute.errors import DataError, NotFittedError
@@ -95,6 +95,7 @@ def slope(model, seen, coef):
     scored=st.booleans(),
     fractions=st.booleans(),
 )
+@example(seed=344, n=18, modes=1, kinds=2, scored=False, fractions=False)  # where whole Newton steps go back and forth for ever
 def test_no_parameter_could_be_better(seed, n, modes, kinds, scored, fractions):
     rng = np.random.default_rng(seed)
     seen = drawn(rng, n, modes=modes, kinds=kinds, scored=scored, fractions=fractions)
