@@ -43,6 +43,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "provider": (str,),
     "tags": (dict,),
     "description": (str,),
+    "scores": (dict,),
     "base_url": (str,),
     "model": (str,),
     "api_key_env": (str,),

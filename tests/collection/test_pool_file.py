@@ -15,6 +15,7 @@ options = { reasoning_effort = "low" }
 price = { input = 0.5, output = 2 }
 context_window = 1000
 capabilities = ["tools"]
+scores = { HumanEval = 0.5 }
 
 [[models]]
 id = "near"
@@ -32,6 +33,7 @@ def test_reads_cards_and_places(tmp_path, monkeypatch):
     far, near = read(tmp_path, GOOD)
     assert (far.base_url, far.model, dict(far.options)) == ("https://models.example/v1", "far-1", {"reasoning_effort": "low"})
     assert (far.card.price.input, far.card.price.output, far.card.capabilities) == (0.5, 2, frozenset({"tools"}))
+    assert far.card.scores == {"HumanEval": 0.5}
     assert (near.model, near.local, near.card.price, near.api_key()) == ("near", "smollm2-135m", None, None)
     assert pool_of((far, near)).ids == ("far", "near")
     monkeypatch.delenv("FAR_KEY", raising=False)
@@ -45,6 +47,8 @@ def test_reads_cards_and_places(tmp_path, monkeypatch):
     ("text", "says"),
     [
         ("models = ", "not a pool file"),
+        ('[[models]]\nid="a"\nscores={ MMLU = 87 }\n', "87 % is 0.87"),
+        ('[[models]]\nid="a"\nscores={ MMLU = "good" }\n', "'<='"),
         ("", r"one \[\[models\]\] table"),
         ("models = [1]", r"one \[\[models\]\] table"),
         ('[[models]]\nid="a"\n[other]\n', "unknown table 'other'"),

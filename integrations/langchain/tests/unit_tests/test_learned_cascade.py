@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     file = place / "answers.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     answers = AnswerTable.from_jsonl(file, signals=["told"])
-    CascadeRouter(["small", "large"], policy=CascadeRouting(budget=8e-4)).fit(answers).save(place / "router")
+    CascadeRouter(["small", "large"], policy=CascadeRouting(budget=5.5e-4)).fit(answers).save(place / "router")
     return place / "router"
 
 
