@@ -121,17 +121,22 @@ class RoleAllocator:
             counts, modes=len(self.team.modes), kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge
         )
 
-    def _pairwise(self) -> PairwiseLogit:
-        return PairwiseLogit(levels(self.team, self.ids), modes=len(self.team.modes), prior=self._prior.mean, ridge=self.ridge)
+    def _pairwise(self, kinds: int) -> PairwiseLogit:
+        counts, prior = levels(self.team, self.ids), self._prior.mean
+        return PairwiseLogit(
+            counts, modes=len(self.team.modes), kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge
+        )
 
     def _learn(self, seen: Observed, kinds: TaskKinds, costs: CostModel) -> None:
         effects = self._additive(len(kinds))
         effects.fit(seen)
         self._interaction = effects.interaction(seed=self.seed)
         pairs: PairwiseLogit | None = None
-        if self._interaction < _SURE and surely_better(self._pairwise, lambda: self._additive(len(kinds)), seen, seed=self.seed):
-            pairs = self._pairwise()
-            pairs.fit(replace(seen, kinds=seen.kinds[:, :0]))
+        if self._interaction < _SURE and surely_better(
+            lambda: self._pairwise(len(kinds)), lambda: self._additive(len(kinds)), seen, seed=self.seed
+        ):
+            pairs = self._pairwise(len(kinds))
+            pairs.fit(seen)
         self._seen = seen
         # All that decisions are made by, changed at once: others may be deciding meanwhile.
         self._chooser = Chooser(

@@ -145,7 +145,7 @@ class Chooser:
             free = np.where(np.isnan(costs), 0.0, costs)
             # What it reads of the others is overestimated here: where that finds nothing, the sum may.
             with suppress(BudgetError):
-                one = self.pairs.best(free, allowed, limit, mode=place, rate=1.0 / self.willingness_to_pay)
+                one = self.pairs.best(free, allowed, limit, mode=place, kinds=kinds, rate=1.0 / self.willingness_to_pay)
                 return self._chosen(mode, one.columns, _chance(one.logit), exact=one.exact)
         values, base = self.values(kinds), self.sum.base(place, kinds)
         known = not np.isnan(costs[allowed]).any()
@@ -167,7 +167,7 @@ class Chooser:
         """
         place, rate = self.team.modes.index(mode), 1.0 / self.willingness_to_pay
         if self.pairs is not None:
-            return self.pairs.best(costs, allowed, limit, mode=place, rate=rate).columns
+            return self.pairs.best(costs, allowed, limit, mode=place, kinds=kinds, rate=rate).columns
         values, base = self.values(kinds), self.sum.base(place, kinds)
         free = solve(values, costs, allowed, limit)
         if not rate:
