@@ -149,7 +149,7 @@ class Allocation:
         mode: How they work together.
         expected_quality: Chance that the team succeeds.
         quality_interval: Its 95 % interval.
-        expected_cost: Mean USD of a run.
+        expected_cost: Mean USD of a run; NaN where a price is unknown and nobody weighs cost.
         cost_upper: USD that 95 % of runs stay below, as far as logs tell; else the mean.
         budget: The budget that it was made for; `None` = none.
         propensity: The chance with which it was drawn; 1 = it was chosen.
