@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agentroute.collection import load_team
+from agentroute.collection import load_ladder, load_team, verify
 from agentroute.evaluation import bootstrap, means
 from agentroute.teams import NONE, RoleAllocator
 
@@ -28,6 +28,16 @@ def main() -> None:
         if all(row is not None for row in rows):
             columns[arm] = np.array(rows, np.float64)
     strong = columns.get(cards[-1].id)
+    ladder = load_ladder()
+    for card in cards:
+        # What the team has to beat: the same tasks, asked once.
+        alone = ladder.answers[card.id]
+        rows = []
+        for name, _ in tasks:
+            told = alone[str(name)]
+            price = card.price.cost(told.usage) if card.price and told.usage else np.nan
+            rows.append((verify(told.text, found.tasks[str(name)].verifier), price))
+        columns[f"no team: {card.id}, asked once"] = np.array(rows, np.float64)
     print(f"\n{len(tasks)} held-out tasks, 95 % intervals by bootstrap over tasks; costs in millionths of a dollar, declared\n")
     print("| arm | success | cost | success against the largest everywhere |")
     print("|---|---|---|---|")
