@@ -1,6 +1,6 @@
 """How much a team learns from how many runs: the additive model and policy gradients, in simulated worlds (`worlds.py`).
 
-    OPENBLAS_NUM_THREADS=1 python benchmarks/teams/learning.py [--quick] [--worlds 16] [--runs 160 480 1600 4800]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/teams/learning.py [--quick] [--masrouter] [--worlds 16] [--runs 160 480 1600 4800]
 
 "Additive" is `RoleAllocator` as users have it: fitted on random runs, then asked for one allocation for each kind of task. It is
 told what a success is worth and which model has which price, and no benchmark. "Without kinds" is not told which task is of which
@@ -14,7 +14,10 @@ from each run once:
 - "shared slot": one distribution for all roles and no baseline, as in MasRouter's published code: "likeliest" takes its likeliest
   model in the end, "drawn" draws from it, which is what that code does when it is used.
 
-Each of them has the best of several learning rates, for each number of runs, chosen with hindsight: a kindness.
+Each of these tables has the best of several learning rates, for each number of runs, chosen with hindsight: a kindness.
+
+With `--masrouter` (extra `torch`, some minutes) also `MasRouterPolicy`, MasRouter's cascade with its defects mended, trained on
+the same random runs as the additive model; and which of the two won.
 
 Scores: 0 = random, 1 = the best assignment for each kind of task; means over worlds, with standard errors.
 """
@@ -29,6 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
@@ -46,6 +50,7 @@ WANTED = {480: 0.75, 1600: 0.90}
 
 ADDITIVE, UNTOLD, OWN = "additive (RoleAllocator)", "additive, without kinds", "REINFORCE, each role its own, likeliest"
 SHARED, DRAWN = "REINFORCE, shared slot, likeliest", "REINFORCE, shared slot, drawn (MasRouter)"
+CASCADE = "MasRouterPolicy, same runs as additive"
 ONE = "one model for all"
 
 Scores = dict[str, dict[int, np.ndarray]]
@@ -62,6 +67,15 @@ def allocated(world: World, runs: int, *, labelled: bool) -> tuple[float, bool]:
     tasks = [Query(text="", task=f"kind {kind}" if labelled else None) for kind in range(KINDS)]
     found = np.array([columns_of(dict(allocator.allocate(task).models)) for task in tasks])
     return world.score_of(found), allocator.report().by == "pairs"
+
+
+def cascaded(world: World, runs: int) -> float:
+    """The score of MasRouter's cascade after so many random runs."""
+    from agentroute.teams._masrouter_training import train_masrouter
+
+    policy = train_masrouter(world.team, cards(), world.runs(runs), willingness_to_pay=WILLING)
+    tasks = [Query(text="", task=f"kind {kind}") for kind in range(KINDS)]
+    return world.score_of(np.array([columns_of(dict(policy.allocate(task).models)) for task in tasks]))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -114,14 +128,17 @@ def drawn(world: World, logits: np.ndarray) -> float:
     return world.score((chance * world.worth).sum(axis=1))
 
 
-def learned(worlds: Sequence[World], runs: Sequence[int]) -> tuple[Scores, dict[str, dict[int, int]]]:
+def learned(worlds: Sequence[World], runs: Sequence[int], *, masrouter: bool = False) -> tuple[Scores, dict[str, dict[int, int]]]:
     """All learners' scores, and in how many worlds the allocator went by pairs, with kinds and without."""
-    scores: Scores = {name: {} for name in (ADDITIVE, UNTOLD, OWN, SHARED, DRAWN)}
+    order = (ADDITIVE, UNTOLD, *([CASCADE] if masrouter else []), OWN, SHARED, DRAWN)
+    scores: Scores = {name: {} for name in order}
     paired: dict[str, dict[int, int]] = {ADDITIVE: {}, UNTOLD: {}}
     for name, by_pairs in paired.items():
         for n in runs:
             made = [allocated(world, n, labelled=name == ADDITIVE) for world in worlds]
             scores[name][n], by_pairs[n] = np.array([score for score, _ in made]), sum(pairs for _, pairs in made)
+    if masrouter:
+        scores[CASCADE] = {n: np.array([cascaded(world, n) for world in worlds]) for n in runs}
     for own, ways in ((True, {OWN: likeliest}), (False, {SHARED: likeliest, DRAWN: drawn})):
         for n, logits in reinforce(worlds, runs, own=own).items():
             for name, way in ways.items():
@@ -156,9 +173,21 @@ def verdicts(worlds: Sequence[World], scores: Scores, runs: Sequence[int]) -> li
     return lines
 
 
+def duel(scores: Scores, runs: Sequence[int]) -> list[str]:
+    """Which of the two that learned from the same runs won, by the mean of the differences in each world."""
+    lines = []
+    for n in runs:
+        ahead = scores[ADDITIVE][n] - scores[CASCADE][n]
+        error = ahead.std(ddof=1) / np.sqrt(len(ahead))
+        won = "neither surely" if abs(ahead.mean()) < 2 * error else ADDITIVE if ahead.mean() > 0 else "MasRouterPolicy"
+        lines.append(f"{n:,} runs: additive less MasRouterPolicy {ahead.mean():+.3f} ± {error:.3f}: {won} won")
+    return lines
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="4 worlds, and no more than 480 runs")
+    parser.add_argument("--masrouter", action="store_true", help="train MasRouter's cascade too; needs the extra torch")
     parser.add_argument("--worlds", type=int, default=16)
     parser.add_argument("--runs", type=int, nargs="+", default=RUNS)
     options = parser.parse_args(argv)
@@ -166,13 +195,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     console, start = Console(width=130), time.process_time()
     for pairs in (0.0, PAIRS):
         worlds = [World(seed, pairs=pairs) for seed in range(count)]
-        scores, paired = learned(worlds, runs)
+        scores, paired = learned(worlds, runs, masrouter=options.masrouter)
         told = f"with effects of pairs of roles, sd {pairs} logits" if pairs else "effects that add up"
         console.print(table(f"{count} worlds, {told}", worlds, scores, runs))
         for name, found in paired.items():
             console.print(f"{name}: by effects of pairs in", ", ".join(f"{found[n]} of {count} at {n:,} runs" for n in runs))
         if not pairs:
             console.print("\n".join(verdicts(worlds, scores, runs)))
+        if options.masrouter:
+            console.print("\n".join(duel(scores, runs)))
     console.print(f"{time.process_time() - start:.0f} s of CPU")
 
 

@@ -28,6 +28,7 @@ def worlds():
 def learning(worlds):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr(sys, "path", list(sys.path))
         patch.setitem(sys.modules, "worlds", worlds)
         yield module("learning", patch)
