@@ -115,6 +115,22 @@ def test_models_hang_on_the_role_the_mode_and_on_who_takes_part():
     assert not np.allclose(models[0][0], models[0][-1])  # all four, and the two that always are there
 
 
+def test_models_that_a_role_may_not_have_have_no_chance():
+    allowed = np.array([[True, False, True], [True, True, True], [False, False, True], [True, True, True]])
+    free, held = (np.exp(chances(untrained(), allowed=given)[2][0][0]) for given in (None, allowed))
+    left = np.where(allowed, free, 0.0)
+    np.testing.assert_allclose(held, left / left.sum(axis=1, keepdims=True))
+
+
+def test_vectors_are_counted_from_the_centre():
+    from agentroute.teams._masrouter import inputs
+
+    queries = [Query(text="a", embedding=np.array([1.0, 2.0], np.float32), task="x"), Query(text="", task="y")]
+    kinds = TaskKinds().fit([Query(text="", task=name) for name in "xy" * 5])
+    found = inputs(queries, kinds, np.array([0.5, 3.0]))
+    np.testing.assert_array_equal(found, [[0.5, -1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])  # without a vector: of its kind only
+
+
 def test_a_team_of_optional_roles_is_never_empty():
     present, size = subsets(Team(roles=[role("a", optional=True), role("b", optional=True)]))
     assert present.sum(axis=1).tolist() == [2, 1, 1]
@@ -424,6 +440,26 @@ def test_money_counts_when_a_success_has_a_price(torch, log):
     worth = kept[found.mode, found.models["planner"], found.models["coder"]]
     assert worth > kept["debate", "small", "large"] + 0.3  # what is best where money does not count
     assert "critic" not in found.models
+
+
+def test_a_dear_uncertainty_keeps_the_policy_unsure(torch, log):
+    def unsure(entropy):
+        policy = train_masrouter(PAIR, CARDS, log, hidden=16, steps=60, entropy=entropy)
+        likely = chances(policy)[2][0][0]
+        return -(np.exp(likely) * likely).sum(axis=1).mean()
+
+    assert unsure(5.0) > 0.98 * math.log(3)
+    assert unsure(0.0) < 0.9 * math.log(3)
+
+
+def test_the_unit_of_success_does_not_matter(torch, log):
+    from dataclasses import replace
+
+    few = log[:100]
+    halves = [replace(run, success=run.success / 2) for run in few]
+    one, other = (train_masrouter(PAIR, CARDS, runs, hidden=8, steps=5).weights for runs in (few, halves))
+    for name, array in one.items():
+        np.testing.assert_allclose(array, other[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_what_cannot_be_learned_from_is_refused(torch, log):
