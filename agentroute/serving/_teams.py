@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from agentroute.errors import OutcomeDroppedWarning, UnknownModelError
+from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.serving._candidates import ceiling
 from agentroute.serving._retry import is_overflow, refused, retryable
@@ -105,9 +105,16 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
 
     Raises:
         UnknownModelError: The session's models for the role are no candidates.
+        ConfigError: The session has a budget, and its team no such role.
     """
     session = current_session()
-    if session is None or query.role is None or query.role not in session.roles:
+    if session is None or query.role is None:
+        return None
+    if query.role not in session.roles:
+        if session.budget is not None:
+            # Nothing would be booked, and the budget would be none.
+            known = ", ".join(map(repr, session.roles))
+            raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in a session that has a budget")
         return None
     among = frozenset(pool.ids) if query.allow is None else query.allow
     insisted = asked.forced

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from types import TracebackType
@@ -275,7 +275,7 @@ class TeamSession:
         try:
             yield self
         finally:
-            _SESSION.reset(token)
+            _left(token)
 
     def __enter__(self) -> Self:
         """Makes it the current session."""
@@ -284,13 +284,19 @@ class TeamSession:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Ends the run if nobody has; a crash is recorded as one, and not as a failure of the task's."""
-        _SESSION.reset(self._tokens.pop())
+        _left(self._tokens.pop())
         self.finish(error=error)
 
     def __repr__(self) -> str:
         """Who does what by now."""
         told = ", ".join(f"{role}={model}" for role, model in self.models.items())
         return f"TeamSession({told})"
+
+
+def _left(token: Token[TeamSession | None]) -> None:
+    """Ends what a token began. A generator may be closed in another context than its own, and there is nothing to end there."""
+    with suppress(ValueError):
+        _SESSION.reset(token)
 
 
 def _finished() -> ConfigError:

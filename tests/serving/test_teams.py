@@ -526,3 +526,8 @@ def test_no_candidate_at_all_is_told_with_the_reasons(allocator):
     pool = ModelPool([ModelCard(id=name, capabilities=()) for name in PRICES])
     with allocator.session("x"), pytest.raises(NoEligibleModelError):
         decider(pool).begin(Asked(turns=TURNS, needs=frozenset({"tools"})))
+
+
+def test_a_role_that_the_team_does_not_have_gets_past_no_budget(allocator):
+    with allocator.session("x", budget=1.0), pytest.raises(ConfigError, match=r"'boss' is none of the team's \('"):
+        decider().begin(Asked(turns=TURNS, role="boss")).decide()

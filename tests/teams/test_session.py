@@ -569,3 +569,20 @@ def test_sessions_of_several_processes_share_one_budget(tmp_path):
         assert budget.left() < 0.1  # there was far more to do than money
     runs = list(RunLog(tmp_path / "runs.jsonl"))
     assert sum(run.cost for run in runs) == pytest.approx(total, abs=1e-6)
+
+
+def test_a_session_that_is_left_in_another_context_is_recorded_all_the_same(allocator):
+    """A stream whose reader has gone away is closed by somebody else."""
+    budget = MemoryBudget(1.0)
+
+    def stream():
+        with allocator.session("x", budget=budget) as session:
+            session.begin("planner")
+            yield
+
+    going = stream()
+    copy_context().run(next, going)
+    copy_context().run(going.close)
+    [run] = allocator.runs
+    assert run.roles["planner"].error == "Abandoned"
+    assert current_session() is None
