@@ -74,8 +74,8 @@ class Spending:
 def spending(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> Spending:
     """Reads runs; those of modes that the team does not know are left out.
 
-    A role that ended in an error tells nothing, nor does one that another model answered for, and the whole run's cost is not
-    that of a run that went through.
+    A role that ended in an error tells nothing, nor does one that another model answered for. What a run cost that did not go
+    through to its end is not what a run costs.
     """
     modes = {mode.name: place for place, mode in enumerate(team.modes)}
     column = {model: place for place, model in enumerate((*models, NONE))}
@@ -85,8 +85,7 @@ def spending(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> Spen
     for run in runs:
         if run.mode not in modes:
             continue
-        broken = any(found.error is not None for found in run.roles.values())
-        whole.append((modes[run.mode], np.nan if broken or run.cost is None else run.cost))
+        whole.append((modes[run.mode], np.nan if run.cost is None or not _went_through(run) else run.cost))
         row = []
         for role in team.roles:
             model = run.models.get(role.name, NONE)
@@ -110,6 +109,17 @@ def spending(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> Spen
         usage=usage,
         total=totals[:, 1],
     )
+
+
+def _went_through(run: TeamRun) -> bool:
+    """Whether nothing broke off, and all spoke that had a model; runs that came without their parts are taken at their word."""
+    if run.metadata.get("error") or any(found.error is not None for found in run.roles.values()):
+        return False
+    if not run.roles:
+        # A session books each call: where it booked none, none was made.
+        return run.allocation_id is None
+    spoke = {name for name, found in run.roles.items() if found.calls > 0}
+    return all(model == NONE or name in spoke for name, model in run.models.items())
 
 
 def _taken(model: str, found: RoleUsage | None) -> tuple[float, float, float, float]:

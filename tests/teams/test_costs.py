@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from agentroute.errors import ConfigError, PriceUnknownError, UnknownModelError
 from agentroute.teams._costs import CostModel
+from agentroute.teams._spending import spending
 from agentroute.teams._values import NONE, Mode, Role, RoleUsage, Team, TeamRun
 from agentroute.types import ModelCard, Price, Query, Usage
 
@@ -398,3 +400,34 @@ def test_names_that_are_unknown_are_told():
     for cards in ([], [CHEAP, CHEAP], [ModelCard(id=NONE)]):
         with pytest.raises(ConfigError, match="different names"):
             CostModel(TEAM, cards)
+
+
+def test_what_a_run_cost_that_broke_off_is_not_what_a_run_costs():
+    part = RoleUsage(cost=1.0)
+    models = {"planner": "cheap", "solver": "cheap", "critic": NONE}
+    told = {
+        "whole": TeamRun(query=Query(text="a"), models=models, mode="io", cost=2.0, roles={"planner": part, "solver": part}),
+        "bare": TeamRun(query=Query(text="b"), models=models, mode="io", cost=2.0),
+        "silent": TeamRun(query=Query(text="c"), models=models, mode="io", cost=1.0, roles={"planner": part}),
+        "checked": TeamRun(
+            query=Query(text="d"), models=models, mode="io", cost=2.0, roles={"planner": part, "solver": replace(part, calls=0)}
+        ),
+        "no calls": TeamRun(query=Query(text="e"), models=models, mode="io", cost=0.0, allocation_id="x"),
+        "crash": TeamRun(
+            query=Query(text="f"),
+            models=models,
+            mode="io",
+            cost=2.0,
+            roles={"planner": part, "solver": part},
+            metadata={"error": "KeyError"},
+        ),
+    }
+    total = spending(TEAM, ["cheap", "dear"], told.values()).total
+    assert dict(zip(told, np.isnan(total).tolist(), strict=True)) == {
+        "whole": False,
+        "bare": False,
+        "silent": True,
+        "checked": True,
+        "no calls": True,
+        "crash": True,
+    }
