@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from agentroute.errors import ConfigError
 from agentroute.teams._budget import Reservation
-from agentroute.teams._values import RoleUsage
+from agentroute.teams._values import RoleUsage, amount
 from agentroute.types import Usage
 
 __all__ = ["Book", "RoleCall", "Standing"]
@@ -61,6 +61,9 @@ class RoleCall:
             usage: Its tokens; `None` = unknown.
             cost: USD; `None` = as the tokens cost by the model's card, where both are known, else all that was set aside.
             latency: Seconds; `None` = since the call began.
+
+        Raises:
+            ConfigError: The cost or the latency is no number of 0 or more; the call goes on.
         """
         self._end(usage, cost, latency, None)
 
@@ -81,6 +84,9 @@ class RoleCall:
             cost: USD that were; `None` = unknown, and then all that was set aside counts as spent. 0 = nothing was.
             latency: Seconds; `None` = since the call began.
             again: Whether the model may be asked again for the role, as where this call alone was too long for it.
+
+        Raises:
+            ConfigError: The cost or the latency is no number of 0 or more; the call goes on.
         """
         self._end(usage, cost, latency, error if isinstance(error, str) else type(error).__name__, again=again)
 
@@ -92,6 +98,9 @@ class RoleCall:
     def _end(
         self, usage: Usage | None, cost: float | None, latency: float | None, error: str | None, *, again: bool = False
     ) -> None:
+        # Before the call is off the book: else what is set aside for it would be held for ever.
+        cost = None if cost is None else amount(cost, "cost")
+        latency = None if latency is None else amount(latency, "latency")
         if not self._book.ends(self):
             return
         if cost is None and usage is not None:

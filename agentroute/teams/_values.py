@@ -6,19 +6,31 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, SupportsFloat, TypeAlias
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.types import Query, Usage
 from agentroute.types._shared import names, new_id
 
-__all__ = ["NONE", "Allocation", "Growth", "Mode", "Role", "RoleUsage", "Team", "TeamRun"]
+__all__ = ["NONE", "Allocation", "Growth", "Mode", "Role", "RoleUsage", "Team", "TeamRun", "amount"]
 
 NONE = "none"
 """In the place of a model: the optional role is left out."""
 
 Growth: TypeAlias = Literal["none", "previous", "all"]
 """What of the others' answers each agent reads: nothing, the one before it, or all before it."""
+
+
+def amount(value: object, name: str) -> float:
+    """USD or seconds from any kind of number, such as NumPy's.
+
+    Raises:
+        ConfigError: It is none, or it is negative or infinite.
+    """
+    found = float(value) if isinstance(value, SupportsFloat) else math.nan
+    if not (found >= 0.0 and math.isfinite(found)):
+        raise ConfigError(f"{name}={value!r} must be a number of 0 or more; leave it out when it is unknown")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -586,3 +586,17 @@ def test_a_session_that_is_left_in_another_context_is_recorded_all_the_same(allo
     [run] = allocator.runs
     assert run.roles["planner"].error == "Abandoned"
     assert current_session() is None
+
+
+@pytest.mark.parametrize("wrong", [{"cost": -1e-18}, {"cost": math.nan}, {"cost": math.inf}, {"cost": "1"}, {"latency": -1.0}])
+def test_a_cost_that_is_none_leaves_the_call_open(allocator, wrong):
+    with allocator.session("x", budget=1.0) as session:
+        call = session.begin("planner", ceiling=lambda _: 0.25)
+        for end in (call.settle, lambda **told: call.failed("Down", **told)):
+            with pytest.raises(ConfigError, match=f"{next(iter(wrong))}=.* must be a number"):
+                end(**wrong)
+        call.settle(cost=np.float32(0.125), latency=np.int64(2))
+        run = session.finish(success=1.0)
+    assert (run.cost, type(run.cost), run.roles["planner"].latency) == (0.125, float, 2.0)
+    assert session.budget.left() == 0.875
+    assert [one.id for one in allocator.runs] == [run.id]
