@@ -92,6 +92,11 @@ class RoleAllocator:
     ) -> None:
         if not willingness_to_pay > 0.0:
             raise ConfigError(f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD for a success")
+        for name, strength in (("ridge", ridge), ("kind_ridge", kind_ridge)):
+            if not (strength > 0.0 and math.isfinite(strength)):
+                raise ConfigError(
+                    f"{name}={strength!r} must be above 0 and finite: it keeps effects of few runs from running away"
+                )
         self.team = team
         self.pool = models if isinstance(models, ModelPool) else ModelPool(models)
         self.ids = self.pool.ids

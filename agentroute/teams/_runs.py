@@ -61,6 +61,7 @@ def run_from_json(row: Mapping[str, Any]) -> TeamRun:
     """
     try:
         query, roles = row["query"], row.get("roles") or {}
+        _names([row["id"], row.get("mode", "chain"), *dict(row["models"]).values()])
         text = query.get("text")
         return TeamRun(
             id=row["id"],
@@ -81,7 +82,7 @@ def run_from_json(row: Mapping[str, Any]) -> TeamRun:
             propensity=row.get("propensity"),
             allocation_id=row.get("allocation_id"),
             at=None if row.get("at") is None else datetime.fromisoformat(row["at"]),
-            metadata=row.get("metadata") or {},
+            metadata=dict(row.get("metadata") or {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -112,7 +113,42 @@ def _part(part: Mapping[str, Any]) -> RoleUsage:
     given = dict(part)
     usage = given.pop("usage", None)
     models = given.pop("models", None) or ()
+    _names(models)
     return RoleUsage(**given, usage=None if usage is None else Usage(**usage), models=tuple(models))
+
+
+def _plain(value: Any) -> Any:
+    """The plain number of NumPy's and other libraries' scalars.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if hasattr(value, "item"):
+        return value.item()
+    msg = f"a {type(value).__name__} is none"
+    raise TypeError(msg)
+
+
+def _odd(run: TeamRun) -> str:
+    """The metadata that cannot be written, by name; where all can, what else a run holds."""
+    for name, value in run.metadata.items():
+        try:
+            json.dumps({name: value}, allow_nan=False, default=_plain)
+        except (TypeError, ValueError):
+            return f"the metadata {name!r}"
+    return "the fields"
+
+
+def _names(values: Iterable[Any]) -> None:
+    """Refuses what is no text where a name belongs.
+
+    Raises:
+        TypeError: One is no text.
+    """
+    for value in values:
+        if not isinstance(value, str):
+            msg = f"{value!r} is no name"
+            raise TypeError(msg)
 
 
 class RunLog:
@@ -145,9 +181,9 @@ class RunLog:
             DataError: The run's metadata are no plain JSON values.
         """
         try:
-            line = json.dumps(run_to_json(run, store_prompts=self.store_prompts), allow_nan=False)
+            line = json.dumps(run_to_json(run, store_prompts=self.store_prompts), allow_nan=False, default=_plain)
         except (TypeError, ValueError) as error:
-            msg = f"the metadata of a run must be plain JSON values: {error}"
+            msg = f"{_odd(run)} of a run must be plain JSON values: {error}"
             raise DataError(msg) from error
         data = (line + "\n").encode()
         try:

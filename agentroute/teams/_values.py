@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, SupportsFloat, TypeAlias
+from typing import Any, Final, Literal, SupportsFloat, TypeAlias
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.types import Query, Usage
@@ -16,6 +16,8 @@ __all__ = ["NONE", "Allocation", "Growth", "Mode", "Role", "RoleUsage", "Team", 
 
 NONE = "none"
 """In the place of a model: the optional role is left out."""
+
+_UNKNOWN: Final = ": leave it None when it is unknown"
 
 Growth: TypeAlias = Literal["none", "previous", "all"]
 """What of the others' answers each agent reads: nothing, the one before it, or all before it."""
@@ -195,6 +197,9 @@ class RoleUsage:
         score: How good its part was, in [0, 1], where somebody has said so.
         error: The class name of what went wrong last; `None` = nothing did.
         models: Models that answered for it, in order, where there were others than the one allocated.
+
+    Raises:
+        DataError: A number is out of range.
     """
 
     usage: Usage | None = None
@@ -204,6 +209,13 @@ class RoleUsage:
     score: float | None = None
     error: str | None = None
     models: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        for name, top in (("cost", math.inf), ("latency", math.inf), ("calls", math.inf), ("score", 1.0)):
+            value = getattr(self, name)
+            if (value is not None or name == "calls") and not (0.0 <= value <= top and math.isfinite(value)):
+                raise DataError(f"{name}={value!r} of a role is outside [0, {top:g}]{_UNKNOWN if name != 'calls' else ''}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -246,6 +258,6 @@ class TeamRun:
         for name, top in (("success", 1.0), ("cost", math.inf), ("latency", math.inf), ("propensity", 1.0)):
             value = getattr(self, name)
             if value is not None and not (0.0 <= value <= top and math.isfinite(value)):
-                raise DataError(f"{name}={value!r} of a run is outside [0, {top:g}]: leave it None when it is unknown")
+                raise DataError(f"{name}={value!r} of a run is outside [0, {top:g}]{_UNKNOWN}")
         if self.propensity == 0.0:
             raise DataError("propensity=0 of a run: what was run had some chance; leave it None when it is unknown")

@@ -438,3 +438,10 @@ def test_held_out_runs_judge_it():
 
     report = RoleAllocator(team, CARDS, runs=drawn(600, 1)).evaluate(drawn(600, 2), resamples=200)
     assert str(report)
+
+
+@pytest.mark.parametrize("name", ["ridge", "kind_ridge"])
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
+def test_a_ridge_holds(name, wrong):
+    with pytest.raises(ConfigError, match=f"{name}=.* must be above 0"):
+        RoleAllocator(Team(roles=[Role(name="solver")]), [ModelCard(id="small")], **{name: wrong})

@@ -227,3 +227,44 @@ def test_an_allocator_learns_from_its_log_without_the_words(tmp_path):
 def test_what_is_not_known_of_a_row_is_an_error_that_says_what_to_do():
     with pytest.raises(DataError, match=r"RunLog\(path\).append"):
         run_from_json({"id": "a"})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": []},
+        {"mode": ["chain"]},
+        {"models": {"planner": ["small"]}},
+        {"cost": "free"},
+        {"metadata": [1]},
+        {"roles": {"planner": {"calls": None}}},
+        {"roles": {"planner": {"calls": -1}}},
+        {"roles": {"planner": {"cost": "free"}}},
+        {"roles": {"planner": {"cost": -1.0}}},
+        {"roles": {"planner": {"latency": math.nan}}},
+        {"roles": {"planner": {"score": 1.5}}},
+        {"roles": {"planner": {"models": [["small"]]}}},
+    ],
+)
+def test_an_odd_line_is_left_out_and_the_others_are_read(tmp_path, odd):
+    log = RunLog(tmp_path / "runs.jsonl")
+    log.append(RUN)
+    with log.path.open("a") as file:
+        file.write(json.dumps({**run_to_json(replace(RUN, id="other")), **odd}) + "\n")
+    with pytest.warns(OutcomesSkippedWarning, match="1 line hold"):
+        assert [run.id for run in log] == [RUN.id]
+
+
+def test_what_a_role_has_taken_is_checked():
+    for wrong in ({"cost": -0.1}, {"cost": math.inf}, {"latency": math.nan}, {"score": 1.1}, {"calls": -1}):
+        with pytest.raises(DataError, match=f"{next(iter(wrong))}=.* of a role is outside"):
+            RoleUsage(**wrong)
+
+
+def test_numbers_of_numpy_are_written_as_plain_ones_and_others_are_named(tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+    log.append(replace(RUN, success=np.float32(0.5), metadata={"tries": np.int64(3)}))
+    [run] = log
+    assert (run.success, run.metadata) == (0.5, {"tries": 3})
+    with pytest.raises(DataError, match="the metadata 'why' of a run"):
+        log.append(replace(RUN, metadata={"tries": 3, "why": object()}))
