@@ -21,6 +21,7 @@ _SMALLEST: Final = 1e-6
 """Part of a Newton step below which only rounding stands in its way."""
 _DRAWS: Final = 400  # of the bootstrap behind the interaction test
 _Z95: Final = 1.959963984540054
+_TOGETHER: Final = " varied together with other roles, the mode or the kind of task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +56,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one model adds in one role, against the mean of the role's models.
+    """What one model adds in one role, against the mean of the role's models that have runs enough.
 
     Attributes:
         role: The role's position.
@@ -249,7 +250,7 @@ class AdditiveLogit:
     # --- what can be said of it ---
 
     def aliased(self) -> dict[int, str]:
-        """Roles of which the runs cannot tell anything, and why: they never varied, or always together with something else."""
+        """Roles of which the runs cannot tell anything, and why: they hardly varied, or hardly but with something else."""
         self._fitted()
         seen = self._seen
         found = {role: "never varied" for role in range(self._roles) if np.count_nonzero(self.runs_[role]) < 2}
@@ -257,10 +258,16 @@ class AdditiveLogit:
         mode = _centred(seen.modes, self.modes)
         for role, own in blocks.items():
             others = [block for other, block in blocks.items() if other != role]
-            rest = np.concatenate([*others, mode, seen.kinds - seen.kinds.mean(axis=0)], axis=1) if len(seen) else own[:, :0]
-            gained = np.linalg.matrix_rank(np.concatenate([rest, own], axis=1)) - np.linalg.matrix_rank(rest)
-            if gained < np.linalg.matrix_rank(own):
-                found[role] = "always varied together with other roles, the mode or the kind of task"
+            rest = np.concatenate([*others, mode, seen.kinds - seen.kinds.mean(axis=0)], axis=1)
+            known = self.runs_[role] >= self.few
+            if known.sum() == 1:
+                found[role] = f"hardly varied: only one of its models has {self.few} runs"
+            elif known.any():  # what rare models did is theirs: it tells nothing of the others
+                told, alone = _told(own[:, known], np.concatenate([rest, own[:, ~known]], axis=1))
+                if told < min(2.0 * self.few, alone / 2.0):
+                    found[role] = ("always" if told < _SMALLEST else "nearly always") + _TOGETHER
+            elif np.linalg.matrix_rank(np.concatenate([rest, own], axis=1)) < sum(map(np.linalg.matrix_rank, (rest, own))):
+                found[role] = "always" + _TOGETHER
         return found
 
     def effects(self) -> list[Effect]:
@@ -268,7 +275,7 @@ class AdditiveLogit:
         aliased = self.aliased()
         found = []
         for role in range(self._roles):
-            tried = np.flatnonzero(self.runs_[role])
+            known = np.flatnonzero(self.runs_[role] >= self.few)  # one run of a rare model must not say what the others add
             for column in range(int(self.levels[role])):
                 runs = int(self.runs_[role, column])
                 if role in aliased:
@@ -281,7 +288,7 @@ class AdditiveLogit:
                 if verdict == "ok":
                     contrast = np.zeros(self.size)
                     at = self._theta + role * self.width
-                    contrast[at + tried] = -1.0 / len(tried)
+                    contrast[at + known] = -1.0 / len(known)
                     contrast[at + column] += 1.0
                     error = math.sqrt(float(contrast @ self.covariance_ @ contrast))
                     logit = float(contrast @ self.coef_)
@@ -379,3 +386,14 @@ def _centred(columns: Places, width: int) -> Floats:
     flags[np.arange(len(columns)), columns] = 1.0
     found: Floats = flags - flags.mean(axis=0) if len(columns) else flags
     return found
+
+
+def _told(own: Floats, rest: Floats) -> tuple[float, float]:
+    """Sum of squares of the least known contrast of a role's models, beyond what the rest explains, and with nothing explained.
+
+    A contrast of length 1 between two models that d runs set apart from the rest is worth about 2 d.
+    """
+    left = own - rest @ np.linalg.lstsq(rest, own, rcond=None)[0]
+    contrasts = np.linalg.svd(np.ones((1, own.shape[1])))[2][1:].T  # orthonormal, each adds up to 0
+    told, alone = (float(np.linalg.eigvalsh(contrasts.T @ one.T @ one @ contrasts)[0]) for one in (left, own))
+    return told, alone
