@@ -28,7 +28,7 @@ from agentroute.teams._pairs import PairwiseLogit, surely_better
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
-from agentroute.teams._values import Allocation, Team, TeamRun
+from agentroute.teams._values import Allocation, Team, TeamRun, amount
 from agentroute.types import ModelCard, Query
 
 if TYPE_CHECKING:
@@ -331,10 +331,11 @@ class RoleAllocator:
 
         Raises:
             BudgetError: No allocation keeps to what is left.
+            ConfigError: The budget is neither an amount nor a `Budget`.
         """
         query = self._query(task)
         budget = None if budget == math.inf else budget
-        purse = MemoryBudget(budget) if isinstance(budget, (int, float)) else budget
+        purse = budget if budget is None or isinstance(budget, Budget) else MemoryBudget(amount(budget, "budget"))
         if allocation is None:
             allocation = self.allocate(query, budget=None if purse is None else purse.left(), **options)
         elif options:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -600,3 +601,13 @@ def test_a_cost_that_is_none_leaves_the_call_open(allocator, wrong):
     assert (run.cost, type(run.cost), run.roles["planner"].latency) == (0.125, float, 2.0)
     assert session.budget.left() == 0.875
     assert [one.id for one in allocator.runs] == [run.id]
+
+
+def test_a_budget_may_be_any_kind_of_number(allocator):
+    for budget in (np.float32(0.5), np.int64(1), Decimal("0.5")):
+        with allocator.session("x", budget=budget) as session:
+            assert session.budget.left() == float(budget)
+            assert session.allocation.budget == float(budget)
+    for wrong in ("0.5", math.nan, -1.0, object()):
+        with pytest.raises(ConfigError, match=r"budget=.* must be a number"):
+            allocator.session("x", budget=wrong)
