@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from agentroute.teams._designs import Credit, Replay, Trial, credits_of, exploration_plan, leave_one_out
     from agentroute.teams._judging import AllocationReport
     from agentroute.teams._learned import FitReport, RoleEffect
+    from agentroute.teams._masrouter import MasRouterPolicy
+    from agentroute.teams._masrouter_training import train_masrouter
     from agentroute.teams._runs import RunLog
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Credit",
     "FitReport",
     "Growth",
+    "MasRouterPolicy",
     "MemoryBudget",
     "Mode",
     "Replay",
@@ -47,6 +50,7 @@ __all__ = [
     "current_session",
     "exploration_plan",
     "leave_one_out",
+    "train_masrouter",
 ]
 
 _HOMES = {
@@ -57,6 +61,8 @@ _HOMES = {
     "_designs": "Credit Replay Trial credits_of exploration_plan leave_one_out",
     "_judging": "AllocationReport",
     "_learned": "FitReport RoleEffect",
+    "_masrouter": "MasRouterPolicy",
+    "_masrouter_training": "train_masrouter",
     "_runs": "RunLog",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
