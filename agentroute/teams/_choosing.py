@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agentroute.errors import BudgetError, ConfigError, NoEligibleModelError, UnknownModelError
 from agentroute.pool import ModelPool, refusal
-from agentroute.teams._additive import AdditiveLogit
+from agentroute.teams._additive import AdditiveLogit, Effect
 from agentroute.teams._costs import CostModel
 from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._knapsack import solve
@@ -56,6 +56,7 @@ class Chooser:
         pairs: What pairs of models add, where a sum does not hold; else `None`.
         willingness_to_pay: USD that a success is worth.
         judged: Role → what its models were judged by before any run.
+        told: (Role, column) → what the runs tell of it, by position; empty without runs.
     """
 
     team: Team
@@ -66,6 +67,12 @@ class Chooser:
     pairs: PairwiseLogit | None
     willingness_to_pay: float
     judged: Mapping[str, str]
+    told: Mapping[tuple[int, int], Effect] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Asks once what the runs can tell: that takes longer than to allocate."""
+        effects = self.sum.effects() if self.sum.runs else []
+        object.__setattr__(self, "told", {(one.role, one.column): one for one in effects})
 
     def kinds_of(self, query: Query) -> Floats:
         """How far a task is of each kind, float64 [c]."""
@@ -138,6 +145,13 @@ class Chooser:
         weighed = math.isfinite(limit) or math.isfinite(self.willingness_to_pay)
         return self.costs.matrix(mode.name, allowed, upper=upper, strict=weighed)
 
+    def _over(self, mode: Mode, allowed: Flags, limit: float) -> bool:
+        """Whether cost is weighed, and one matrix cannot say it: what a role reads hangs on the others' models."""
+        if math.isinf(limit) and math.isinf(self.willingness_to_pay):
+            return False
+        most, least = (self.costs.matrix(mode.name, allowed, reads=reads, strict=False) for reads in ("most", "least"))
+        return bool((most > least * (1.0 + 1e-9))[allowed].any())
+
     def best(self, mode: Mode, kinds: Floats, allowed: Flags, limit: float, *, upper: bool) -> Choice:
         costs = self._priced(mode, allowed, limit, upper=upper)
         place = self.team.modes.index(mode)
@@ -146,7 +160,9 @@ class Chooser:
             # What it reads of the others is overestimated here: where that finds nothing, the sum may.
             with suppress(BudgetError):
                 one = self.pairs.best(free, allowed, limit, mode=place, kinds=kinds, rate=1.0 / self.willingness_to_pay)
-                return self._chosen(mode, one.columns, _chance(one.logit), exact=one.exact)
+                return self._chosen(
+                    mode, one.columns, _chance(one.logit), exact=one.exact and not self._over(mode, allowed, limit)
+                )
         values, base = self.values(kinds), self.sum.base(place, kinds)
         known = not np.isnan(costs[allowed]).any()
         if not known:
@@ -263,8 +279,17 @@ class Chooser:
 
     # --- what comes of it ---
 
-    def allocation(self, choice: Choice, kinds: Floats, budget: float | None, propensity: float, reason: str) -> Allocation:
-        """The choice in the team's own names, with what is expected of it."""
+    def allocation(
+        self,
+        choice: Choice,
+        kinds: Floats,
+        budget: float | None,
+        propensity: float,
+        reason: str,
+        *,
+        said: Collection[str] = (),
+    ) -> Allocation:
+        """The choice in the team's own names, with what is expected of it; `said` names roles that the caller settled."""
         model = self.sum if self.pairs is None else self.pairs
         place = self.team.modes.index(choice.mode)
         chance, low, high = model.interval(choice.columns, place, kinds[: model.kinds])
@@ -278,24 +303,29 @@ class Chooser:
             cost_upper=upper,
             budget=budget,
             propensity=propensity,
-            reasons=self._reasons(choice.columns, kinds, reason),
+            reasons=self._reasons(choice.columns, kinds, reason, said),
             exact=choice.exact,
         )
 
-    def _reasons(self, columns: Places, kinds: Floats, reason: str) -> dict[str, str]:
+    def _reasons(self, columns: Places, kinds: Floats, reason: str, said: Collection[str]) -> dict[str, str]:
         """Why each role has its model."""
         values, found, models = self.values(kinds), {}, len(self.pool)
         for row, role in enumerate(self.team.roles):
-            column = int(columns[row])
-            if column == models:
-                found[role.name] = "left out: it adds less than it costs" if role.optional else "takes no part"
-                continue
-            if reason or role.model is not None:
+            column, effect = int(columns[row]), self.told.get((row, int(columns[row])))
+            if column == models and (role.name in said or not role.optional):
+                found[role.name] = "left out, as you said"  # nothing else leaves out a role that is not optional
+            elif role.name in said:
+                found[role.name] = "you said so"
+            elif role.model is not None or reason:
                 found[role.name] = reason or "the team says so"
-                continue
-            gain = float(values[row, column] - values[row, :models].mean())
-            by = f"by {int(self.sum.runs_[row, column])} runs" if self.sum.runs else self.judged[role.name]
-            found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
+            elif column == models:
+                found[role.name] = "left out: it adds less than it costs"
+            elif effect is not None and effect.logit is None:
+                found[role.name] = f"the runs cannot tell: {self.judged[role.name]}"
+            else:
+                gain = float(values[row, column] - values[row, :models].mean())
+                by = self.judged[role.name] if effect is None else f"by {effect.runs} runs"
+                found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
         return found
 
     def named(self, columns: Places) -> dict[str, str]:

@@ -17,6 +17,7 @@ from agentroute.errors import (
     UnknownModelError,
 )
 from agentroute.teams import NONE, Mode, Role, RoleAllocator, RoleUsage, Team, TeamRun
+from agentroute.teams._choosing import Choice
 from agentroute.types import ModelCard, Price, Query, Usage
 
 CODE = ModelCard(id="code", price=Price(input=1.0, output=4.0), scores={"HumanEval": 0.95, "MMLU": 0.5, "PlanBench": 0.3})
@@ -92,13 +93,37 @@ def test_a_role_that_is_fixed_by_the_team_is_kept_whatever_the_cards_say():
 # --- what a caller may set ---
 
 
+def test_roles_that_the_caller_settled_have_no_number_for_a_reason():
+    chooser = RoleAllocator(TEAM, CARDS)._chooser
+    choice = Choice(mode=TEAM.modes[0], columns=np.array([0, 2, 3]), chance=0.5, cost=0.01, exact=True)
+    kinds = chooser.kinds_of(Query(text="x"))
+    reasons = chooser.allocation(choice, kinds, None, 1.0, "", said={"planner", "critic"}).reasons
+    assert (reasons["planner"], reasons["critic"]) == ("you said so", "left out, as you said")
+    assert "judged by MMLU" in reasons["solver"]
+    assert chooser.allocation(choice, kinds, None, 1.0, "").reasons["critic"] == "left out: it adds less than it costs"
+
+
+@pytest.mark.parametrize(("growth", "exact"), [("none", True), ("previous", False)])
+def test_pairs_are_not_called_the_best_under_a_budget_where_roles_read_each_other(growth, exact):
+    team = Team(roles=[Role(name="planner"), Role(name="solver")], modes=[Mode(name="m", growth=growth)])
+    usual, wide = Usage(input_tokens=500, output_tokens=100), Usage(input_tokens=500, output_tokens=400)
+    runs = []
+    for run in runs_of(team, PRICE, 600, lambda m: 0.8 if m["planner"] == m["solver"] else 0.2):
+        used = {role: RoleUsage(usage=wide if model == "large" else usual) for role, model in run.models.items()}
+        runs.append(replace(run, cost=None, roles=used))
+    allocator = RoleAllocator(team, CARDS, runs=runs)
+    assert allocator._chooser.pairs is not None
+    assert allocator.allocate("x").exact
+    assert allocator.allocate("x", budget=0.05).exact is exact
+
+
 def test_only_the_named_roles_take_part():
     allocator = RoleAllocator(TEAM, CARDS)
     whole, part = allocator.allocate("x", roles=["planner", "solver", "critic"]), allocator.allocate("x", roles=["solver"])
     assert set(whole.models) == {"planner", "solver", "critic"}
     assert part.models == {"solver": "large"}
     assert part.expected_cost == pytest.approx(PRICE["large"])
-    assert part.reasons["planner"] == "takes no part"
+    assert part.reasons["planner"] == "left out, as you said"
     assert 0.0 < part.expected_quality < 1.0
 
 
@@ -347,7 +372,9 @@ def test_runs_beat_the_cards_where_there_are_enough():
 
 def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number():
     runs = [replace(run, models={**run.models, "planner": "middle"}) for run in runs_of(TEAM, PRICE, 400, lambda models: 0.5)]
-    report = RoleAllocator(TEAM, CARDS).fit(runs)
+    allocator = RoleAllocator(TEAM, CARDS)
+    report = allocator.fit(runs)
+    assert allocator.allocate("x").reasons["planner"] == "the runs cannot tell: judged by MMLU (100%)"
     assert "not identifiable: role planner (never varied)" in report.verdicts
     assert "not identifiable: role planner" in str(report)
     told = [one for one in report.effects if one.role == "planner"]
