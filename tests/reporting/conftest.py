@@ -332,7 +332,8 @@ def team_of_three():
     return team, [ModelCard(id=name, price=Price(input=price, output=price)) for name, price in prices.items()]
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while Playwright is open its event loop runs, and no asynchronous test of another file can.
+@pytest.fixture(scope="module")
 def chromium():
     """A browser; without one the tests that need it are skipped, and fail where all tests are run."""
     from playwright.sync_api import sync_playwright
