@@ -124,15 +124,15 @@ def test_a_role_that_never_varied_has_words_and_no_number(team_runs, team_of_thr
     assert any("nobody drew the models by lot" in one for one in limits(found))
 
 
-def test_a_model_that_was_hardly_tried_has_too_few_runs(team_runs, team_of_three):
+def test_a_role_of_which_one_model_was_hardly_tried_gets_no_number(team_runs, team_of_three):
     kept = [run for n, run in enumerate(team_runs()) if run.models["coder"] == "small" or n < 12]
     found = diagnose_team(RoleAllocator(*team_of_three), kept, budgets=0)
     [row] = [row for row in team_tables(found)["effects"].rows if [one.text for one in row[:2]] == ["coder", "large"]]
     assert int(row[2].text) < 10
-    assert [cell.text for cell in row[3:]] == ["", "", "too few runs"]
-    assert any(one.startswith("Too few runs: large as coder") for one in left_to_say(found))
+    assert [cell.text for cell in row[3:]] == ["", "", "not identifiable"]
+    assert any("coder" in one and "only one of its models" in one for one in [*left_to_say(found), *reasons(found)])
     hatched = [row for one in heat_map(found, LIGHT)["data"] for row in one.get("values", []) if row.get("words")]
-    assert {row["words"] for row in hatched} == {"too few runs"}
+    assert {row["words"] for row in hatched} == {"not identifiable"}
 
 
 def test_without_runs_the_cards_speak(team_of_three, reader):

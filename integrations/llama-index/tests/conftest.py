@@ -1,6 +1,8 @@
 """What the tests share: every door of an LLM, two candidates, and ears for LlamaIndex's events."""
 
+import gc
 import threading
+import warnings
 from dataclasses import dataclass, field
 
 import pytest
@@ -203,3 +205,12 @@ def add_tool():
 @pytest.fixture
 def pair():
     return Pair
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """The providers' asynchronous clients leave their connections open when their loop ends: not for a later test to pay for."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

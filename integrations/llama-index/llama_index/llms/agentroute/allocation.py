@@ -41,10 +41,11 @@ def use_allocation(allocation: Any, *, run: str | None = None) -> Iterator[None]
     Raises:
         ConfigError: The allocation does not map names to names, or the run's name is empty.
 
-    >>> with use_allocation({"planner": "large"}):
-    ...     with use_allocation({"writer": "small"}):
-    ...         allocated("planner"), allocated("writer"), allocated("critic")
-    ('large', 'small', None)
+    ```python
+    with use_allocation({"planner": "large"}):
+        with use_allocation({"writer": "small"}):
+            allocated("planner"), allocated("writer"), allocated("critic")  # ("large", "small", None)
+    ```
     """
     if run is not None and not run:
         raise ConfigError("run='' is no name: give the run one, or None")
