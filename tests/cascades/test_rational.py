@@ -101,8 +101,8 @@ def test_distributions_are_those_that_were_seen(a, b, n, lumps, seed):
     assert one.above()[0] == pytest.approx(one.values @ one.chances)
     if n >= 100:
         empirical = (seen[:, None] < one.cuts).mean(axis=0)
-        # A fitted shape is not the sample: hypothesis finds one of a hundred that is .23 off.
-        assert np.abs(empirical - one.below).max() < 0.3
+        # Two moments tell little of a density that is infinite at an end: there a sample of a hundred may be .23 off.
+        assert np.abs(empirical - one.below).max() < (0.2 if min(a, b) >= 0.5 else 0.3)
         # What is below a cut is exactly what lies below it: lumps belong to their side.
         np.testing.assert_allclose(one.below, [(one.chances * (one.values < cut)).sum() for cut in one.cuts], atol=1e-12)
 
