@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
-import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Self, get_args
 
 from agentroute.errors import ConfigError, StorageError
+from agentroute.outcomes._handles import Handle, leave_behind
 from agentroute.outcomes._log import CHOSEN, SEVERAL_SOURCES, checked_score, feedback_key
 from agentroute.outcomes._rows import clean, decode_fingerprint, decode_outcome, encode_outcome, encode_query, microseconds
 from agentroute.outcomes._schema import Durability, connect, open_database, storage_error
@@ -70,48 +69,6 @@ ORDER BY o.seq
 """  # noqa: S608  # a constant of ours
 
 
-class _Handle:
-    """A process's connection of a log, and the lock that its threads share."""
-
-    def __init__(self) -> None:
-        self.connection: sqlite3.Connection | None = None
-        self.file: tuple[int, int] | None = None  # which file the connection is of
-        self.lock = threading.RLock()
-        self.closed = False
-
-    def close(self, *, wait: bool = True) -> None:
-        # At exit, a background thread may be waiting for another program's lock: its connection is left to the system.
-        if not self.lock.acquire(blocking=wait):
-            return
-        try:
-            self.closed = True
-            if self.connection is not None:
-                self.connection.close()
-                self.connection = None
-        finally:
-            self.lock.release()
-
-    def abandon(self) -> None:
-        """In a forked child: SQLite forbids to use, and even to close, a connection of the parent."""
-        if self.connection is not None:
-            _INHERITED.append(self.connection)
-            self.connection = None
-        self.lock = threading.RLock()  # another thread of the parent may have held the old one
-
-
-_HANDLES: weakref.WeakSet[_Handle] = weakref.WeakSet()
-_INHERITED: list[sqlite3.Connection] = []
-
-
-def _abandon_all() -> None:
-    for handle in list(_HANDLES):
-        handle.abandon()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_abandon_all)
-
-
 class SqliteOutcomeLog:
     """An `OutcomeLog` in one SQLite file, for threads, forked children and other processes at once.
 
@@ -148,10 +105,7 @@ class SqliteOutcomeLog:
         self.path = Path(path).absolute()  # the working directory may change
         self.store_prompts = store_prompts
         self.durability: Durability = durability
-        self._handle = _Handle()
-        _HANDLES.add(self._handle)
-        # Closes at exit or when the log is collected, whichever comes first, without keeping the log alive.
-        weakref.finalize(self, self._handle.close, wait=False)
+        self._handle = Handle(self)
         with self._database() as connection:
             self._salt: bytes = connection.execute("SELECT value FROM meta WHERE name = 'salt'").fetchone()[0]
 
@@ -271,7 +225,7 @@ class SqliteOutcomeLog:
             raise storage_error(self.path, error) from error
         finally:
             if connection is not None:
-                connection.close() if os.getpid() == process else _INHERITED.append(connection)
+                connection.close() if os.getpid() == process else leave_behind(connection)
 
     def __len__(self) -> int:
         """Number of outcomes."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
 from agentroute.errors import ConfigError, StorageError
+from agentroute.outcomes._handles import Handle
 from agentroute.outcomes._schema import BUSY_SECONDS, connect, storage_error
 from agentroute.teams._budget import NANO, Reservation, nano, short
 
@@ -67,10 +65,7 @@ class SqliteBudget:
         self.path = Path(path).absolute()  # the working directory may change
         self.name = name
         self.lease = lease
-        self._handle = _Handle()
-        _HANDLES.add(self._handle)
-        # Closes at exit or when the budget is collected, whichever comes first, without keeping it alive.
-        weakref.finalize(self, self._handle.close, wait=False)
+        self._handle = Handle(self)
         try:
             self.usd = self._total(None if usd is None else nano(usd, up=False)) / NANO
         except BaseException:
@@ -173,47 +168,6 @@ class SqliteBudget:
     def __repr__(self) -> str:
         """The path, the name and the amount."""
         return f"SqliteBudget({str(self.path)!r}, {self.name!r}, {self.usd:g})"
-
-
-class _Handle:
-    """A process's connection, and the lock that its threads share."""
-
-    def __init__(self) -> None:
-        self.connection: sqlite3.Connection | None = None
-        self.lock = threading.RLock()
-        self.closed = False
-
-    def close(self, *, wait: bool = True) -> None:
-        # At exit, a background thread may be waiting for another program's lock: its connection is left to the system.
-        if not self.lock.acquire(blocking=wait):
-            return
-        try:
-            self.closed = True
-            if self.connection is not None:
-                self.connection.close()
-                self.connection = None
-        finally:
-            self.lock.release()
-
-    def abandon(self) -> None:
-        """In a forked child: SQLite forbids to use, and even to close, a connection of the parent."""
-        if self.connection is not None:
-            _INHERITED.append(self.connection)
-            self.connection = None
-        self.lock = threading.RLock()  # another thread of the parent may have held the old one
-
-
-_HANDLES: weakref.WeakSet[_Handle] = weakref.WeakSet()
-_INHERITED: list[sqlite3.Connection] = []
-
-
-def _abandon_all() -> None:
-    for handle in list(_HANDLES):
-        handle.abandon()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_abandon_all)
 
 
 @contextmanager
