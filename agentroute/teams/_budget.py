@@ -10,14 +10,17 @@ from typing import Final, Protocol, Self, runtime_checkable
 
 from agentroute.errors import AgentRouteWarning, BudgetError, ConfigError
 
-__all__ = ["NANO", "Budget", "MemoryBudget", "Reservation", "nano", "short"]
+__all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "lacks", "short", "units"]
 
-NANO: Final = 10**9
-"""Whole nano-dollars: sums of floats would drift, and two threads could each find room for the same cent."""
+SLACK: Final = 1e-9
+"""Part of a budget by which calls may come out above it, because each amount is rounded up, and sums of floats before it."""
+_UNIT: Final = 10**18
+"""Whole units of a dollar: sums of floats would drift, and two threads could each find room for the same cent. So small that the
+roundings of thousands of calls are no billionth of the smallest budget."""
 
 
 class Ledger(Protocol):
-    """Where the reservations of a budget are booked; amounts are whole nano-dollars."""
+    """Where the reservations of a budget are booked; amounts are in whole units of its own."""
 
     def book(self, key: int, held: int, spent: int) -> None:
         """Ends a reservation of `held`, of which `spent` was needed."""
@@ -32,19 +35,21 @@ class Reservation:
     Args:
         ledger: The budget that it belongs to.
         key: Under which the budget knows it.
-        nano: What is set aside, in nano-dollars.
+        held: What is set aside, in the budget's units.
+        unit: Of these units to a dollar.
     """
 
-    def __init__(self, ledger: Ledger, key: int, nano: int) -> None:
+    def __init__(self, ledger: Ledger, key: int, held: int, unit: int) -> None:
         self._ledger = ledger
         self._key = key
-        self._nano = nano
+        self._held = held
+        self._unit = unit
         self._open = threading.Lock()  # taken once, by whoever ends it
 
     @property
     def usd(self) -> float:
         """What is set aside."""
-        return self._nano / NANO
+        return self._held / self._unit
 
     def settle(self, usd: float) -> None:
         """Books what the call has cost, and gives the rest back.
@@ -55,11 +60,11 @@ class Reservation:
         Raises:
             ConfigError: The amount is negative or no number, or the reservation has been settled or released before.
         """
-        spent = nano(usd)
+        spent = units(usd, self._unit)
         if not self._open.acquire(blocking=False):
             raise ConfigError("this reservation has been settled or released before: reserve anew for each call")
-        self._ledger.book(self._key, self._nano, spent)
-        if spent > self._nano:
+        self._ledger.book(self._key, self._held, spent)
+        if spent > self._held * (1.0 + SLACK) + 1:
             message = (
                 f"a call cost ${usd:.6g}, for which ${self.usd:.6g} were set aside: the budget may be exceeded; "
                 "reserve the most that a call can cost"
@@ -69,7 +74,7 @@ class Reservation:
     def release(self) -> None:
         """Gives all of it back: the call was not made. Does nothing once it is settled or released."""
         if self._open.acquire(blocking=False):
-            self._ledger.book(self._key, self._nano, 0)
+            self._ledger.book(self._key, self._held, 0)
 
     def __enter__(self) -> Self:
         """The reservation itself."""
@@ -78,7 +83,7 @@ class Reservation:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Books the whole amount, unless it was settled or released."""
         if self._open.acquire(blocking=False):
-            self._ledger.book(self._key, self._nano, self._nano)
+            self._ledger.book(self._key, self._held, self._held)
 
     def __repr__(self) -> str:
         """The amount."""
@@ -87,7 +92,10 @@ class Reservation:
 
 @runtime_checkable
 class Budget(Protocol):
-    """USD that several may spend from at once: what is spent and set aside together never exceeds it."""
+    """USD that several may spend from at once: what is spent and set aside together never exceeds it.
+
+    It is kept to within a billionth of it, which is for roundings: a run that costs exactly the budget is no overspending.
+    """
 
     def left(self) -> float:
         """USD neither spent nor set aside; 0 when it is overdrawn."""
@@ -119,7 +127,7 @@ class MemoryBudget:
 
     def __init__(self, usd: float) -> None:
         self.usd = usd
-        self._total = nano(usd, up=False)
+        self._total = units(usd, _UNIT, up=False)
         self._spent = 0
         self._held = 0
         self._lock = threading.Lock()
@@ -127,11 +135,11 @@ class MemoryBudget:
     def left(self) -> float:
         """USD neither spent nor set aside; 0 when it is overdrawn."""
         with self._lock:
-            return max(0, self._total - self._spent - self._held) / NANO
+            return max(0, self._total - self._spent - self._held) / _UNIT
 
     def spent(self) -> float:
         """USD of all settled calls."""
-        return self._spent / NANO
+        return self._spent / _UNIT
 
     def reserve(self, usd: float) -> Reservation:
         """Sets money aside for one call, the most that it can cost.
@@ -140,13 +148,13 @@ class MemoryBudget:
             BudgetError: Less than that is left; nothing is set aside.
             ConfigError: The amount is negative or no number.
         """
-        wanted = nano(usd)
+        wanted = units(usd, _UNIT)
         with self._lock:
             left = self._total - self._spent - self._held
-            if wanted > max(0, left):  # what is free may be called even when the budget is overdrawn
-                raise short(wanted, left, self._total)
+            if lacks(wanted, left, self._total):
+                raise short(wanted, left, self._total, _UNIT)
             self._held += wanted
-        return Reservation(self, 0, wanted)
+        return Reservation(self, 0, wanted, _UNIT)
 
     def book(self, key: int, held: int, spent: int) -> None:  # noqa: ARG002 # one sum serves all reservations
         """Ends a reservation; `Reservation` calls it."""
@@ -159,21 +167,26 @@ class MemoryBudget:
         return f"MemoryBudget(usd={self.usd:g}, left={self.left():g})"
 
 
-def nano(usd: float, *, up: bool = True) -> int:
-    """Whole nano-dollars. What is spent is rounded up and what may be spent down, so that rounding never overspends.
+def units(usd: float, unit: int, *, up: bool = True) -> int:
+    """Whole units of a budget, so many to a dollar. What is spent is rounded up and what may be spent down.
 
     Raises:
         ConfigError: The amount is negative or no number.
     """
     if not (usd >= 0.0 and math.isfinite(usd)):
         raise ConfigError(f"${usd!r} is no amount of money: give USD, 0 or more")
-    # Three places below a nano-dollar are looked at: what is beyond comes from the float, not from anybody's price.
-    exact = round(usd * NANO, 3)
+    # Three places below a unit are looked at: what is beyond comes from the float, not from anybody's price.
+    exact = round(usd * unit, 3)
     return math.ceil(exact) if up else math.floor(exact)
 
 
-def short(wanted: int, left: int, total: int) -> BudgetError:
+def lacks(wanted: int, left: int, total: int) -> bool:
+    """Whether a budget has too little left for a call; what is free may be called even when it is overdrawn."""
+    return wanted > max(0, left + int(total * SLACK))
+
+
+def short(wanted: int, left: int, total: int, unit: int) -> BudgetError:
     """The error of a budget that has too little left."""
     left = max(0, left)
-    message = f"a call may cost ${wanted / NANO:.6g}, and ${left / NANO:.6g} of the budget of ${total / NANO:.6g} are left"
-    return BudgetError(message, budget=left / NANO, cheapest=wanted / NANO)
+    message = f"a call may cost ${wanted / unit:.6g}, and ${left / unit:.6g} of the budget of ${total / unit:.6g} are left"
+    return BudgetError(message, budget=left / unit, cheapest=wanted / unit)

@@ -12,25 +12,29 @@ from typing import Final, Self
 from agentroute.errors import ConfigError, StorageError
 from agentroute.outcomes._handles import Handle
 from agentroute.outcomes._schema import BUSY_SECONDS, connect, storage_error
-from agentroute.teams._budget import NANO, Reservation, nano, short
+from agentroute.teams._budget import Reservation, lacks, short, units
 
 __all__ = ["SqliteBudget"]
 
-_APPLICATION: Final = 0x61677262
-"""`PRAGMA application_id` of our budgets ("agrb"): tells them from every other SQLite file."""
+_UNIT: Final = 10**12
+"""Of the file's units to a dollar. Prices have at most six places to a million tokens: bills are whole pico-dollars."""
+_MOST: Final = 4 * 10**18
+"""Units: SQLite's integers go to twice as much, and its sums beyond them would be floats."""
+_APPLICATION: Final = 0x61677270
+"""`PRAGMA application_id` of our budgets ("agrp"): tells them from every other SQLite file."""
 _TABLES: Final = (
     "CREATE TABLE budgets (name TEXT PRIMARY KEY, total INTEGER NOT NULL, spent INTEGER NOT NULL) WITHOUT ROWID",
     # AUTOINCREMENT: the number of a reservation that ran out is never given to another.
     """CREATE TABLE reservations (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL REFERENCES budgets (name),
-        nano INTEGER NOT NULL,
+        held INTEGER NOT NULL,
         until REAL NOT NULL
     )""",
     f"PRAGMA application_id = {_APPLICATION}",
 )
 _STATE: Final = """
-SELECT total, spent, (SELECT coalesce(sum(nano), 0) FROM reservations WHERE name = budgets.name AND until >= ?)
+SELECT total, spent, (SELECT coalesce(sum(held), 0) FROM reservations WHERE name = budgets.name AND until >= ?)
 FROM budgets WHERE name = ?
 """
 
@@ -49,7 +53,8 @@ class SqliteBudget:
         lease: Seconds for which money is set aside: longer than the longest call, retries included.
 
     Raises:
-        ConfigError: The amount is no amount, another one than that of the budget of this name, or `None` for a new budget.
+        ConfigError: The amount is no amount or above $4,000,000, another one than that of the budget of this name, or `None` for
+            a new budget.
         StorageError: The file cannot be opened, or is another program's.
 
     >>> import tempfile
@@ -67,13 +72,13 @@ class SqliteBudget:
         self.lease = lease
         self._handle = Handle(self)
         try:
-            self.usd = self._total(None if usd is None else nano(usd, up=False)) / NANO
+            self.usd = self._total(None if usd is None else _units(usd, up=False)) / _UNIT
         except BaseException:
             self.close()
             raise
 
     def _total(self, wanted: int | None) -> int:
-        """What the budget amounts to, in nano-dollars; a new one is made."""
+        """What the budget amounts to, in the file's units; a new one is made."""
         with self._transaction() as connection:
             if wanted is not None:
                 connection.execute("INSERT INTO budgets VALUES (?, ?, 0) ON CONFLICT DO NOTHING", (self.name, wanted))
@@ -82,7 +87,7 @@ class SqliteBudget:
             raise ConfigError(f"{self.path} holds no budget {self.name!r}: say usd=, how much may be spent")
         total = int(row[0])
         if wanted not in {None, total}:
-            held = f"{self.path} holds a budget {self.name!r} of ${total / NANO:g}"
+            held = f"{self.path} holds a budget {self.name!r} of ${total / _UNIT:g}"
             raise ConfigError(f"{held}: leave usd out to share it, or give another name")
         return total
 
@@ -118,7 +123,7 @@ class SqliteBudget:
         """
         with self._database() as connection:
             total, spent, held = self._state(connection)
-        return max(0, total - spent - held) / NANO
+        return max(0, total - spent - held) / _UNIT
 
     def spent(self) -> float:
         """USD of all settled calls.
@@ -127,7 +132,7 @@ class SqliteBudget:
             StorageError: The file cannot be read.
         """
         with self._database() as connection:
-            return self._state(connection)[1] / NANO
+            return self._state(connection)[1] / _UNIT
 
     def reserve(self, usd: float) -> Reservation:
         """Sets money aside for one call, the most that it can cost.
@@ -137,21 +142,22 @@ class SqliteBudget:
             ConfigError: The amount is negative or no number.
             StorageError: The file cannot be written, or stayed locked for 30 s.
         """
-        wanted = nano(usd)
+        wanted = _units(usd)
         with self._transaction() as connection:
             connection.execute("DELETE FROM reservations WHERE name = ? AND until < ?", (self.name, time.time()))
             total, spent, held = self._state(connection)
-            if wanted > max(0, total - spent - held):
-                raise short(wanted, total - spent - held, total)
+            if lacks(wanted, total - spent - held, total):
+                raise short(wanted, total - spent - held, total, _UNIT)
             row = (self.name, wanted, time.time() + self.lease)
-            key = connection.execute("INSERT INTO reservations (name, nano, until) VALUES (?, ?, ?)", row).lastrowid
-        return Reservation(self, key or 0, wanted)
+            key = connection.execute("INSERT INTO reservations (name, held, until) VALUES (?, ?, ?)", row).lastrowid
+        return Reservation(self, key or 0, wanted, _UNIT)
 
     def book(self, key: int, held: int, spent: int) -> None:  # noqa: ARG002 # the file knows what it holds
         """Ends a reservation; `Reservation` calls it. One whose lease had run out is booked all the same."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM reservations WHERE seq = ?", (key,))
-            connection.execute("UPDATE budgets SET spent = spent + ? WHERE name = ?", (spent, self.name))
+            row = (min(spent, _MOST), _MOST, self.name)
+            connection.execute("UPDATE budgets SET spent = min(spent + ?, ?) WHERE name = ?", row)
 
     def close(self) -> None:
         """Closes the file; using the budget afterwards raises `StorageError`. Closing twice does nothing."""
@@ -168,6 +174,18 @@ class SqliteBudget:
     def __repr__(self) -> str:
         """The path, the name and the amount."""
         return f"SqliteBudget({str(self.path)!r}, {self.name!r}, {self.usd:g})"
+
+
+def _units(usd: float, *, up: bool = True) -> int:
+    """Whole units of the file.
+
+    Raises:
+        ConfigError: The amount is none, or more than the file can hold.
+    """
+    found = units(usd, _UNIT, up=up)
+    if found > _MOST:
+        raise ConfigError(f"${usd:g} is more than a budget in a file can hold: ${_MOST // _UNIT:,}")
+    return found
 
 
 @contextmanager

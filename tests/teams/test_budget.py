@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentroute.errors import AgentRouteWarning, BudgetError, ConfigError, StorageError
-from agentroute.teams._budget import Budget, MemoryBudget, nano
+from agentroute.teams._budget import SLACK, Budget, MemoryBudget, units
 from agentroute.teams._budget_file import SqliteBudget
 
 PROCESSES, THREADS, ATTEMPTS = 4, 16, 10_000
@@ -117,14 +117,45 @@ def test_ten_dimes_are_a_dollar(make):
 
 
 @given(st.floats(0.0, 1e6))
-def test_whole_nano_dollars_are_off_by_less_than_one(usd):
-    assert usd * 1e9 - 0.001 * max(1.0, usd) <= nano(usd) < usd * 1e9 + 1.0 + 0.001 * max(1.0, usd)
-    assert 0 <= nano(usd) - nano(usd, up=False) <= 1
+def test_whole_units_are_off_by_less_than_one(usd):
+    assert usd * 1e9 - 0.001 * max(1.0, usd) <= units(usd, 10**9) < usd * 1e9 + 1.0 + 0.001 * max(1.0, usd)
+    assert 0 <= units(usd, 10**9) - units(usd, 10**9, up=False) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(1e-7, 0.1), min_size=1, max_size=30))
+def test_what_calls_cost_together_is_enough_for_them(costs):
+    budget = MemoryBudget(sum(costs))
+    for cost in costs:
+        budget.reserve(cost).settle(cost)
+    assert budget.spent() <= budget.usd * (1.0 + SLACK)
+    with pytest.raises(BudgetError):
+        budget.reserve(2.0 * SLACK * budget.usd)
+
+
+def test_a_budget_is_overdrawn_by_no_more_than_roundings(make):
+    budget = make(1.0)
+    budget.reserve(1.0 + SLACK / 2).settle(1.0 + SLACK / 2)
+    for usd in (SLACK, SLACK / 1.9):
+        with pytest.raises(BudgetError):
+            budget.reserve(usd)
+    assert budget.left() == 0.0
+
+
+def test_a_file_holds_no_more_than_it_can_count(tmp_path):
+    with pytest.raises(ConfigError, match=r"more than a budget in a file can hold: \$4,000,000"):
+        SqliteBudget(tmp_path / "money.sqlite", "a", 5e6)
+    with SqliteBudget(tmp_path / "money.sqlite", "a", 1.0) as budget:
+        for _ in range(3):
+            with pytest.warns(AgentRouteWarning, match="may be exceeded"):
+                budget.reserve(0.0).settle(3e6)
+        assert (budget.spent(), budget.left()) == (4e6, 0.0)
 
 
 def test_cents_are_whole():
-    assert [nano(cents / 100) for cents in range(200)] == [cents * 10_000_000 for cents in range(200)]
-    assert [nano(cents / 100, up=False) for cents in range(200)] == [cents * 10_000_000 for cents in range(200)]
+    whole = [cents * 10**10 for cents in range(200)]
+    assert [units(cents / 100, 10**12) for cents in range(200)] == whole
+    assert [units(cents / 100, 10**12, up=False) for cents in range(200)] == whole
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,7 +178,7 @@ def test_any_course_of_spending_is_that_of_plain_integers(steps):
                 one.settle(min(amount, reserved) / 1e9)
             else:
                 one.release()
-        assert (nano(budget.left()), nano(budget.spent())) == (total - held - spent, spent)
+        assert (round(budget.left() * 1e9), round(budget.spent() * 1e9)) == (total - held - spent, spent)
         assert held + spent <= total
 
 
