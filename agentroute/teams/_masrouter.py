@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Self, TypeAlias
@@ -14,21 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.embedders import Embedder, as_embedder
-from agentroute.errors import ArtefactError, BudgetError, ConfigError, EmbedderMismatchError, NoEligibleModelError
+from agentroute.errors import BudgetError, ConfigError, NoEligibleModelError
 from agentroute.pool import ModelPool, refusal
-from agentroute.router import read_artefact, write_artefact
 from agentroute.teams._costs import CostModel
 from agentroute.teams._kinds import TaskKinds
+from agentroute.teams._saving import Arrays, check_embedder, opened_team, write_team
 from agentroute.teams._solving import solve_team
-from agentroute.teams._values import Allocation, Mode, Role, Team
-from agentroute.types import ModelCard, Price, Query
+from agentroute.teams._values import Allocation, Mode, Team
+from agentroute.types import ModelCard, Query
 
 __all__ = ["Cascade", "MasRouterPolicy", "described", "embedded", "inputs", "subsets"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
-Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 _MOST_OPTIONAL: Final = 12
 _NEVER: Final = -1e9  # a logit; unlike -infinity it has a slope of 0 and not of NaN
@@ -246,16 +245,11 @@ class MasRouterPolicy:
             ArtefactError: The folder holds something else.
         """
         config = {
-            "masrouter": {
-                "roles": [_plain(asdict(role)) for role in self.team.roles],
-                "modes": [asdict(mode) for mode in self.team.modes],
-                "cards": [_plain(asdict(card)) for card in self.pool],
-                "kinds": self.kinds.state(),
-                "costs": self.costs.state(),
-                "embedder": str(as_embedder(self.embedder).fingerprint),
-            }
+            "kinds": self.kinds.state(),
+            "costs": self.costs.state(),
+            "embedder": str(as_embedder(self.embedder).fingerprint),
         }
-        write_artefact(folder, config, self.weights, kind="team")
+        write_team(folder, "MasRouterPolicy", self.team, self.pool, config, self.weights)
 
     @classmethod
     def load(cls, folder: str | Path, /, *, embedder: Embedder | None = None) -> Self:
@@ -265,24 +259,10 @@ class MasRouterPolicy:
             ArtefactError: The folder is damaged, foreign, or from a later version.
             EmbedderMismatchError: It was trained with another embedder.
         """
-        config, arrays = read_artefact(folder, kind="team")
-        if "masrouter" not in config:
-            raise ArtefactError(folder, "holds no MasRouterPolicy; a RoleAllocator is read with RoleAllocator.load")
-        try:
-            given = config["masrouter"]
-            team = Team(
-                roles=tuple(Role(**role) for role in given["roles"]), modes=tuple(Mode(**mode) for mode in given["modes"])
-            )
-            cards = [_card(card) for card in given["cards"]]
-            _check_embedder(given["embedder"], embedder)
-            kinds, costs = TaskKinds.from_state(given["kinds"]), CostModel.from_state(given["costs"], team, cards)
+        with opened_team(folder, "MasRouterPolicy") as (team, cards, config, arrays):
+            check_embedder(config["embedder"], embedder)
+            kinds, costs = TaskKinds.from_state(config["kinds"]), CostModel.from_state(config["costs"], team, cards)
             return cls(team, cards, weights=arrays, kinds=kinds, costs=costs, embedder=embedder)
-        except EmbedderMismatchError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ArtefactError(
-                folder, f"holds something that this release cannot use ({error}); train and save again"
-            ) from error
 
     def __repr__(self) -> str:
         """Roles and models."""
@@ -352,17 +332,3 @@ def described(team: Team, cards: Iterable[ModelCard], embedder: Embedder | None)
     }
     made = {name: np.asarray(as_embedder(embedder).embed(words), np.float64) for name, words in texts.items()}
     return {name: np.concatenate([one - one.mean(axis=0), np.eye(len(one))], axis=1) for name, one in made.items()}
-
-
-def _check_embedder(found: str, embedder: Embedder | None) -> None:
-    if found != (given := str(as_embedder(embedder).fingerprint)):
-        raise EmbedderMismatchError(found, given)
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: sorted(one) if isinstance(one, frozenset) else one for name, one in value.items()}
-
-
-def _card(given: Mapping[str, Any]) -> ModelCard:
-    price = given["price"]
-    return ModelCard(**{**given, "price": None if price is None else Price(**price)})
