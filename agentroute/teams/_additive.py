@@ -10,18 +10,19 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.errors import DataError, NotFittedError
+from agentroute.errors import ConfigError, DataError, NotFittedError
+from agentroute.teams._newton import logistic, newton
+from agentroute.teams._telling import Effect, aliased, centred
 
 __all__ = ["AdditiveLogit", "Effect", "Observed"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 
-_SMALLEST: Final = 1e-6
-"""Part of a Newton step below which only rounding stands in its way."""
+_LOOSE: Final = 0.01
+"""What is left of the ridge where the runs are to speak nearly alone: effects are then held within some ten logits."""
 _DRAWS: Final = 400  # of the bootstrap behind the interaction test
 _Z95: Final = 1.959963984540054
-_TOGETHER: Final = " varied together with other roles, the mode or the kind of task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,29 +55,6 @@ class Observed:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """What one model adds in one role, against the mean of the role's models that have runs enough.
-
-    Attributes:
-        role: The role's position.
-        column: The model's.
-        runs: Runs in which it had the role.
-        logit: What it adds to the logit of success; `None` = the runs cannot tell, and `verdict` says why.
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        verdict: `"ok"`, `"not identifiable"` or `"too few runs"`.
-    """
-
-    role: int
-    column: int
-    runs: int
-    logit: float | None
-    low: float | None
-    high: float | None
-    verdict: str
-
-
 class AdditiveLogit:
     """The logit of a team's success: a sum of effects of the task's kind, the mode, and each role's model, also by kind.
 
@@ -93,13 +71,17 @@ class AdditiveLogit:
         kind_ridge: Of phi, which has many more cells to fill.
         few: Runs of a (role, model) below which nothing is said of it.
 
+    Raises:
+        ConfigError: An option is out of range, or the prior is of another shape.
+
     Attributes:
         coef_: float64 [p].
         covariance_: float64 [p, p], of Laplace's approximation.
         runs_: int64 [k, m], runs of each (role, model).
 
     Source: MasRouter's task by role by model as an additive game, whose main effects are the models'
-    Shapley values (Yue et al. 2025, arXiv:2502.11133, section 3, for the problem).
+    Shapley values (Yue et al. 2025, arXiv:2502.11133, section 3, for the problem); Berger 1990, Robust Bayesian analysis:
+    sensitivity to the prior, Journal of Statistical Planning and Inference 25, for intervals that hold those of several priors.
     """
 
     coef_: Floats
@@ -118,10 +100,19 @@ class AdditiveLogit:
         few: int = 10,
     ) -> None:
         self.levels = np.asarray(levels, np.int64)
-        self.modes, self.kinds = modes, kinds
-        self.ridge, self.kind_ridge, self.few = ridge, kind_ridge, few
-        self.width = int(self.levels.max()) if prior is None else int(prior.shape[1])
-        self.prior = np.zeros((len(self.levels), self.width)) if prior is None else np.asarray(prior, np.float64)
+        if self.levels.ndim != 1 or not len(self.levels) or self.levels.min() < 1:
+            raise ConfigError(f"levels={levels!r}: give each role of the team one column or more")
+        if modes < 1 or kinds < 0 or few < 1:
+            raise ConfigError(f"modes={modes!r} and few={few!r} must be 1 or more, kinds={kinds!r} 0 or more")
+        self.modes, self.kinds, self.few = modes, kinds, few
+        self.ridge, self.kind_ridge = held(ridge, "ridge"), held(kind_ridge, "kind_ridge")
+        most = int(self.levels.max())
+        self.prior = np.zeros((len(self.levels), most)) if prior is None else np.asarray(prior, np.float64)
+        if self.prior.ndim != 2 or len(self.prior) != len(self.levels) or self.prior.shape[1] < most:
+            raise ConfigError(f"the prior is {self.prior.shape}: give {len(self.levels)} roles at least {most} columns each")
+        if not np.isfinite(self.prior).all():
+            raise ConfigError("the prior means must be finite; 0 = nothing is known")
+        self.width = int(self.prior.shape[1])
 
     # --- where the parameters stand: intercept, kinds, modes, each role's own score, theta, phi ---
 
@@ -200,7 +191,9 @@ class AdditiveLogit:
             more, scores = self._scored(seen)
             design, target = np.concatenate([design, more]), np.concatenate([target, scores])
         precision, mean = self._penalty()
-        self.coef_, self.covariance_ = _newton(design, target, precision, mean)
+        self.coef_, self.covariance_ = newton(design, target, precision, mean)
+        self._told = design, target
+        self._nearly: tuple[Floats, Floats] | None = None
         self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
         self._seen = seen
         return self
@@ -233,9 +226,31 @@ class AdditiveLogit:
 
     def interval(self, columns: Places, mode: int, kinds: Floats) -> tuple[float, float, float]:
         """Chance of success and its 95 % interval, for one assignment, int64 [k]."""
-        logit, error = self.logit(columns[None], np.array([mode]), kinds[None])
-        middle, low, high = _logistic(logit[0] + np.array([0.0, -_Z95, _Z95]) * error[0]).tolist()
+        design = self._design(columns[None], np.array([mode]), kinds[None])[0]
+        middle, low, high = logistic(np.array(self._ends(design))).tolist()
         return middle, low, high
+
+    @property
+    def _loose(self) -> tuple[Floats, Floats]:
+        """Parameters and covariance as the runs tell them nearly alone: only what is of one kind of task is held as it was."""
+        if self._nearly is None:
+            precision, mean = self._penalty()
+            precision[1 : self._theta + self._roles * self.width] *= _LOOSE
+            self._nearly = newton(*self._told, precision, mean, start=self.coef_)
+        return self._nearly
+
+    def _ends(self, contrast: Floats) -> tuple[float, float, float]:
+        """A sum of parameters, float64 [p], in the middle and at the ends of its 95 % interval.
+
+        The interval holds two: that with the ridge, and that with nearly none. The first is right where effects are as the prior
+        has them. Where one is much larger, and two roles' models hardly varied apart, the ridge shares it among both, and its
+        interval knows nothing of that; the second does. Where either is right, so is what holds both.
+        """
+        known = [(self._fitted(), self.covariance_), *([self._loose] if len(self._seen) else [])]
+        middle = [float(contrast @ coef) for coef, _ in known]
+        error = [_Z95 * math.sqrt(float(contrast @ covariance @ contrast)) for _, covariance in known]
+        low, high = (min(map(float.__sub__, middle, error)), max(map(float.__add__, middle, error)))
+        return middle[0], low, high
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Parameters drawn from what is known of them, float64 [p], for Thompson sampling (Thompson 1933)."""
@@ -252,23 +267,7 @@ class AdditiveLogit:
     def aliased(self) -> dict[int, str]:
         """Roles of which the runs cannot tell anything, and why: they hardly varied, or hardly but with something else."""
         self._fitted()
-        seen = self._seen
-        found = {role: "never varied" for role in range(self._roles) if np.count_nonzero(self.runs_[role]) < 2}
-        blocks = {role: _centred(seen.columns[:, role], self.width) for role in range(self._roles) if role not in found}
-        mode = _centred(seen.modes, self.modes)
-        for role, own in blocks.items():
-            others = [block for other, block in blocks.items() if other != role]
-            rest = np.concatenate([*others, mode, seen.kinds - seen.kinds.mean(axis=0)], axis=1)
-            known = self.runs_[role] >= self.few
-            if known.sum() == 1:
-                found[role] = f"hardly varied: only one of its models has {self.few} runs"
-            elif known.any():  # what rare models did is theirs: it tells nothing of the others
-                told, alone = _told(own[:, known], np.concatenate([rest, own[:, ~known]], axis=1))
-                if told < min(2.0 * self.few, alone / 2.0):
-                    found[role] = ("always" if told < _SMALLEST else "nearly always") + _TOGETHER
-            elif np.linalg.matrix_rank(np.concatenate([rest, own], axis=1)) < sum(map(np.linalg.matrix_rank, (rest, own))):
-                found[role] = "always" + _TOGETHER
-        return found
+        return aliased(self._seen, self.runs_, self.few)
 
     def effects(self) -> list[Effect]:
         """What each model adds in each role, with 95 % intervals, and where the runs cannot tell."""
@@ -290,9 +289,7 @@ class AdditiveLogit:
                     at = self._theta + role * self.width
                     contrast[at + known] = -1.0 / len(known)
                     contrast[at + column] += 1.0
-                    error = math.sqrt(float(contrast @ self.covariance_ @ contrast))
-                    logit = float(contrast @ self.coef_)
-                    low, high = logit - _Z95 * error, logit + _Z95 * error
+                    logit, low, high = self._ends(contrast)
                 found.append(Effect(role=role, column=column, runs=runs, logit=logit, low=low, high=high, verdict=verdict))
         return found
 
@@ -321,13 +318,13 @@ class AdditiveLogit:
         if self._roles < 2 or not len(seen):
             return 1.0
         design = self._design(seen.columns, seen.modes, seen.kinds)
-        chance = _logistic(design @ self.coef_)
+        chance = logistic(design @ self.coef_)
         weight = np.maximum(chance * (1.0 - chance), 1e-9)
         # To first order, refitting takes from residuals what the parameters can explain.
         gram = np.linalg.inv((design * weight[:, None]).T @ design + np.diag(self._penalty()[0]))
         pairs = np.concatenate(
             [
-                _centred(seen.columns[:, a] * self.width + seen.columns[:, b], self.width**2)
+                centred(seen.columns[:, a] * self.width + seen.columns[:, b], self.width**2)
                 for a in range(self._roles)
                 for b in range(a + 1, self._roles)
             ],
@@ -349,51 +346,12 @@ class AdditiveLogit:
         return float((1 + (similarity(drawn) >= told).sum()) / (1 + _DRAWS))
 
 
-def _newton(design: Floats, target: Floats, precision: Floats, mean: Floats) -> tuple[Floats, Floats]:
-    """The most likely parameters, float64 [p], and the inverse curvature there, float64 [p, p]."""
+def held(strength: float, name: str) -> float:
+    """A ridge that keeps effects of few runs from running away.
 
-    def posterior(coef: Floats) -> float:
-        logit = design @ coef
-        return float(target @ logit - np.logaddexp(0.0, logit).sum() - precision @ (coef - mean) ** 2 / 2.0)
-
-    coef, reached = mean.copy(), posterior(mean)
-    while True:
-        chance = _logistic(design @ coef)
-        weight = np.maximum(chance * (1.0 - chance), 1e-9)
-        slope = design.T @ (target - chance) - precision * (coef - mean)
-        hessian = (design * weight[:, None]).T @ design + np.diag(precision)
-        step = np.linalg.solve(hessian, slope)
-        # A whole step may overshoot, and go back and forth for ever: the density is concave, so that some part of it leads up.
-        size = 1.0
-        while (now := posterior(coef + size * step)) < reached + 1e-4 * size * float(slope @ step) and size > _SMALLEST:
-            size /= 2.0
-        if size <= _SMALLEST:  # no better but for rounding
-            break
-        coef, reached = coef + size * step, now
-        if size * np.abs(step).max() < 1e-8:
-            break
-    return coef, np.asarray(np.linalg.inv(hessian), np.float64)
-
-
-def _logistic(logit: Floats) -> Floats:
-    found: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -40.0, 40.0)))
-    return found
-
-
-def _centred(columns: Places, width: int) -> Floats:
-    """One column for each level, less its mean."""
-    flags = np.zeros((len(columns), width))
-    flags[np.arange(len(columns)), columns] = 1.0
-    found: Floats = flags - flags.mean(axis=0) if len(columns) else flags
-    return found
-
-
-def _told(own: Floats, rest: Floats) -> tuple[float, float]:
-    """Sum of squares of the least known contrast of a role's models, beyond what the rest explains, and with nothing explained.
-
-    A contrast of length 1 between two models that d runs set apart from the rest is worth about 2 d.
+    Raises:
+        ConfigError: It is not above 0 and finite.
     """
-    left = own - rest @ np.linalg.lstsq(rest, own, rcond=None)[0]
-    contrasts = np.linalg.svd(np.ones((1, own.shape[1])))[2][1:].T  # orthonormal, each adds up to 0
-    told, alone = (float(np.linalg.eigvalsh(contrasts.T @ one.T @ one @ contrasts)[0]) for one in (left, own))
-    return told, alone
+    if not (strength > 0.0 and math.isfinite(strength)):
+        raise ConfigError(f"{name}={strength!r} must be above 0 and finite: it keeps effects of few runs from running away")
+    return float(strength)
