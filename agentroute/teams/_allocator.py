@@ -6,6 +6,7 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.embedders import Embedder, as_embedder
-from agentroute.errors import BudgetError, ConfigError, OutcomeDroppedWarning, UnknownModelError
+from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.teams._additive import AdditiveLogit, Observed
 from agentroute.teams._budget import Budget, MemoryBudget
-from agentroute.teams._choosing import Choice, Chooser
+from agentroute.teams._choosing import Chooser
 from agentroute.teams._costs import CostModel
 from agentroute.teams._designs import Trial, exploration_plan
 from agentroute.teams._kinds import TaskKinds
@@ -233,7 +234,10 @@ class RoleAllocator:
 
     def exploration_plan(self, n: int) -> list[Trial]:
         """A balanced plan of n runs to learn from; see `agentroute.teams.exploration_plan`."""
-        return exploration_plan(self.team, self.ids, n, allowed=self._chooser.allowed(Query(text=""), None, None), seed=self.seed)
+        chooser, query = self._chooser, Query(text="")
+        # A model is drawn whatever the mode is drawn: it must do in all of them.
+        allowed = np.logical_and.reduce([chooser.filters.allowed(query, mode) for mode in self.team.modes])
+        return exploration_plan(self.team, self.ids, n, allowed=allowed, seed=self.seed)
 
     # --- deciding ---
 
@@ -272,24 +276,10 @@ class RoleAllocator:
         if budget is not None and not budget >= 0.0:
             raise ConfigError(f"budget={budget!r} must be 0 USD or more; None = no budget")
         chooser, query = self._chooser, self._query(task)
-        allowed, kinds = chooser.allowed(query, roles, fixed), chooser.kinds_of(query)
-        modes = chooser.modes(mode)
-        limit = math.inf if budget is None else budget
-        found: list[Choice] = []
-        short: list[BudgetError] = []
-        for one in modes:
-            try:
-                found.append(chooser.best(one, kinds, allowed, limit, upper=upper))
-            except BudgetError as error:
-                short.append(error)
-        if not found:
-            raise chooser.too_little(short, modes, allowed, limit, upper=upper)
-        best = max(found, key=lambda choice: (chooser.worth(choice), -choice.cost))
-        propensity, reason = 1.0, ""
-        if explore > 0.0:
-            with self._dice:
-                best, propensity, reason = chooser.explored(best, modes, kinds, allowed, limit, explore, self._rng, upper=upper)
-        return chooser.allocation(best, kinds, budget, propensity, reason)
+        with self._dice if explore > 0.0 else nullcontext():
+            return chooser.decide(
+                query, roles=roles, budget=budget, fixed=fixed, explore=explore, upper=upper, mode=mode, rng=self._rng
+            )
 
     def _query(self, task: str | Query) -> Query:
         query = task if isinstance(task, Query) else Query(text=task)

@@ -102,6 +102,7 @@ class CostModel:
         self.gamma_: float | None = None
         self.runs_ = np.zeros((len(roles), count), np.int64)
         self.prices_: tuple[Price | None, ...] = tuple(card.price for card in self.cards)
+        self._known: dict[tuple[str, float], Terms] = {}  # made when they are first asked for
 
     def fit(self, runs: Iterable[TeamRun]) -> Self:
         """Learns tokens, calls and costs from runs, all at once; what was learned before is forgotten.
@@ -229,7 +230,27 @@ class CostModel:
         Raises:
             ConfigError: The team has no such mode.
         """
-        return self._terms(self._mode(mode), gamma=self.gamma_ or 0.0 if upper else 0.0)
+        gamma = self.gamma_ or 0.0 if upper else 0.0
+        if (mode, gamma) not in self._known:
+            self._known[mode, gamma] = self._terms(self._mode(mode), gamma=gamma)
+        return self._known[mode, gamma]
+
+    def prompts(self, mode: str, allowed: Flags) -> Floats:
+        """Tokens of each role's longest prompt with each model, where the others say as little as they may: float64 [k, m].
+
+        Args:
+            mode: By name.
+            allowed: bool [k, m + 1], which models the others may have, and whether they may be left out.
+
+        Raises:
+            ConfigError: The team has no such mode.
+        """
+        one = self._mode(mode)
+        said, read = self.terms(mode).reads(allowed, most=False)
+        if one.rounds > 1:
+            read = read + said.sum() - said
+        again = one.rounds > 1 or one.reviews > 0  # then it reads its own answer too
+        return np.asarray(self.input_ + one.extra_tokens + read[:, None] + self.output_ * again)
 
     def exact(self, mode: str, columns: Places, *, upper: bool = False) -> Floats:
         """Mean USD of runs, what each role reads of the others counted as they have their models: float64 [n].
@@ -270,26 +291,6 @@ class CostModel:
             for k, role in enumerate(self.team.roles)
             if columns[0, k] < len(self.models)
         }
-
-    def ceiling(self, model: str, *, input_tokens: float, output_tokens: float) -> float:
-        """The most USD that one call can cost: what to set aside for it.
-
-        Args:
-            model: By id.
-            input_tokens: Of its prompt.
-            output_tokens: The most that it may answer.
-
-        Raises:
-            UnknownModelError: The model is not among the cards.
-            PriceUnknownError: It has neither a price nor a logged cost.
-        """
-        if model not in self.models:
-            raise UnknownModelError(model, self.models, where="the team")
-        price = self.prices_[self.models.index(model)]
-        if price is None:
-            raise PriceUnknownError([model])
-        dearest = max(price.input, price.cache_read or 0.0, price.cache_write or 0.0)
-        return (input_tokens * dearest + output_tokens * price.output) / 1e6 + price.per_call
 
     def columns(self, models: Mapping[str, str]) -> Places:
         """The column of each role, int64 [k]; a role that is missing is left out.

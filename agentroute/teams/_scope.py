@@ -12,7 +12,6 @@ import numpy.typing as npt
 from agentroute.errors import BudgetError, NoEligibleModelError, PriceUnknownError, UnknownModelError
 from agentroute.teams._booking import Standing
 from agentroute.teams._choosing import Chooser
-from agentroute.teams._knapsack import ROUNDING
 from agentroute.teams._values import NONE, Mode
 from agentroute.types import Query
 
@@ -49,7 +48,7 @@ class Scope:
         self._kinds = chooser.kinds_of(query)
         keep = {role: model for role, model in (fixed or {}).items() if role in models}
         # Who takes part is settled: nobody comes in later, and nobody is left out.
-        allowed = chooser.allowed(query, [role for role in self.roles if role in models], keep)
+        allowed = chooser.filters.allowed(query, mode, [role for role in self.roles if role in models], keep)
         for role, model in models.items():
             allowed[self.roles.index(role), self.names.index(model)] = True
         self._allowed = allowed
@@ -69,10 +68,13 @@ class Scope:
         whole = (self._upper if upper else self._mean).bound(columns, most=True)
         return np.asarray(whole / np.where(self.calls > 0.0, self.calls, 1.0)[:, None])
 
-    def held(self, role: str, at: Standing, most: Ceiling | None) -> Ceiling:
-        """What to set aside for a call of a role: the most that it can cost, else what most such calls stay below."""
-        row = self.roles.index(role)
-        usual = self._each(self._now(at), upper=True)[row]
+    def held(self, role: str | None, at: Standing, most: Ceiling | None) -> Ceiling:
+        """What to set aside for a call of a role: the most that it can cost, else what most such calls stay below.
+
+        A call of no role is taken to need as much as the dearest call of any role.
+        """
+        each = self._each(self._now(at), upper=True)
+        usual = np.fmax.reduce(each, axis=0) if role is None else each[self.roles.index(role)]
 
         def of(model: str) -> float | None:
             ceiling = None if most is None else most(model)
@@ -116,9 +118,9 @@ class Scope:
         held = self._held(role, at, None if math.isinf(at.left) else most, allowed[row])
         ahead = self._ahead(row, at)
         costs = self._spend(now, row, ahead, held)
-        fits = held <= at.left
+        fits = held <= at.enough
         whole = float(np.nansum(costs[rows, columns]))
-        if allowed[row, columns[row]] and fits[columns[row]] and whole <= at.left * (1.0 + ROUNDING):
+        if allowed[row, columns[row]] and fits[columns[row]] and whole <= at.enough:
             return dict(at.models), float(held[columns[row]])
         if not (allowed[row] & fits).any():
             cheapest = float(np.where(allowed[row], held, np.inf).min())
@@ -128,7 +130,7 @@ class Scope:
         # Who has spoken to the end has the model that it has, for what the others read of it.
         over = (ahead <= 0.0) & (rows != row)
         allowed[over] = now[over]
-        chosen = self._again(allowed, row, ahead, held, at.left)
+        chosen = self._again(allowed, row, ahead, held, at.enough)
         models = {name: self.names[int(column)] for name, column in zip(self.roles, chosen, strict=True) if name in at.models}
         return models, float(held[chosen[row]]) if math.isfinite(at.left) else 0.0
 

@@ -56,6 +56,17 @@ class Terms:
             allowed: bool [k, m + 1], what the others may have, and whether they may be left out.
             most: Whether the others' answers are as long as they can be, or as short.
         """
+        said, read = self.reads(allowed, most=most)
+        read = read + self.share * (said.sum() - said)
+        return np.asarray(self.alone[:, :-1] + self.token[:, :-1] * read[:, None])
+
+    def reads(self, allowed: Flags, *, most: bool) -> tuple[Floats, Floats]:
+        """Tokens that each role says, and that it reads of the others within a round, at most or at least: float64 [k] each.
+
+        Args:
+            allowed: bool [k, m + 1], as for `bound`.
+            most: Whether answers are as long as they can be, or as short.
+        """
         real, away, output = allowed[:, :-1], allowed[:, -1], self.output[:, :-2]
         ends = np.where(real, output, 0.0).max(axis=1) if most else np.where(real, output, np.inf).min(axis=1)
         filled = real.any(axis=1)
@@ -69,8 +80,7 @@ class Terms:
             for k in range(1, len(said)):
                 # Where the one before may be left out, the one before that may be read.
                 read[k] = further(ends[k - 1], read[k - 1]) if away[k - 1] else ends[k - 1]
-        read += self.share * (said.sum() - said)
-        return np.asarray(self.alone[:, :-1] + self.token[:, :-1] * read[:, None])
+        return said, read
 
 
 def heard(growth: Growth, own: Floats, present: Flags) -> Floats:

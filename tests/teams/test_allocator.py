@@ -1,5 +1,6 @@
 """The allocator: who gets which role, under every constraint that a caller may set, and what it says when there is no way."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -102,18 +103,47 @@ def test_roles_that_the_caller_settled_have_no_number_for_a_reason():
     assert chooser.allocation(choice, kinds, None, 1.0, "").reasons["critic"] == "left out: it adds less than it costs"
 
 
-@pytest.mark.parametrize(("growth", "exact"), [("none", True), ("previous", False)])
-def test_pairs_are_not_called_the_best_under_a_budget_where_roles_read_each_other(growth, exact):
-    team = Team(roles=[Role(name="planner"), Role(name="solver")], modes=[Mode(name="m", growth=growth)])
-    usual, wide = Usage(input_tokens=500, output_tokens=100), Usage(input_tokens=500, output_tokens=400)
+@pytest.mark.parametrize("growth", ["none", "previous", "all"])
+@pytest.mark.parametrize("willing", [math.inf, 2.0])
+def test_what_roles_read_of_each_other_is_weighed_with_pairs_too(growth, willing):
+    team = Team(roles=[Role(name=name, optional=name == "critic") for name in ("planner", "solver", "critic")],
+                modes=[Mode(name="m", growth=growth)])  # fmt: skip
+    wordy, terse = Usage(input_tokens=500, output_tokens=4000), Usage(input_tokens=500, output_tokens=20)
     runs = []
     for run in runs_of(team, PRICE, 600, lambda m: 0.8 if m["planner"] == m["solver"] else 0.2):
-        used = {role: RoleUsage(usage=wide if model == "large" else usual) for role, model in run.models.items()}
+        used = {role: RoleUsage(usage=wordy if model == "small" else terse) for role, model in run.models.items()}
         runs.append(replace(run, cost=None, roles=used))
-    allocator = RoleAllocator(team, CARDS, runs=runs)
-    assert allocator._chooser.pairs is not None
-    assert allocator.allocate("x").exact
-    assert allocator.allocate("x", budget=0.05).exact is exact
+    allocator = RoleAllocator(team, CARDS, runs=runs, willingness_to_pay=willing)
+    chooser = allocator._chooser
+    assert chooser.pairs is not None
+    every = np.array(list(itertools.product(range(3), range(3), range(4))))
+    usd = chooser.costs.exact("m", every)
+    kinds = np.repeat(chooser.kinds_of(allocator._query("x"))[None], len(every), axis=0)
+    chance = 1.0 / (1.0 + np.exp(-chooser.pairs.logit(every, np.zeros(len(every), int), kinds)[0]))
+    worth = chance - usd / willing
+    for budget in (*np.quantile(usd, np.linspace(0.0, 1.0, 13)).tolist(), None):
+        allocation = allocator.allocate("x", budget=budget)
+        fits = usd <= (math.inf if budget is None else budget * (1 + 1e-12))
+        assert allocation.exact
+        assert allocation.expected_quality - allocation.expected_cost / willing == pytest.approx(worth[fits].max())
+        assert allocation.expected_cost <= (math.inf if budget is None else budget)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_what_is_worth_most_beyond_its_cost_is_found(share):
+    team = Team(roles=[Role(name=name, optional=name == "c") for name in "abc"], modes=[Mode(name="m", growth="all", rounds=2)])
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        cards = [card(f"m{j}", float(rng.lognormal()), MMLU=float(rng.random())) for j in range(4)]
+        allocator = RoleAllocator(team, cards, willingness_to_pay=float(rng.lognormal(-4.0)))
+        chooser, every = allocator._chooser, np.array(list(itertools.product(range(4), range(4), range(5))))
+        usd = chooser.costs.exact("m", every)
+        budget = float(usd.min() + share * (usd.max() - usd.min()))
+        logit, _ = chooser.sum.logit(every, np.zeros(80, int), np.zeros((80, 0)))
+        worth = np.where(usd <= budget * (1 + 1e-12), 1 / (1 + np.exp(-logit)) - usd / allocator.willingness_to_pay, -np.inf)
+        found = allocator.allocate("x", budget=budget)
+        assert found.exact
+        assert found.expected_quality - found.expected_cost / allocator.willingness_to_pay == pytest.approx(worth.max())
 
 
 def test_only_the_named_roles_take_part():
