@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from agentroute.errors import ConfigError
+from agentroute.errors import ConfigError, OutcomeDroppedWarning
 from agentroute.teams._budget import Reservation
 from agentroute.teams._values import RoleUsage, amount
 from agentroute.types import Usage
@@ -25,12 +26,19 @@ class Standing:
         made: Role → calls that were begun.
         failed: Roles with the models that failed for them.
         left: USD that nobody has spent or set aside; infinite = no budget.
+        slack: USD beyond it that roundings may take.
     """
 
     models: Mapping[str, str]
     made: Mapping[str, int]
     failed: Collection[tuple[str, str]]
     left: float
+    slack: float = 0.0
+
+    @property
+    def enough(self) -> float:
+        """The most USD that can be set aside."""
+        return self.left + self.slack
 
 
 @dataclass(slots=True, eq=False)
@@ -38,11 +46,11 @@ class RoleCall:
     """One call of a role's model, for which money is set aside. End it with `settle`, `failed` or `release`; the first counts.
 
     Attributes:
-        role: The role.
+        role: The role; `None` = it belongs to none.
         model: Whom to ask.
     """
 
-    role: str
+    role: str | None
     model: str
     _book: Book
     _reservation: Reservation | None
@@ -126,20 +134,22 @@ class Book:
         self._made: Counter[str] = Counter()
         self._failed: set[tuple[str, str]] = set()
         self._parts: dict[str, RoleUsage] = {}
+        self._beside: float | None = 0.0  # USD of the calls that belong to no role
         # Of each role the models that its calls were given, and those that answered.
         self._given: dict[str, list[str]] = {}
         self._answered: dict[str, list[str]] = {}
 
-    def standing(self, models: Mapping[str, str], left: float) -> Standing:
+    def standing(self, models: Mapping[str, str], left: float, slack: float) -> Standing:
         """How far the run has come, where the roles have these models and so much money is left."""
         with self._lock:
-            return Standing(models=dict(models), made=Counter(self._made), failed=frozenset(self._failed), left=left)
+            made, failed = Counter(self._made), frozenset(self._failed)
+        return Standing(models=dict(models), made=made, failed=failed, left=left, slack=slack)
 
     def begin(self, call: RoleCall, *, given: str | None = None) -> None:
         """A call begins; `given` = the model that its role was given for it."""
         with self._lock:
             self._open[call] = given
-            if given is not None:
+            if call.role is not None and given is not None:
                 self._made[call.role] += 1
                 self._given.setdefault(call.role, []).append(given)
 
@@ -149,7 +159,7 @@ class Book:
             if call not in self._open:
                 return False
             given = self._open.pop(call)
-            if not made and given is not None:
+            if call.role is not None and not made and given is not None:
                 self._made[call.role] -= 1
                 self._given[call.role].remove(given)
             return True
@@ -159,6 +169,9 @@ class Book:
     ) -> None:
         """What a call has taken."""
         with self._lock:
+            if call.role is None:
+                self._beside = _sum(self._beside, cost)
+                return
             before = self._parts.get(call.role)
             if call.check:
                 part = before or RoleUsage(cost=0.0, calls=0)
@@ -188,14 +201,18 @@ class Book:
         with self._lock:
             left = list(self._open)
         for call in left:
-            call.failed("Abandoned")
+            try:
+                call.failed("Abandoned")
+            except Exception as problem:  # declared fallback point: the others are ended, and the run is told
+                told = f"a call that was never ended was not booked: {type(problem).__name__}: {problem}"
+                warnings.warn(told, OutcomeDroppedWarning, stacklevel=4)
 
-    def told(self, planned: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, RoleUsage]]:
-        """Of each planned role the models that it was given, in order, and of each that spoke what it has taken."""
+    def told(self, planned: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, RoleUsage], float | None]:
+        """Of each planned role the models that it was given, in order, of each that spoke what it has taken, and USD beside."""
         with self._lock:
             given = {role: list(self._given.get(role) or [model]) for role, model in planned.items()}
             parts = {role: replace(part, models=self._others(role, given[role][-1])) for role, part in self._parts.items()}
-        return given, parts
+            return given, parts, self._beside
 
     def _others(self, role: str, given: str) -> tuple[str, ...]:
         """Who answered for a role, in order, where it was not only the model that it was given."""

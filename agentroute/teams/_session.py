@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agentroute.errors import BudgetError, ConfigError, DataError, OutcomeDroppedWarning, PriceUnknownError
 from agentroute.teams._booking import Book, RoleCall, Standing
-from agentroute.teams._budget import Budget
+from agentroute.teams._budget import SLACK, Budget
 from agentroute.teams._values import NONE, Allocation, TeamRun
 from agentroute.types import ModelCard, Query, Usage
 
@@ -70,6 +72,8 @@ class TeamSession:
         self._ending = threading.RLock()
         self._models = dict(allocation.models)
         self._book = Book(self._priced)
+        # As the budget itself allows: what is left of it has been rounded too, and what a run costs is a sum of floats.
+        self._slack = 0.0 if budget is None else SLACK * budget.left()
         self._started = time.perf_counter()
         self._over = False
         self._run: TeamRun | None = None
@@ -108,7 +112,7 @@ class TeamSession:
 
     def begin(
         self,
-        role: str,
+        role: str | None,
         *,
         ceiling: Ceiling | None = None,
         among: Collection[str] | None = None,
@@ -118,89 +122,103 @@ class TeamSession:
         """Decides whom to ask for a role, and sets aside what the call may cost.
 
         Args:
-            role: By name.
+            role: By name; `None` = the call belongs to none, such as that of a tool: its model is not decided here, and what it
+                costs counts for the run.
             ceiling: Model → the most USD that this call can cost with it; `None`, or giving `None` = unknown.
             among: The only models that can take this call; `None` = all that the role may have.
-            model: Ask this one, whatever was decided; `None` = decide.
+            model: Ask this one, whatever was decided; `None` = decide, for a role.
             decided: With `model`: whether the role has this model from here on in the run's record; else the call is a step on
                 the way of the model that it has, as within a cascade.
 
         Raises:
-            ConfigError: The team has no such role, the role was left out, or the session is over.
+            ConfigError: The team has no such role, the role was left out, or the session is over; neither a role nor a model.
             BudgetError: No model of the role fits into what is left.
             NoEligibleModelError: All models of the role have failed, or none can take the call.
-            PriceUnknownError: There is a budget, and nobody knows what the role's models cost.
+            PriceUnknownError: There is a budget, and nobody knows what the role's models, or this one, cost.
         """
+        if role is None and model is None:
+            raise ConfigError("a call of no role needs model=: whom does it ask?")
         # As often as others take the money in between, until it is enough or too little.
+        models: Mapping[str, str]
         while True:
             at = self._standing(role)
-            if model is None:
-                models, usd = self._scope.decide(role, at, most=ceiling, among=among)
+            if role is None or model is not None:
+                models, usd = {}, self._asked_for(role, str(model), at, ceiling)
             else:
-                models, usd = {}, self._asked_for(role, model, at, ceiling)
+                models, usd = self._scope.decide(role, at, most=ceiling, among=among)
             try:
                 reservation = None if self.budget is None else self.budget.reserve(usd)
             except BudgetError:
                 if self.budget is not None and self.budget.left() >= at.left:
                     raise
                 continue
-            call = RoleCall(role, model or models[role], self._book, reservation)
+            call = RoleCall(role, model or models[str(role)], self._book, reservation)
             with self._lock:
                 over = self._over
                 if not over:
                     # Only what has changed: another call may have been decided meanwhile.
                     self._models.update({name: one for name, one in models.items() if at.models[name] != one})
-                    self._book.begin(call, given=call.model if decided else self._models[role])
+                    self._book.begin(call, given=None if role is None else call.model if decided else self._models[role])
             if over:
                 if reservation is not None:
                     reservation.release()
                 raise _finished()
             return call
 
-    def begin_check(self, role: str, model: str, ceiling: float | None) -> RoleCall:
+    def begin_check(self, role: str | None, model: str, ceiling: float | None) -> RoleCall:
         """Sets aside what judging an answer may cost; it is booked as a cost of the role's, and as no call of it.
 
         Args:
-            role: By name.
+            role: By name; `None` = none.
             model: Whose answer is judged.
             ceiling: The most USD that it can cost; `None` = unknown, and nothing is set aside.
 
         Raises:
             BudgetError: Less than that is left.
+            ConfigError: The session is over.
         """
         reservation = None if self.budget is None else self.budget.reserve(ceiling or 0.0)
         call = RoleCall(role, model, self._book, reservation, check=True)
-        self._book.begin(call)
+        with self._lock:
+            over = self._over
+            if not over:
+                self._book.begin(call)
+        if over:
+            if reservation is not None:
+                reservation.release()
+            raise _finished()
         return call
 
     def model(self, role: str, *, ceiling: Ceiling | None = None, among: Collection[str] | None = None) -> str:
         """The model that a role would be asked with now; nothing is set aside. As for `begin`."""
         return self._scope.decide(role, self._standing(role), most=ceiling, among=among)[0][role]
 
-    def held(self, role: str, *, ceiling: Ceiling | None = None) -> Ceiling:
-        """Model → USD that would be set aside for a call of a role; `None` = nobody knows what it may cost."""
+    def held(self, role: str | None, *, ceiling: Ceiling | None = None) -> Ceiling:
+        """Model → USD that would be set aside for a call of a role, or of none; `None` = nobody knows what it may cost."""
         return self._scope.held(role, self._standing(role), ceiling)
 
-    def _standing(self, role: str) -> Standing:
+    def _standing(self, role: str | None) -> Standing:
         """How far the run has come, for a call of a role."""
-        self._scope.chooser.team.role(role)
+        if role is not None:
+            self._scope.chooser.team.role(role)
         left = math.inf if self.budget is None else self.budget.left()
         with self._lock:
             if self._over:
                 raise _finished()
-            if role not in self._models:
+            if role is not None and role not in self._models:
                 raise ConfigError(f"the role {role!r} was left out of this run: ask session.has({role!r}) before it is called")
-            return self._book.standing(self._models, left)
+            return self._book.standing(self._models, left, self._slack)
 
-    def _asked_for(self, role: str, model: str, at: Standing, ceiling: Ceiling | None) -> float:
+    def _asked_for(self, role: str | None, model: str, at: Standing, ceiling: Ceiling | None) -> float:
         """USD to set aside for a call of a model that somebody insists on."""
         if self.budget is None:
             return 0.0
         usd = self._scope.held(role, at, ceiling)(model)
         if usd is None:
             raise PriceUnknownError([model])
-        if usd > at.left:
-            message = f"${at.left:.4g} are left, and a call of {model} for the role {role!r} may need ${usd:.4g}"
+        if usd > at.enough:
+            what = "of no role" if role is None else f"for the role {role!r}"
+            message = f"${at.left:.4g} are left, and a call of {model} {what} may need ${usd:.4g}"
             raise BudgetError(message, budget=at.left, cheapest=usd)
         return usd
 
@@ -219,27 +237,40 @@ class TeamSession:
         self._book.score(role, score)
 
     def finish(self, success: float | None = None, *, error: BaseException | str | None = None, **metadata: Any) -> TeamRun:
-        """Ends the run and records it; a second call gives the same run.
+        """Ends the run and records it.
+
+        A later call tells what was not known at the first one: a success, or more metadata. The run is recorded again with them,
+        under its id, and a log keeps the last word on an id. A call that tells nothing new gives the run as it is.
 
         Args:
-            success: In [0, 1]; `None` = nobody can say yet.
+            success: In [0, 1]; `None` = nobody can say yet. Once it is told it stays: another one is warned of.
             error: What went wrong with the run as a whole.
             **metadata: Plain JSON values to keep with the run.
 
         Raises:
-            DataError: The success is outside [0, 1]; the run goes on.
+            DataError: The success is outside [0, 1], or the metadata are no plain JSON; the run goes on.
         """
         if success is not None and not 0.0 <= success <= 1.0:
             raise DataError(f"success={success!r} of a run is outside [0, 1]: leave it None when it is unknown")
+        if error is not None:
+            metadata["error"] = error if isinstance(error, str) else type(error).__name__
+        metadata = {name: _plain(name, value) for name, value in metadata.items()}
         with self._ending:
-            if self._run is not None:
-                return self._run
-            with self._lock:
-                self._over = True
-            self._book.abandon()
-            if error is not None:
-                metadata["error"] = error if isinstance(error, str) else type(error).__name__
-            run = self._run = self._told(success, metadata)
+            before = self._run
+            if before is None:
+                with self._lock:
+                    self._over = True
+                self._book.abandon()
+                run = self._told(success, metadata)
+            else:
+                if success is not None and before.success not in {None, success}:
+                    told = f"this run was finished with success={before.success:g}, which it keeps: {success:g} is not recorded"
+                    warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
+                known = before.success if before.success is not None or success is None else float(success)
+                if known == before.success and metadata.items() <= before.metadata.items():
+                    return before
+                run = replace(before, success=known, metadata={**before.metadata, **metadata})
+            self._run = run
             try:
                 self._log(run)
             except Exception as problem:  # declared fallback point: the log never fails the application's run
@@ -249,10 +280,10 @@ class TeamSession:
     def _told(self, success: float | None, metadata: Mapping[str, Any]) -> TeamRun:
         """The run as it is recorded."""
         planned, drawn = self.allocation.models, self.allocation.propensity
-        given, parts = self._book.told(planned)
+        given, parts, beside = self._book.told(planned)
         # Once the money or a failure has had a say, the models were not drawn with that chance.
         kept = all(set(models) == {planned[role]} for role, models in given.items())
-        costs = [part.cost for part in parts.values()]
+        costs = [*(part.cost for part in parts.values()), beside]
         known = [cost for cost in costs if cost is not None]
         return TeamRun(
             query=self.query,
@@ -284,8 +315,25 @@ class TeamSession:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Ends the run if nobody has; a crash is recorded as one, and not as a failure of the task's."""
-        _left(self._tokens.pop())
-        self.finish(error=error)
+        self._leave()
+        with self._ending:
+            if self._run is not None:
+                return
+            try:
+                self.finish(error=error)
+            except Exception as problem:  # declared fallback point: what the application has raised is what it shall see
+                told = f"a team's run was not recorded: {type(problem).__name__}: {problem}"
+                warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
+
+    def _leave(self) -> None:
+        """Ends what this context's latest `with` began: several threads and tasks may be within one."""
+        with self._lock:
+            for token in reversed(self._tokens):
+                if _left(token):
+                    self._tokens.remove(token)
+                    return
+            # A generator may be closed in another context than its own, and there is nothing to end there.
+            self._tokens.pop()
 
     def __repr__(self) -> str:
         """Who does what by now."""
@@ -293,10 +341,25 @@ class TeamSession:
         return f"TeamSession({told})"
 
 
-def _left(token: Token[TeamSession | None]) -> None:
-    """Ends what a token began. A generator may be closed in another context than its own, and there is nothing to end there."""
-    with suppress(ValueError):
+def _left(token: Token[TeamSession | None]) -> bool:
+    """Ends what a token began, where it was begun in this context."""
+    try:
         _SESSION.reset(token)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A value as a log keeps it: JSON, the numbers of NumPy and the like among it.
+
+    Raises:
+        DataError: It cannot.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, default=lambda number: number.item()))
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"the metadata {name!r} of a run must be plain JSON values: {error}") from error
 
 
 def _finished() -> ConfigError:

@@ -1,0 +1,64 @@
+"""What a session's budget is worth: a run that costs as much as was expected is paid to its end, and no more is spent."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentroute.teams import Mode, Role, RoleAllocator, Team
+from agentroute.types import ModelCard, Price
+
+
+@st.composite
+def allocators(draw):
+    """Teams of any size, with any modes, lengths and prices."""
+    tokens, prices, scores = st.floats(1.0, 3000.0), st.floats(0.01, 40.0), st.floats(0.1, 0.9)
+    roles = [
+        Role(
+            name=f"role {number}",
+            input_tokens=draw(tokens),
+            output_tokens=draw(tokens),
+            calls=draw(st.integers(1, 3)),
+            optional=number > 0 and draw(st.booleans()),
+        )
+        for number in range(draw(st.integers(1, 5)))
+    ]
+    mode = Mode(
+        name="the mode",
+        growth=draw(st.sampled_from(["none", "previous", "all"])),
+        rounds=draw(st.integers(1, 3)),
+        reviews=draw(st.integers(0, 2)),
+        extra_tokens=draw(st.floats(0.0, 50.0)),
+    )
+    cards = [
+        ModelCard(id=f"m{number}", price=Price(input=draw(prices), output=draw(prices)), scores={"MMLU": draw(scores)})
+        for number in range(draw(st.integers(1, 4)))
+    ]
+    return RoleAllocator(Team(roles=roles, modes=[mode]), cards), mode
+
+
+@settings(max_examples=150, deadline=None)
+@given(allocators(), st.randoms(use_true_random=False))
+def test_a_run_that_costs_what_was_expected_is_paid_to_its_end(made, rng):
+    allocator, mode = made
+    allocation = allocator.allocate("x")
+    budget = allocation.expected_cost
+    calls = [
+        role.name
+        for role in allocator.team.roles
+        if role.name in allocation.models
+        for _ in range(int(role.calls) * mode.rounds * (1 + mode.reviews))
+    ]
+    rng.shuffle(calls)
+    spent = 0.0
+    with allocator.session("x", allocation=allocation, budget=budget) as session:
+        for role in calls:
+            cost = session.held(role)(allocation.models[role])
+            call = session.begin(role)
+            assert (call.model, call.held) == (allocation.models[role], pytest.approx(cost, rel=1e-9))
+            call.settle(cost=cost)
+            spent += cost
+        run = session.finish(success=1.0)
+    assert spent == pytest.approx(budget, rel=1e-9)
+    assert run.cost <= budget * (1 + 1e-9)
+    assert session.budget.spent() <= budget * (1 + 1e-9)
+    assert run.models == {role: allocation.models.get(role, "none") for role in session.roles}
