@@ -48,7 +48,7 @@ class Scope:
         self._kinds = chooser.kinds_of(query)
         keep = {role: model for role, model in (fixed or {}).items() if role in models}
         # Who takes part is settled: nobody comes in later, and nobody is left out.
-        allowed = chooser.allowed(query, [role for role in self.roles if role in models], keep)
+        allowed = chooser.filters.allowed(query, mode, [role for role in self.roles if role in models], keep)
         for role, model in models.items():
             allowed[self.roles.index(role), self.names.index(model)] = True
         self._allowed = allowed
