@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
@@ -18,21 +19,22 @@ from agentroute.embedders import Embedder, as_embedder
 from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.teams._additive import AdditiveLogit, Observed
-from agentroute.teams._budget import Budget, MemoryBudget
 from agentroute.teams._choosing import Chooser
 from agentroute.teams._costs import CostModel
 from agentroute.teams._designs import Trial, exploration_plan
 from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._observing import levels, observed, usable
+from agentroute.teams._opening import allocation_of, purse_of
 from agentroute.teams._pairs import PairwiseLogit, surely_better
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
-from agentroute.teams._values import Allocation, Team, TeamRun, amount
+from agentroute.teams._values import Allocation, Team, TeamRun
 from agentroute.types import ModelCard, Query
 
 if TYPE_CHECKING:
+    from agentroute.teams._budget import Budget
     from agentroute.teams._judging import AllocationReport
 
 __all__ = ["RoleAllocator"]
@@ -308,7 +310,7 @@ class RoleAllocator:
         task: str | Query,
         *,
         budget: float | Budget | None = None,
-        allocation: Allocation | None = None,
+        allocation: Allocation | Trial | None = None,
         **options: Any,
     ) -> TeamSession:
         """One run of the team: decided now, and again before each call as the money goes. Use it as a context manager.
@@ -316,20 +318,23 @@ class RoleAllocator:
         Args:
             task: What the team is asked.
             budget: Most USD of the run; or a `Budget` that is shared with other runs.
-            allocation: What to begin with; `None` = `allocate(task, budget=...)`.
+            allocation: What to begin with: an allocation, or a trial of `exploration_plan`, whose propensity is on the run's
+                record as long as its models are kept; `None` = `allocate(task, budget=...)`.
             **options: As for `allocate`.
 
         Raises:
             BudgetError: No allocation keeps to what is left.
-            ConfigError: The budget is neither an amount nor a `Budget`.
+            ConfigError: The budget is neither an amount nor a `Budget`, or the trial is of another team.
+            NoEligibleModelError: A model of the trial cannot do the task.
         """
         query = self._query(task)
-        budget = None if budget == math.inf else budget
-        purse = budget if budget is None or isinstance(budget, Budget) else MemoryBudget(amount(budget, "budget"))
-        if allocation is None:
-            allocation = self.allocate(query, budget=None if purse is None else purse.left(), **options)
-        elif options:
+        purse, limit = purse_of(budget)
+        if allocation is not None and options:
             raise ConfigError(f"give {', '.join(options)} to allocate(), or leave allocation= out")
+        if allocation is None:
+            allocation = self.allocate(query, budget=limit, **options)
+        elif isinstance(allocation, Trial):
+            allocation = allocation_of(allocation, self.team, partial(self.allocate, query))
         chooser = self._chooser
         [mode] = chooser.modes(allocation.mode)
         scope = Scope(chooser, mode, query, allocation.models, options.get("fixed"))

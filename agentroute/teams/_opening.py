@@ -1,0 +1,53 @@
+"""What a session begins with: the money of its run, and the allocation that a planned trial stands for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from agentroute.errors import ConfigError, NoEligibleModelError
+from agentroute.teams._budget import Budget, MemoryBudget
+from agentroute.teams._designs import Trial
+from agentroute.teams._values import NONE, Allocation, Team, amount
+
+__all__ = ["allocation_of", "purse_of"]
+
+
+def purse_of(budget: float | Budget | None) -> tuple[Budget | None, float | None]:
+    """The budget that a session spends from, and the USD that its run may be expected to cost; `None` = any.
+
+    Raises:
+        ConfigError: It is neither an amount nor a `Budget`.
+    """
+    if budget is None or isinstance(budget, Budget):
+        return budget, None if budget is None else budget.left()
+    usd = math.inf if budget == math.inf else amount(budget, "budget")
+    return (None, None) if math.isinf(usd) else (MemoryBudget(usd), usd)
+
+
+def allocation_of(trial: Trial, team: Team, allocate: Callable[..., Allocation]) -> Allocation:
+    """The allocation with the models, the mode and the chance of a planned trial.
+
+    Args:
+        trial: The trial.
+        team: Its roles.
+        allocate: As `RoleAllocator.allocate`, for the task at hand.
+
+    Raises:
+        ConfigError: It is none of the team's: a role or a mode is unknown, or a role is left out that is not optional.
+        UnknownModelError: One of its models is.
+        NoEligibleModelError: A role's model cannot do the task.
+    """
+    for name in trial.models:
+        team.role(name)
+    models = {role.name: trial.models.get(role.name, NONE) for role in team.roles}
+    for role in team.roles:
+        if models[role.name] == NONE and not role.optional:
+            raise ConfigError(f"the trial gives the role {role.name!r} no model, and it is not optional: plan with this team")
+    try:
+        found = allocate(fixed=models, mode=trial.mode)
+    except NoEligibleModelError as error:
+        error.add_note("a trial's models are kept to: give it a task that they can do, or plan anew")
+        raise
+    return replace(found, propensity=trial.propensity)
