@@ -44,8 +44,8 @@ def run_fit(runs: Path, team_file: Path, output: Path, *, cards: Path | None, wi
     console = Console()
     team = f"{len(made.team.roles)} roles and {len(made.ids)} models"
     _say(console, f"{report.runs} runs of {team} learned; the team is in {output}")
-    for why, count in report.left_out.items():
-        _say(console, f"left out: {count} runs ({plain(why)})", style="dim")
+    for source in report.sources:
+        _say(console, plain(source), style="dim")
     for verdict in report.verdicts:
         _say(console, plain(verdict), style="yellow")
     table = team_tables(diagnose_team(made, budgets=0))["effects"]

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from agentroute.errors import ConfigError, DataError
 from agentroute.evaluation import Progress
 from agentroute.reporting._team_frontier import anew, frontier
 from agentroute.reporting._team_values import Frontier, Sources, TeamDiagnosis
 from agentroute.reporting._team_words import headline
 from agentroute.teams import Credit, RoleAllocator, TeamRun, credits_of
+from agentroute.teams._observing import REPLAY_OF, settled, usable
 
 __all__ = ["diagnose_team"]
-
-REPLAY_OF = "replay_of"
-"""The metadata under which a replay names the run that it replays."""
 
 
 def diagnose_team(
@@ -56,11 +52,11 @@ def diagnose_team(
         made = anew(allocator)
         fit = made.fit(runs)
         credits_, sources = _replays(runs)
-        sources = replace(sources, tasks=len({run.query.key() for run in runs if run.success is not None}), left_out=fit.left_out)
+        kept, _ = usable(made.team, made.ids, runs)
+        sources = replace(sources, tasks=len({run.query.key() for run in kept}), left_out=fit.left_out)
     else:
         fit = made.report()
     seen, _, _ = made.parts()
-    scored = 0 if seen.scores is None else int((~np.isnan(seen.scores)).any(axis=1).sum())
     # A breath toward one half, so that a team that never or always succeeds has a logit.
     base = (float(seen.success.sum()) + 0.5) / (len(seen) + 1.0)
     found = TeamDiagnosis(
@@ -68,7 +64,7 @@ def diagnose_team(
         models=tuple(made.ids),
         fit=fit,
         base=base,
-        sources=replace(sources, runs=fit.runs, drawn=fit.drawn, scored=scored),
+        sources=replace(sources, runs=fit.runs, drawn=fit.drawn, scored=fit.scored),
         credits=credits_,
         frontier=frontier(made, runs, budgets=budgets, resamples=resamples, seed=seed, tell=tell)
         if budgets
@@ -80,7 +76,7 @@ def diagnose_team(
 
 def _replays(runs: Sequence[TeamRun]) -> tuple[tuple[Credit, ...], Sources]:
     """What the replays among the runs say, and how many they are."""
-    known = {run.id: run for run in runs if run.success is not None}
+    known = {run.id: run for run in map(settled, runs) if run.success is not None}
     pairs: list[tuple[TeamRun, TeamRun]] = []
     odd = 0
     for run in known.values():

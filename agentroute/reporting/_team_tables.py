@@ -12,6 +12,7 @@ from agentroute.reporting._team_values import TeamDiagnosis, Way
 from agentroute.reporting._team_words import called, shared
 from agentroute.reporting.words import UNKNOWN, counted, percent, plain, span, thousand
 from agentroute.teams import RoleEffect
+from agentroute.teams._observing import REPLAYS
 from agentroute.teams._values import NONE
 
 __all__ = ["team_tables"]
@@ -143,7 +144,9 @@ def _sources(found: TeamDiagnosis) -> Table:
     ]
     kinds = ", ".join(map(plain, fit.kinds))
     rows += [("kinds of task", f"{len(fit.kinds)}", kinds)] if fit.kinds else []
-    rows += [(f"left out: {plain(why)}", f"{count:,}", "nothing") for why, count in sources.left_out.items()]
+    if fit.broken:
+        rows.append(("broke off when a model failed", f"{fit.broken:,}", "that the team fails with a model that fails"))
+    rows += [(f"left out: {plain(why)}", f"{count:,}", "nothing") for why, count in sources.left_out.items() if why != REPLAYS]
     rows += (
         [("replays left out", f"{sources.odd:,}", "nothing: the run is not there, or more than one role changed")]
         if sources.odd

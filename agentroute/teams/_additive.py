@@ -35,6 +35,7 @@ class Observed:
         kinds: float64 [n, c], how far each task is of each kind; a row adds up to at most 1, c may be 0.
         success: float64 [n] in [0, 1].
         scores: float64 [n, k] in [0, 1], of each role's own part; NaN = nobody has said.
+        broken: How many of them broke off when a model failed, and count as failures though nobody has said so.
     """
 
     columns: Places
@@ -42,13 +43,14 @@ class Observed:
     kinds: Floats
     success: Floats
     scores: Floats | None = None
+    broken: int = 0
 
     def __len__(self) -> int:
         """Number of runs."""
         return len(self.success)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Observed:
-        """Some of the runs."""
+        """Some of the runs; how many of them broke off is not known."""
         scores = None if self.scores is None else self.scores[rows]
         return Observed(
             columns=self.columns[rows], modes=self.modes[rows], kinds=self.kinds[rows], success=self.success[rows], scores=scores
@@ -78,6 +80,7 @@ class AdditiveLogit:
         coef_: float64 [p].
         covariance_: float64 [p, p], of Laplace's approximation.
         runs_: int64 [k, m], runs of each (role, model).
+        seen_: The runs.
 
     Source: MasRouter's task by role by model as an additive game, whose main effects are the models'
     Shapley values (Yue et al. 2025, arXiv:2502.11133, section 3, for the problem); Berger 1990, Robust Bayesian analysis:
@@ -87,6 +90,7 @@ class AdditiveLogit:
     coef_: Floats
     covariance_: Floats
     runs_: Places
+    seen_: Observed
 
     def __init__(
         self,
@@ -195,7 +199,7 @@ class AdditiveLogit:
         self._told = design, target
         self._nearly: tuple[Floats, Floats] | None = None
         self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
-        self._seen = seen
+        self.seen_ = seen
         return self
 
     # --- what it expects ---
@@ -246,7 +250,7 @@ class AdditiveLogit:
         has them. Where one is much larger, and two roles' models hardly varied apart, the ridge shares it among both, and its
         interval knows nothing of that; the second does. Where either is right, so is what holds both.
         """
-        known = [(self._fitted(), self.covariance_), *([self._loose] if len(self._seen) else [])]
+        known = [(self._fitted(), self.covariance_), *([self._loose] if len(self.seen_) else [])]
         middle = [float(contrast @ coef) for coef, _ in known]
         error = [_Z95 * math.sqrt(float(contrast @ covariance @ contrast)) for _, covariance in known]
         low, high = (min(map(float.__sub__, middle, error)), max(map(float.__add__, middle, error)))
@@ -267,7 +271,7 @@ class AdditiveLogit:
     def aliased(self) -> dict[int, str]:
         """Roles of which the runs cannot tell anything, and why: they hardly varied, or hardly but with something else."""
         self._fitted()
-        return aliased(self._seen, self.runs_, self.few)
+        return aliased(self.seen_, self.runs_, self.few)
 
     def effects(self) -> list[Effect]:
         """What each model adds in each role, with 95 % intervals, and where the runs cannot tell."""
@@ -297,13 +301,13 @@ class AdditiveLogit:
     def runs(self) -> int:
         """Runs that it has learned from."""
         self._fitted()
-        return len(self._seen)
+        return len(self.seen_)
 
     @property
     def enough(self) -> bool:
         """Whether there are ten runs for each main effect that they are to tell."""
         self._fitted()
-        return len(self._seen) >= 10 * self._free
+        return len(self.seen_) >= 10 * self._free
 
     def interaction(self, *, seed: int = 0) -> float:
         """How well the runs go with a sum of effects: a p-value; small = what a model adds hangs on the other roles' models.
@@ -314,7 +318,7 @@ class AdditiveLogit:
         Source: Lin 1997, Variance component testing in generalised linear models with random effects, Biometrika 84.
         """
         self._fitted()
-        seen = self._seen
+        seen = self.seen_
         if self._roles < 2 or not len(seen):
             return 1.0
         design = self._design(seen.columns, seen.modes, seen.kinds)

@@ -45,6 +45,7 @@ class AllocationReport:
         thin: Share of the (role, model) cells with fewer than `few` runs.
         few: Runs that a cell should have.
         left_out: Why runs were not judged by → how many.
+        broken: Runs among them that broke off when a model failed: they count as failures.
     """
 
     runs: int
@@ -55,6 +56,7 @@ class AllocationReport:
     thin: float
     few: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    broken: int = 0
 
     def policy(self, name: str) -> Judged:
         """The policy of this name.
@@ -69,7 +71,10 @@ class AllocationReport:
 
     def __str__(self) -> str:
         """A line for each policy, then the differences."""
-        lines = [f"{self.runs} runs of {self.tasks} tasks; {self.thin:.0%} of (role, model) cells have under {self.few} runs"]
+        cells = f"{self.thin:.0%} of (role, model) cells have under {self.few} runs"
+        lines = [f"{self.runs} runs of {self.tasks} tasks, drawn by lot; {cells}"]
+        lines += [f"{self.broken} of them broke off when a model failed, and count as failures"] if self.broken else []
+        lines += [f"left out: {count} {'run' if count == 1 else 'runs'} ({why})" for why, count in self.left_out.items()]
         lines += [str(one) for one in self.policies]
         lines += [f"{POLICY} against {name}: success {gain}" for name, gain in self.gains.items()]
         return "\n".join(lines)
@@ -203,6 +208,7 @@ def judge(
         thin=float((counts < few)[allowed].mean()),
         few=few,
         left_out=left_out,
+        broken=observed(team, models, [kept[row] for row in rows.tolist()]).broken,
     )
 
 

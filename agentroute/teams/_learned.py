@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from agentroute.teams._additive import AdditiveLogit
 from agentroute.teams._prior import CardPrior
 from agentroute.teams._values import NONE, Team
@@ -51,6 +53,8 @@ class FitReport:
         interaction: p-value of the test whether effects add up; small = what a model adds hangs on the others' models.
         by: What allocations go by: `"cards"` (no runs), `"sum"` of effects, or `"pairs"` of roles where a sum does not hold.
         kinds: Kinds of tasks that are told apart.
+        scored: Runs in which some role has a score of its own.
+        broken: Runs that broke off when a model failed: they count as failures of the team.
     """
 
     runs: int
@@ -62,6 +66,16 @@ class FitReport:
     interaction: float
     by: str
     kinds: tuple[str, ...]
+    scored: int = 0
+    broken: int = 0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What was learned from what, in phrases: how the models came about, scores of roles, and what was left out."""
+        found = [f"{self.drawn} of {self.runs} runs drawn by lot"] if self.runs else []
+        found += [f"{self.scored} runs scored role by role"] if self.scored else []
+        found += [f"kinds of task: {', '.join(self.kinds)}"] if self.kinds else []
+        return (*found, *(f"left out: {_runs(count)} ({why})" for why, count in self.left_out.items()))
 
     @property
     def verdicts(self) -> tuple[str, ...]:
@@ -78,6 +92,8 @@ class FitReport:
             found.append(
                 f"in {self.runs - self.drawn} of {self.runs} runs no lot drew the models: what went with them may be the reason"
             )
+        if self.broken:
+            found.append(f"{_runs(self.broken)} that broke off when a model failed count as failures")
         if self.interaction < 0.01:
             found.append(
                 f"effects do not add up (p = {self.interaction:.2g}): what a model adds hangs on the other roles' models"
@@ -85,12 +101,16 @@ class FitReport:
         return tuple(found)
 
     def __str__(self) -> str:
-        """The verdicts, and a row for each role and model."""
-        lines = [f"{self.runs} runs, allocations by {self.by}", *(f"- {one}" for one in self.verdicts)]
+        """What was learned from what, the verdicts, and a row for each role and model."""
+        lines = [f"{_runs(self.runs)}, allocations by {self.by}", *(f"- {one}" for one in (*self.sources, *self.verdicts))]
         for one in self.effects:
             told = one.verdict if one.logit is None else f"{one.logit:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
             lines.append(f"{one.role:>12} {one.model:<24} {told}, {one.runs} runs")
         return "\n".join(lines)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def report_of(
@@ -122,7 +142,7 @@ def report_of(
         )
         for one in fitted.effects()
     )
-    aliased = fitted.aliased() if runs else {}
+    aliased, seen = fitted.aliased() if runs else {}, fitted.seen_
     return FitReport(
         runs=runs,
         drawn=drawn,
@@ -133,4 +153,6 @@ def report_of(
         interaction=interaction,
         by="pairs" if pairs else "sum" if runs else "cards",
         kinds=tuple(kinds),
+        scored=0 if seen.scores is None else int((~np.isnan(seen.scores)).any(axis=1).sum()),
+        broken=seen.broken,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from dataclasses import replace
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,31 @@ import numpy.typing as npt
 from agentroute.teams._additive import Observed
 from agentroute.teams._values import NONE, Team, TeamRun
 
-__all__ = ["column_of", "levels", "observed", "usable"]
+__all__ = ["REPLAYS", "REPLAY_OF", "column_of", "levels", "observed", "settled", "usable"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
+
+REPLAY_OF: Final = "replay_of"
+"""The metadata under which a replay names the run that it replays."""
+
+REPLAYS: Final = "replays, which are compared with their runs"
+"""Why they are left out."""
+_BROKE_OFF: Final = "broke_off"
+_OURS: Final = frozenset(
+    {
+        # Nobody may ask this model, or there is none of this name.
+        *("AuthenticationError", "PermissionDeniedError", "PermissionDenied", "Unauthenticated", "Unauthorized", "Forbidden"),
+        *("UnauthorizedError", "ForbiddenError", "NotFoundError", "NotFound", "UnknownModelError"),
+        # Somebody stopped, or waits.
+        *("Abandoned", "CancelledError", "KeyboardInterrupt", "SystemExit", "GeneratorExit"),
+        *("GraphBubbleUp", "GraphInterrupt", "NodeInterrupt", "ParentCommand", "WorkflowCancelledByUser", "WaitingForEvent"),
+        # The program is wrong.
+        *("AssertionError", "AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "NotImplementedError"),
+        *("TypeError", "UnboundLocalError", "ConfigError", "MissingExtraError", "PriceUnknownError"),
+    }
+)
+"""Class names of errors that are no model's doing. Rate limits, prompts too long for a model and nonsense in its answers are."""
 
 
 def levels(team: Team, models: Sequence[str]) -> Places:
@@ -37,10 +59,26 @@ def column_of(team: Team, models: Sequence[str], run: TeamRun) -> list[int] | No
     return found
 
 
+def settled(run: TeamRun) -> TeamRun:
+    """The run as it is learned from and judged by: one that broke off when a model failed is a failure of the team's.
+
+    Nobody says how such a run ended. Were it left out, a model whose failures end runs would be known by those that it survived,
+    and look the better the more often it fails. A crash without a model's failure stays what it is: nobody knows. So does one
+    after a failure that no model can help, such as a wrong key, a call that was cancelled, or a mistake in the program; errors
+    are told by the names of their classes.
+    """
+    if run.success is not None or not run.metadata.get("error") or run.metadata["error"] in _OURS:
+        return run
+    if all(used.error is None or used.error in _OURS for used in run.roles.values()):
+        return run
+    return replace(run, success=0.0, metadata={**run.metadata, _BROKE_OFF: True})
+
+
 def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[list[TeamRun], dict[str, int]]:
     """The runs that something can be learned from, each once, and why the others tell nothing → how many.
 
-    Of runs with one id the last is kept: it has the latest word on its success.
+    Of runs with one id the last is kept: it has the latest word on its success. Those that broke off are `settled`. Replays are
+    no runs of their own: they share all but one role's part with another run, which may have been picked for how it ended.
     """
     modes = {mode.name for mode in team.modes}
     latest: dict[str, TeamRun] = {}
@@ -49,9 +87,11 @@ def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[
         left["recorded again"] += run.id in latest
         latest[run.id] = run
     kept = []
-    for run in latest.values():
-        if run.success is None:
-            left["success unknown"] += 1
+    for run in map(settled, latest.values()):
+        if REPLAY_OF in run.metadata:
+            left[REPLAYS] += 1
+        elif run.success is None:
+            left["broke off, and not for a model" if run.metadata.get("error") else "success unknown"] += 1
         elif run.mode not in modes:
             left["unknown mode"] += 1
         elif column_of(team, models, run) is None:
@@ -82,6 +122,7 @@ def observed(team: Team, models: Sequence[str], runs: Sequence[TeamRun], kinds: 
         kinds=np.zeros((len(runs), 0)) if kinds is None else kinds,
         success=np.array([run.success for run in runs], np.float64),
         scores=None if np.isnan(scores).all() else scores,
+        broken=sum(_BROKE_OFF in run.metadata for run in runs),
     )
 
 

@@ -123,7 +123,7 @@ def test_fit_says_what_cannot_be_told(folder, capsys, tmp_path):
     assert runs("fit", log, "--team", folder / "team.toml", "--cards", folder / "cards.toml", "-o", tmp_path / "t") == 0
     out = capsys.readouterr().out
     assert "not identifiable: role planner (never varied)" in out
-    assert "left out: 1 runs (success unknown)" in out
+    assert "left out: 1 run (success unknown)" in out
     assert "in 80 of 80 runs no lot drew the models" in out
     [row] = [line for line in out.splitlines() if line.startswith("planner") and "large" in line]
     assert row.split() == ["planner", "large", "0", "not", "identifiable"]
