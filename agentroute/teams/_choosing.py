@@ -183,8 +183,8 @@ class Chooser:
             BudgetError: Nothing keeps to the limit.
             PriceUnknownError: Cost is weighed, and that of a model is unknown.
         """
-        if math.isfinite(limit) or math.isfinite(self.willingness_to_pay):
-            self.costs.require(allowed)
+        if math.isfinite(self.willingness_to_pay) or (self.pairs is not None and math.isfinite(limit)):
+            self.costs.require(allowed)  # `solve_team` does it by itself
         if self._few(allowed):
             price, worth = partial(self._price, mode, upper=upper), partial(self._price, mode, upper=False)
             least = cheapest_team(self.costs, mode.name, allowed, upper=upper)
@@ -193,7 +193,12 @@ class Chooser:
         values, base = self.sum.values(kinds), self.sum.base(self.team.modes.index(mode), kinds)
         limits = [limit] if math.isinf(self.willingness_to_pay) else self._limits(mode, allowed, limit, upper=upper)
         found = [solve_team(values, self.costs, mode.name, allowed, most, upper=upper) for most in limits]
-        chosen = [self._chosen(mode, one.choice, base + one.value, exact=one.exact and len(limits) == 1) for one in found]
+        chosen = [
+            self._chosen(
+                mode, one.choice, base + one.value, exact=one.exact and len(limits) == 1, cost=None if upper else one.cost
+            )
+            for one in found
+        ]
         return max(chosen, key=lambda choice: (self.worth(choice), -choice.cost))
 
     def _price(self, mode: Mode, columns: Places, *, upper: bool) -> Floats:
@@ -231,8 +236,8 @@ class Chooser:
             return [limit]
         return [float(one) for one in least + _LEVELS**2 * max(most - least, 0.0) if one <= limit]
 
-    def _chosen(self, mode: Mode, columns: Places, logit: float, *, exact: bool) -> Choice:
-        cost = float(self.costs.exact(mode.name, columns[None])[0])
+    def _chosen(self, mode: Mode, columns: Places, logit: float, *, exact: bool, cost: float | None = None) -> Choice:
+        cost = float(self.costs.exact(mode.name, columns[None])[0]) if cost is None else cost
         return Choice(mode=mode, columns=columns, chance=_chance(logit), cost=cost, exact=exact)
 
     def _other(self, name: str, columns: Places, kinds: Floats) -> Choice:
@@ -274,7 +279,9 @@ class Chooser:
         """The choice in the team's own names, with what is expected of it; `said` names roles that the caller settled."""
         model, place = self._model(), self.team.modes.index(choice.mode)
         chance, low, high = model.interval(choice.columns, place, kinds[: model.kinds])
-        upper = float(self.costs.exact(choice.mode.name, choice.columns[None], upper=True)[0])
+        upper = choice.cost
+        if self.costs.gamma_:
+            upper = float(self.costs.exact(choice.mode.name, choice.columns[None], upper=True)[0])
         return Allocation(
             models=self.named(choice.columns),
             mode=choice.mode.name,

@@ -75,6 +75,8 @@ class Terms:
         read = np.zeros_like(said)
         if self.growth == "all":
             read = said.cumsum() - said
+        elif self.growth == "previous" and not away[:-1].any():
+            read[1:] = ends[:-1]
         elif self.growth == "previous":
             further = max if most else min
             for k in range(1, len(said)):
@@ -88,7 +90,9 @@ def heard(growth: Growth, own: Floats, present: Flags) -> Floats:
     if growth == "all":
         return np.asarray(own.cumsum(axis=1) - own)
     read = np.zeros_like(own)
-    if growth == "previous":
+    if growth == "previous" and present.all():
+        read[:, 1:] = own[:, :-1]
+    elif growth == "previous":
         for k in range(1, own.shape[1]):
             read[:, k] = np.where(present[:, k - 1], own[:, k - 1], read[:, k - 1])
     return read

@@ -21,13 +21,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from agentroute.teams import RoleAllocator, TeamRun
 from agentroute.teams._budget import Budget, MemoryBudget
 from agentroute.teams._budget_file import SqliteBudget
 from agentroute.teams._costs import CostModel
 from agentroute.teams._knapsack import solve
 from agentroute.teams._solving import solve_team
 from agentroute.teams._values import Mode, Role, Team
-from agentroute.types import ModelCard, Price
+from agentroute.types import ModelCard, Price, Query
 
 REPEATS = 400
 SIZES = ((3, 4), (4, 5), (6, 5), (6, 8), (8, 8), (12, 10))
@@ -133,6 +134,36 @@ def whole(console: Console) -> None:
     console.print(view)
 
 
+def deciding(console: Console) -> None:
+    view = Table(
+        "roles x models", "known by", "p50 µs", "p95 µs", title="`allocate` as a whole, under a budget, one mode (chain)"
+    )
+    rng = np.random.default_rng(0)
+    for roles, models in ((4, 5), (6, 5), (12, 10)):
+        team = Team(roles=[Role(name=f"role {k}") for k in range(roles)])
+        cards = [
+            ModelCard(id=f"model {j}", price=Price(input=0.1 * 2.0**j, output=0.4 * 2.0**j), scores={"MMLU": 0.3 + 0.05 * j})
+            for j in range(models)
+        ]
+        runs = []
+        for number in range(600):
+            drawn = rng.integers(models, size=roles)
+            names = {role.name: f"model {column}" for role, column in zip(team.roles, drawn, strict=True)}
+            success = float(rng.random() < 1.0 / (1.0 + math.exp(-float((drawn - models / 2.0).sum()) / roles)))
+            query = Query(text=f"task {number}", task="even" if number % 2 else "odd")
+            runs.append(TeamRun(query=query, models=names, mode="chain", success=success, propensity=models**-roles))
+        for known, allocator in (("cards", RoleAllocator(team, cards)), ("600 runs", RoleAllocator(team, cards, runs=runs))):
+            task = Query(text="task", task="odd")
+            whole = [
+                allocator.allocate(task, fixed=dict.fromkeys((role.name for role in team.roles), one)) for one in allocator.ids
+            ]
+            least, most = (pick(one.expected_cost for one in whole) for pick in (min, max))
+            budgets = least + (most - least) * rng.uniform(0.02, 0.5, REPEATS)
+            spent = times(lambda number, a=allocator, task=task, budgets=budgets: a.allocate(task, budget=float(budgets[number])))
+            view.add_row(f"{roles} x {models}", known, *(f"{value:.0f}" for value in spent))
+    console.print(view)
+
+
 def booking(console: Console) -> None:
     def one(budget: Budget) -> None:
         budget.reserve(1e-6).settle(5e-7)
@@ -150,6 +181,7 @@ def main() -> None:
     solving(console)
     costing(console)
     whole(console)
+    deciding(console)
     booking(console)
 
 
