@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, adrive, drive, failover
 from agentroute.cascades._flow import all_failed
-from agentroute.errors import BudgetError, DeadlineExceededError, NoEligibleModelError, OutcomeDroppedWarning
+from agentroute.errors import (
+    BudgetError,
+    DeadlineExceededError,
+    NoEligibleModelError,
+    OutcomeDroppedWarning,
+    PriceUnknownError,
+)
 from agentroute.pool import ModelPool
-from agentroute.serving._deciding import Decided
+from agentroute.serving._deciding import Decided, Decider
 from agentroute.serving._records import record_of
 from agentroute.serving._retry import Mistake, is_overflow, retryable
-from agentroute.serving._teams import Part
+from agentroute.serving._teams import Part, paying
 from agentroute.serving._watch import Watch
 from agentroute.teams import RoleCall
 from agentroute.types import Outcome, Score
@@ -45,7 +52,7 @@ class RoutedCall:
     def flow(self) -> Flow[Any]:
         """Whom to call, in order."""
         decision, part = self.decided.decision, self.decided.part
-        if part is not None:
+        if part is not None and part.role is not None:
             return self.in_team(part)
         order = [decision.model]
         if self.failover and decision.by != "forced":
@@ -56,7 +63,8 @@ class RoutedCall:
                 later = tuple(name for name in self.failover if allow is None or name in allow)
             order += [name for name in later if name in self.pool.ids]
         # Each but once: a second call of the same model is the candidate's own max_retries.
-        return failover(list(dict.fromkeys(order)), retryable=retryable, suitable=self.suitable)
+        order = list(dict.fromkeys(order))
+        return failover(order, retryable=retryable, suitable=self.suitable) if part is None else self.beside(part, order)
 
     # --- a team's session ---
 
@@ -81,18 +89,53 @@ class RoutedCall:
             if not self.failover or self.decided.decision.by == "forced" or not retryable(attempt.error):
                 raise all_failed(attempts)
 
+    def beside(self, part: Part, order: Sequence[str]) -> Flow[Any]:
+        """Whom to call for no role of the team around: in order, but only those that its budget can pay."""
+        attempts: list[Attempt[Any]] = []
+        short: Exception | None = None
+        for model in order:
+            if not all(self.suitable(attempt, model) for attempt in attempts):
+                continue
+            step = Call(model=model, attempt=len(attempts))
+            try:
+                # One that is itself routed pays for its own candidates.
+                booking = part.begin(model=model) if self.asks(step) is None else None
+            except (BudgetError, PriceUnknownError) as error:
+                short = short or error
+                continue
+            if not attempts:
+                self._changed(model, f"{model} answers: the team's budget has no money for those before it")
+            attempt = yield from self.paid(step, booking)
+            attempts.append(attempt)
+            if attempt.error is None:
+                return CascadeResult(model=model, answer=attempt.answer, attempts=tuple(attempts), chosen=len(attempts) - 1)
+            if not retryable(attempt.error):
+                break
+        if not attempts and short is not None:
+            raise short
+        failed = all_failed(attempts)
+        if short is not None:
+            failed.add_note(f"no other model was asked: {short}")
+        raise failed
+
+    def asks(self, step: Call) -> Decider | None:  # noqa: ARG002  # for plug-ins
+        """Who decides within the candidate that a step calls, where it is itself a routed model."""
+        return None
+
+    def _changed(self, model: str, reason: str) -> None:
+        """Says that another model is called than was decided."""
+        decision = self.decided.decision
+        if decision.model == model:
+            return
+        first = sorted(decision.candidates, key=lambda one: one.model != model)
+        self.decided = replace(self.decided, decision=replace(decision, model=model, candidates=tuple(first), reason=reason))
+
     def _begun(self, part: Part, attempts: Sequence[Attempt[Any]]) -> RoleCall:
         """The next call, with its money."""
         if not attempts:
             booking = part.begin(model=part.insisted)
-            decision = self.decided.decision
-            if decision.model != booking.model:
-                # Somebody else has taken of the money since it was decided.
-                first = sorted(decision.candidates, key=lambda one: one.model != booking.model)
-                reason = f"{booking.model} was allocated to {part.role}"
-                self.decided = replace(
-                    self.decided, decision=replace(decision, model=booking.model, candidates=tuple(first), reason=reason)
-                )
+            # Somebody else may have taken of the money since it was decided.
+            self._changed(booking.model, f"{booking.model} was allocated to {part.role}")
             return booking
         tried = {attempt.model for attempt in attempts}
         among = [model for model in part.pool.ids if model in part.among and model not in tried]
@@ -100,8 +143,10 @@ class RoutedCall:
             among = [model for model in among if model in self.failover]
         return part.begin([model for model in among if all(self.suitable(attempt, model) for attempt in attempts)])
 
-    def paid(self, step: Call, booking: RoleCall) -> Generator[Call, Attempt[Any], Attempt[Any]]:
+    def paid(self, step: Call, booking: RoleCall | None) -> Generator[Call, Attempt[Any], Attempt[Any]]:
         """The step; what is set aside for it goes to the `Watch` of the call, or is given back where no call comes of it."""
+        if booking is None:
+            return (yield step)
         self.bookings[step.attempt] = booking
         late = False
         try:
@@ -137,19 +182,35 @@ class RoutedCall:
 
     def drive(self, call: Callable[[Call], Attempt[A]]) -> CascadeResult[A]:
         """Calls one model after the other until one answers. The caller's own mistakes come out as they are."""
+
+        def told(step: Call) -> Attempt[A]:
+            with self._paying(step):
+                return call(step)
+
         try:
-            return drive(self.flow(), call, self.checker())
+            return drive(self.flow(), told, self.checker())
         except Mistake as mistake:
             error = mistake.error
         raise error
 
     async def adrive(self, call: Callable[[Call], Awaitable[Attempt[A]]]) -> CascadeResult[A]:
         """As `drive`."""
+
+        async def told(step: Call) -> Attempt[A]:
+            with self._paying(step):
+                return await call(step)
+
         try:
-            return await adrive(self.flow(), call, self.achecker(), waits=self.waits)
+            return await adrive(self.flow(), told, self.achecker(), waits=self.waits)
         except Mistake as mistake:
             error = mistake.error
         raise error
+
+    def _paying(self, step: Call) -> AbstractContextManager[None]:
+        """Within, a candidate that is itself routed is not booked a second time: what this call is booked with has it in it."""
+        part, within = self.decided.part, self.asks(step)
+        paid = within is not None and (part is None or part.role is not None)
+        return paying(within) if paid and within is not None else nullcontext()
 
     def trace(self, step: Call) -> dict[str, Any]:
         """What tells in traces which call this is."""

@@ -6,6 +6,7 @@ import math
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from agentroute.serving._calls import RoutedCall
 from agentroute.serving._planning import Climb, JudgesVoice
 from agentroute.serving._records import cascade_record, check_record, number, totals_of
 from agentroute.serving._retry import bubbling, mistakes, retryable
+from agentroute.serving._teams import EVERYBODY, paying
 from agentroute.serving._watch import Watch
 from agentroute.types import Outcome, Reply, Score
 
@@ -119,13 +121,13 @@ class CascadeCall(RoutedCall):
     def _paid_step(self, step: Step[Any]) -> Generator[Step[Any], Attempt[Any], Attempt[Any]]:
         """The step; in a team's session with its money set aside, or an error in its place when there is too little."""
         part = self.decided.part
-        if part is None:
+        if part is None or (part.role is None and isinstance(step, Call) and self.asks(step) is not None):
             return (yield step)
         try:
             if isinstance(step, Call):
                 # The role has the model that the cascade begins with, whoever answers in the end.
                 booking = part.begin(model=step.model, decided=self.decided.decision.by == "forced")
-            elif self.judge is None or self.judge.ceiling == 0.0:
+            elif not self._pays_checks or self.judge is None:
                 return (yield step)
             else:
                 booking = part.check(step.attempt.model, self.judge.ceiling)
@@ -172,18 +174,27 @@ class CascadeCall(RoutedCall):
         """As `judged`."""
         return await score()
 
+    @property
+    def _pays_checks(self) -> bool:
+        """Whether what the judge takes is set aside and booked in a team's session, by its own word on it."""
+        return self.decided.part is not None and self.judge is not None and self.judge.ceiling != 0.0
+
+    def _paying_checks(self) -> AbstractContextManager[None]:
+        """Within, a judge that asks a routed model is not booked a second time."""
+        return paying(EVERYBODY) if self._pays_checks else nullcontext()
+
     def _check(self, attempt: Attempt[Any]) -> Score:
         judge, query, reply = self.judge, self.decided.query, attempt.reply
         if judge is None or reply is None:
             return _USABLE
-        with bubbling():
+        with bubbling(), self._paying_checks():
             return self.judged(attempt, reply, lambda: judge.score(query, reply))
 
     async def _acheck(self, attempt: Attempt[Any]) -> Score:
         judge, query, reply = self.judge, self.decided.query, attempt.reply
         if judge is None or reply is None:
             return _USABLE
-        with bubbling():
+        with bubbling(), self._paying_checks():
             return await self.ajudged(attempt, reply, lambda: judge.ascore(query, reply))
 
     # --- what is booked ---

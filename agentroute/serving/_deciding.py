@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from agentroute.errors import ConfigError, NoEligibleModelError, OutcomeDroppedWarning, RouterFailedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.serving._retry import is_control_flow
-from agentroute.serving._teams import Part, Size, part_of
+from agentroute.serving._teams import Part, Size, is_paid, part_of
 from agentroute.serving._turns import Sticky, Turn, kept_model, question, wanted
 from agentroute.types import Candidate, Decision, Paradigm, Query
 
@@ -78,7 +78,7 @@ class Decided:
         decision: The decision.
         error: Why the router failed, when it did.
         latency: Seconds that the decision took.
-        part: The part that the query's role has in a team's session; `None` = it has none.
+        part: The part that the call has in a team's session; `None` = it has none, or another one's call pays for it.
     """
 
     query: Query
@@ -179,9 +179,9 @@ class Decider:
         return Undecided(query=query, waits=self.waits(fixed), decide=partial(_with_part, part, partial(self.ask, query, fixed)))
 
     def in_team(self, asked: Asked, query: Query) -> tuple[Asked, Part | None]:
-        """What is asked, with the model that a team's session gives to the query's role, and the role's part in the session."""
-        part = part_of(asked, query, self.pool)
-        if part is None or part.insisted is not None:
+        """What is asked, with the model that a team's session gives to the query's role, and the call's part in the session."""
+        part = None if is_paid(self) else part_of(asked, query, self.pool)
+        if part is None or part.role is None or part.insisted is not None:
             return asked, part
         return replace(asked, allocated=part.now()), part
 

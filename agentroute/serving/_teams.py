@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from functools import cache
+from string import ascii_letters, whitespace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
@@ -15,22 +19,44 @@ from agentroute.teams import RoleCall, TeamSession, current_session
 from agentroute.types import Query
 
 if TYPE_CHECKING:
-    from agentroute.serving._deciding import Asked
+    from agentroute.serving._deciding import Asked, Decider
     from agentroute.serving._watch import Spent
 
-__all__ = ["Part", "Size", "book", "part_of"]
+__all__ = ["EVERYBODY", "Part", "Size", "book", "is_paid", "part_of", "paying", "tokens_at_most"]
 
 Size: TypeAlias = Callable[[str], tuple[int, int | None]]
 """Model → tokens of the prompt as it would see it, and the most tokens of its answer; `None` = nobody limits it."""
 
+_MARGIN: Final = 1.5
+"""Times a framework's own count of a prompt: it is an estimate, or that of another model's tokenizer."""
+_AROUND: Final = 16
+"""Tokens that a provider may put around each message."""
+_WORDY: Final = ascii_letters.encode() + whitespace.encode()
+_LETTERS_PER_TOKEN: Final = 8 / 3
+_WORD: Final = 40
+"""Bytes: what is longer is no word, but a key or encoded bytes, of which a token may take a single one."""
+
+
+def tokens_at_most(text: str) -> int:
+    """Tokens that a text hardly exceeds, whatever the model's tokenizer.
+
+    Tokenizers of today begin with single bytes and have words, and parts of words, for what is common: ordinary English has
+    about four letters to a token, of which less than three are counted on here, and everything else may be a token a byte:
+    digits, signs, other scripts. Of `cl100k_base` this is 1.6 times its count for English, 1.9 for code, 2.9 for Chinese.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    odd = sum(len(word) for word in data.split() if len(word) > _WORD)
+    wordy = max(0, len(data) - len(data.translate(None, _WORDY)) - odd)
+    return len(data) - wordy + round(wordy / _LETTERS_PER_TOKEN)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """A role's part in a session, as far as one call goes.
+    """A role's part in a session, as far as one call goes; or that of a call of no role, which the run pays for.
 
     Attributes:
         session: The session.
-        role: The role.
+        role: The role; `None` = the call belongs to none, and the session has no say in who takes it.
         pool: The candidates' cards.
         among: The candidates that may take the call.
         insisted: The model that the caller insists on; `None` = the session decides.
@@ -38,7 +64,7 @@ class Part:
     """
 
     session: TeamSession
-    role: str
+    role: str | None
     pool: ModelPool
     among: frozenset[str]
     insisted: str | None
@@ -63,8 +89,10 @@ class Part:
         Raises:
             BudgetError: No candidate fits into what is left.
             NoEligibleModelError: No candidate may take the call, or all have failed.
-            ConfigError: The role was left out of this run, or the session is over.
+            ConfigError: The role was left out of this run, the session is over, or the call is of no role.
         """
+        if self.role is None:
+            raise ConfigError("the session does not decide about a call of no role")
         return self.session.model(self.role, ceiling=self.ceiling, among=self.among)
 
     def begin(self, among: Collection[str] | None = None, *, model: str | None = None, decided: bool = True) -> RoleCall:
@@ -100,23 +128,45 @@ class Part:
         return self.session.begin_check(self.role, model, most)
 
 
+EVERYBODY: Final = "everybody"
+_PAID: ContextVar[Decider | str | None] = ContextVar("agentroute_paid", default=None)
+
+
+@contextmanager
+def paying(whom: Decider | str) -> Iterator[None]:
+    """Within, a routed model that is another one's candidate is paid for and booked by the other; or `EVERYBODY` is."""
+    token = _PAID.set(whom)
+    try:
+        yield
+    finally:
+        _PAID.reset(token)
+
+
+def is_paid(decider: Decider) -> bool:
+    """Whether somebody else pays for what this one decides now."""
+    return _PAID.get() in {decider, EVERYBODY}
+
+
 def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
-    """The part that a call's role has in the session around it; `None` = there is no session, or it does not know the role.
+    """The part that a call has in the session around it; `None` = there is no session, or it is over for a call of no role.
 
     Raises:
         UnknownModelError: The session's models for the role are no candidates.
         ConfigError: The session has a budget, and its team no such role.
     """
     session = current_session()
-    if session is None or query.role is None:
-        return None
-    if query.role not in session.roles:
-        if session.budget is not None:
-            # Nothing would be booked, and the budget would be none.
-            known = ", ".join(map(repr, session.roles))
-            raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in a session that has a budget")
+    if session is None:
         return None
     among = frozenset(pool.ids) if query.allow is None else query.allow
+    size = None if asked.size is None else _at_most(asked, asked.size)
+    if query.role is None or query.role not in session.roles:
+        if query.role is not None and session.budget is not None:
+            # As likely as not a slip of the pen, which would give the role any model.
+            known = ", ".join(map(repr, session.roles))
+            raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in a session that has a budget")
+        if session.over:
+            return None
+        return Part(session=session, role=None, pool=pool, among=among, insisted=None, size=size)
     insisted = asked.forced
     if insisted is None and asked.allocated in among:
         insisted = asked.allocated
@@ -124,7 +174,22 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
         may = session.may(query.role)
         if may.isdisjoint(pool.ids):
             raise UnknownModelError(min(may), pool.ids, where="models=")
-    return Part(session=session, role=query.role, pool=pool, among=among, insisted=insisted, size=asked.size)
+    return Part(session=session, role=query.role, pool=pool, among=among, insisted=insisted, size=size)
+
+
+def _at_most(asked: Asked, size: Size) -> Size:
+    """What prompt and answer hardly exceed, where the framework's count of the prompt is an estimate."""
+    turns = asked.turns
+
+    @cache
+    def words() -> int:
+        return sum(tokens_at_most(turn.text) for turn in turns)
+
+    def at_most(model: str) -> tuple[int, int | None]:
+        tokens, most = size(model)
+        return max(round(_MARGIN * tokens), words()) + _AROUND * len(turns), most
+
+    return at_most
 
 
 def book(call: RoleCall, spent: Spent, *, latency: float | None, error: str | None, cause: BaseException | None) -> None:
@@ -140,5 +205,6 @@ def book(call: RoleCall, spent: Spent, *, latency: float | None, error: str | No
         again = cause is not None and (is_overflow(cause) or not (isinstance(cause, Exception) and retryable(cause)))
         call.failed(error, usage=spent.usage, cost=cost, latency=latency, again=again)
     except Exception as problem:  # declared fallback point: what is set aside stays so, and the answer is there
-        told = f"a call of the role {call.role!r} was not booked: {type(problem).__name__}: {problem}"
+        whose = "of no role" if call.role is None else f"of the role {call.role!r}"
+        told = f"a call {whose} was not booked: {type(problem).__name__}: {problem}"
         warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)

@@ -90,6 +90,11 @@ class TeamSession:
         """All roles of the team, also those that were left out of this run."""
         return self._scope.roles
 
+    @property
+    def over(self) -> bool:
+        """Whether the run has been ended."""
+        return self._over
+
     def has(self, role: str | None) -> bool:
         """Whether a role takes part in this run: an optional one may have been left out."""
         return role is not None and role in self._models

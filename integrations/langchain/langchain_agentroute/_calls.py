@@ -15,7 +15,7 @@ from langchain_core.runnables.config import merge_configs
 
 from agentroute import serving
 from agentroute.cascades import Attempt, Call
-from agentroute.serving import Asked, Undecided, mistakes
+from agentroute.serving import Asked, Decider, Undecided, mistakes
 from langchain_agentroute._bindings import Binding, SchemaBinding
 from langchain_agentroute._candidates import Target
 from langchain_agentroute._ceilings import sizes
@@ -112,6 +112,11 @@ class RoutedCall(serving.RoutedCall):
     def target(self, step: Call) -> Target:
         """What is called."""
         return self.targets[step.model]
+
+    def asks(self, step: Call) -> Decider | None:
+        """Who decides within the candidate, where it is itself a routed model."""
+        decider = getattr(getattr(self.target(step).chat, "_routing", None), "decider", None)
+        return decider if isinstance(decider, Decider) else None
 
     def ready(self, step: Call) -> Ready:
         """Binds tools or schema and prepares the messages."""

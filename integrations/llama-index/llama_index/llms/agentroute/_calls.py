@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, TextBlock, ThinkingBlock
 from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 
 from agentroute.cascades import Attempt, Call, CascadeResult
-from agentroute.serving import RECORD, RoutedCall, Spent, Turn, Watch, mistakes, stamp
+from agentroute.serving import RECORD, Decider, RoutedCall, Spent, Turn, Watch, mistakes, stamp
 from agentroute.types import Usage
 from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._listening import Ear, listening
@@ -137,6 +138,14 @@ class LlamaCall(RoutedCall):
     def target(self, step: Call) -> Target:
         """Whom the step calls."""
         return self.serving.targets[step.model]
+
+    def asks(self, step: Call) -> Decider | None:
+        """Who decides within the candidate, where it is itself a routed LLM."""
+        llm: Any = self.target(step).llm
+        while isinstance(llm, StructuredLLM):
+            llm = llm.llm
+        decider = getattr(getattr(llm, "_serving", None), "decider", None)
+        return decider if isinstance(decider, Decider) else None
 
     def ready(self, step: Call) -> Ready:
         """How to ask the candidate."""
