@@ -13,7 +13,7 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from agentroute.errors import ConfigError, UnknownModelError
-from agentroute.teams import TeamSession
+from agentroute.teams import NONE, TeamSession, Trial
 from llama_index.llms.agentroute.events import ALLOCATION, RUN, tagged
 
 __all__ = ["allocated", "apply_static", "memory_for", "use_allocation"]
@@ -34,8 +34,8 @@ def use_allocation(allocation: Any, *, run: str | None = None) -> Iterator[None]
     whichever block is the inner one; the session pays for it and books it all the same.
 
     Args:
-        allocation: Role → model name, or an object with such a mapping as `models`, or a team's session. Roles that nobody has
-            do no harm.
+        allocation: Role → model name, or an object with such a mapping as `models`, such as an `Allocation` or a `Trial` of a
+            team, or a team's session, which alone keeps a record. Roles that nobody has do no harm.
         run: A name for the run, under which a `UsageLedger` counts it and all that it starts.
 
     Raises:
@@ -77,6 +77,9 @@ def _models(allocation: Any) -> Mapping[str, str]:
     for role, model in models.items():
         if not (isinstance(role, str) and isinstance(model, str) and role and model):
             raise ConfigError(f"an allocation maps roles to model names: {role!r}: {model!r} is no pair of names")
+    if isinstance(allocation, Trial):
+        # Who is left out has no model, as in an allocation.
+        return {role: model for role, model in models.items() if model != NONE}
     return models
 
 
