@@ -271,8 +271,14 @@ def limits(found: TeamDiagnosis) -> list[str]:
         )
     said.append(
         f"Points are of success, from its mean of {percent(found.base)} on: a team that is better or worse than that moves by "
-        "less. Effects of roles are added up; the intervals are Laplace's, and hold for tasks like these."
+        "less. Effects of roles are added up. The intervals are those of the runs with the cards, and of the runs nearly alone, "
+        "together; they hold for tasks like these."
     )
+    if sources.replays:
+        said.append(
+            "Replays tell what a model was worth if the runs were not picked for how they ended: of those that failed any second "
+            "try looks better."
+        )
     if frontier.measured:
         said.append(
             "Success at a budget is told from runs that were not learned from, each fifth of the tasks by what the others "

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
+from agentroute.teams._observing import REPLAY_OF
 from agentroute.teams._values import NONE, Team, TeamRun
 
 __all__ = ["Credit", "Replay", "Trial", "credits_of", "exploration_plan", "leave_one_out"]
@@ -48,6 +49,9 @@ class Replay:
         model: Its other model, `NONE` = left out.
         models: Role → model, of all roles.
         mode: As in the run.
+
+    In a session: `allocator.session(run.query, allocation=replay.trial)`, and at its end
+    `session.finish(success=1.0, replay_of=run.id)`. Made elsewhere, it is logged by `recorded`.
     """
 
     run_id: str
@@ -55,6 +59,27 @@ class Replay:
     model: str
     models: Mapping[str, str]
     mode: str
+
+    @property
+    def trial(self) -> Trial:
+        """What a session begins with; nothing is drawn."""
+        return Trial(models=self.models, mode=self.mode, propensity=1.0)
+
+    def recorded(self, run: TeamRun, **more: Any) -> TeamRun:
+        """The replay as it is logged: as a run that names the one that it replays, which tells it from runs of their own.
+
+        Args:
+            run: The run that was replayed.
+            **more: Other fields of `TeamRun`, such as `success`, `cost` and `roles`.
+
+        Raises:
+            ConfigError: It is another run.
+            DataError: A number is out of range.
+        """
+        if run.id != self.run_id:
+            raise ConfigError(f"this is a replay of the run {self.run_id!r}, not of {run.id!r}")
+        metadata = {**more.pop("metadata", {}), REPLAY_OF: run.id}
+        return TeamRun(**{"query": run.query, **more}, models=self.models, mode=self.mode, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +224,7 @@ def _in_order(plan: Places, sizes: list[int], rng: np.random.Generator) -> Place
 def leave_one_out(
     run: TeamRun, team: Team, models: Sequence[str], *, allowed: Flags | None = None, roles: Iterable[str] | None = None
 ) -> list[Replay]:
-    """The replays of a run that change one role's model and leave the others as they were.
+    """The replays of a run that change one role's model and leave the others as they were; log each by `Replay.recorded`.
 
     A replay starts with the same task, gives roles that spoke before the changed one the answers that they gave, and lets those
     after it answer anew. Its success against the run's is what the role's model was worth there.
@@ -233,14 +258,20 @@ def leave_one_out(
 def credits_of(pairs: Iterable[tuple[TeamRun, TeamRun]]) -> list[Credit]:
     """What each role's model was worth against each other one, from runs and their replays.
 
-    Several replays of one run with one change are averaged first, so that a run counts once. The intervals are of the mean of
-    normal differences; below some ten runs take them for a rough idea.
+    Several replays of one run with one change are averaged first, so that a run counts once. Runs must not have been picked for
+    how they ended: of those that failed any second try looks better, with whatever model.
+
+    To each mean's interval two made-up runs are added, one that gains all and one that loses all: where few replays ended in
+    another way than their runs, the plain interval of a mean would be far too short.
 
     Args:
         pairs: Runs, each with a replay of it; both with a known success.
 
     Raises:
         DataError: A replay is of another mode or differs in more or fewer roles than one, or a success is unknown.
+
+    Source: Bonett and Price 2012, Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
+    Data, Journal of Educational and Behavioral Statistics 37.
     """
     found: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for run, replay in pairs:
@@ -259,14 +290,14 @@ def credits_of(pairs: Iterable[tuple[TeamRun, TeamRun]]) -> list[Credit]:
 
 
 def _credit(role: str, model: str, instead: str, gains: list[float]) -> Credit:
-    mean = sum(gains) / len(gains)
-    error = float(np.std(gains, ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+    more = np.array([*gains, 1.0, -1.0])
+    error = _Z95 * float(more.std()) / math.sqrt(len(more)) if len(gains) > 1 else math.nan
     return Credit(
         role=role,
         model=model,
         instead=instead,
         runs=len(gains),
-        gain=mean,
-        low=mean - _Z95 * error,
-        high=mean + _Z95 * error,
+        gain=sum(gains) / len(gains),
+        low=max(float(more.mean()) - error, -1.0),
+        high=min(float(more.mean()) + error, 1.0),
     )

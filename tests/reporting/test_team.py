@@ -164,6 +164,25 @@ def test_what_an_allocator_has_learned_is_told_without_its_runs(team_runs, team_
     assert made.report() == before
 
 
+def test_runs_that_broke_off_when_a_model_failed_are_failures_and_are_named(team_runs, team_of_three, reader):
+    runs = team_runs()
+    lost = [
+        replace(run, success=None, roles={"coder": RoleUsage(error="TimeoutError")}, metadata={"error": "TimeoutError"})
+        if run.models["coder"] == "large" and n % 2
+        else run
+        for n, run in enumerate(runs)
+    ]
+    found = diagnose_team(RoleAllocator(*team_of_three), lost, **FAST)
+    count = sum(run.success is None for run in lost)
+    assert (found.fit.broken, found.sources.runs, found.sources.tasks) == (count, 480, 480)
+    assert found.base == pytest.approx((sum(run.success or 0.0 for run in lost) + 0.5) / 481)
+    [logged] = found.frontier.of("logged")
+    assert logged.measured.value == pytest.approx(np.mean([run.success or 0.0 for run in lost]))
+    text = " ".join(reader(team_html(found, made=MADE)).text)
+    assert f"broke off when a model failed {count} that the team fails with a model that fails" in text
+    assert f"{count} runs that broke off when a model failed count as failures." in text
+
+
 def test_replays_are_counted_and_told(team_runs, team_of_three, reader):
     runs = team_runs()[:120]
     changed = [run for run in runs if run.models["coder"] == "large"][:6]
@@ -188,6 +207,9 @@ def test_replays_are_counted_and_told(team_runs, team_of_three, reader):
     text = " ".join(reader(team_html(found, made=MADE)).text)
     assert "What replays say" in text
     assert "replays left out 2" in text
+    assert "left out: replays" not in text
+    assert "of those that failed any second try looks better" in text
+    assert found.sources.runs == len(runs)
 
 
 def test_scores_of_roles_are_counted(team_runs, team_of_three):

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentroute.errors import ConfigError, DataError
-from agentroute.teams import NONE, Mode, Role, Team, TeamRun
+from agentroute.teams import NONE, Mode, Role, RoleAllocator, Team, TeamRun
 from agentroute.teams._additive import AdditiveLogit
 from agentroute.teams._designs import credits_of, exploration_plan, leave_one_out
 from agentroute.teams._observing import levels, observed
-from agentroute.types import Query
+from agentroute.types import ModelCard, Price, Query
 
 MODELS = ("s", "m", "l")
 
@@ -163,10 +163,10 @@ def test_credit_is_the_mean_difference_over_runs():
     ]
     first, second = credits_of(pairs)
     assert (first.role, first.model, first.instead, first.runs) == ("a", "s", "l", 3)
-    gains = [1.0, 0.0, -0.25]
-    error = math.sqrt(sum((gain - 0.25) ** 2 for gain in gains) / 2 / 3)
     assert first.gain == pytest.approx(0.25)
-    assert (first.low, first.high) == pytest.approx((0.25 - 1.96 * error, 0.25 + 1.96 * error), abs=1e-3)
+    # Gains of 1, 0 and -1/4, and of 1 and -1: their mean is .75 / 5, that of their squares (1 + 1/16 + 2) / 5.
+    error = math.sqrt((3.0625 / 5 - 0.15**2) / 5)
+    assert (first.low, first.high) == pytest.approx((0.15 - 1.96 * error, 0.15 + 1.96 * error), abs=1e-3)
     assert (second.role, second.model, second.instead, second.runs, second.gain) == ("b", "m", NONE, 1, 1.0)
     assert math.isnan(second.low)
     assert credits_of([]) == []
@@ -181,3 +181,54 @@ def test_replays_in_which_more_changed_are_no_replays():
         credits_of([(run(1.0, a="s"), run(1.0, a="l", mode="full"))])
     with pytest.raises(DataError, match="no success"):
         credits_of([(run(1.0, a="s"), run(None, a="l"))])
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.99, 0.9), (0.95, 0.8), (0.8, 0.3), (0.9, 0.9)])
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_intervals_of_credit_hold_what_they_promise_from_few_replays_on(first, second, n):
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        luck, other = rng.random((2, n))
+        again = np.where(rng.random(n) < 0.5, luck, other)  # a replay has some of the run's luck
+        ends = list(zip((luck < first).tolist(), (again < second).tolist(), strict=True))
+        pairs = [(run(float(a), str(i), a="s"), run(float(b), a="l")) for i, (a, b) in enumerate(ends)]
+        [one] = credits_of(pairs)
+        held += one.low <= first - second <= one.high
+    assert held / 300 >= 0.92  # of a plain mean it is .4 to .9 where successes are frequent
+
+
+def test_replays_that_all_ended_alike_are_not_sure_of_it():
+    [one] = credits_of([(run(1.0, str(n), a="s"), run(1.0, a="l")) for n in range(10)])
+    assert one.gain == 0.0
+    assert one.low < -0.1
+    assert one.high > 0.1
+
+
+def test_a_replay_is_logged_as_one():
+    first = TeamRun(query=Query(text="x"), models={"a": "s", "b": "m"}, success=0.0, id="run")
+    [replay] = leave_one_out(first, Team(roles=[Role(name="a"), Role(name="b", model="m")]), ("s", "m"))
+    found = replay.recorded(first, success=1.0, cost=0.25, metadata={"note": "again"})
+    assert (found.query, found.models, found.mode, found.success, found.cost) == (first.query, replay.models, "chain", 1.0, 0.25)
+    assert found.metadata == {"note": "again", "replay_of": "run"}
+    assert found.id != first.id
+    assert found.propensity is None
+    with pytest.raises(ConfigError, match="replay of the run 'run', not of 'other'"):
+        replay.recorded(run(1.0, "other", a="s"))
+
+
+def test_a_replay_in_a_session_is_logged_as_one():
+    who = Team(roles=[Role(name="a"), Role(name="b", optional=True)])
+    allocator = RoleAllocator(who, [ModelCard(id=name, price=Price(input=1.0, output=1.0)) for name in ("s", "m")])
+    first = TeamRun(query=Query(text="x"), models={"a": "s", "b": "m"}, success=0.0, id="run")
+    for replay in leave_one_out(first, who, allocator.ids):
+        with allocator.session(first.query, allocation=replay.trial) as session:
+            for role in session.models:
+                session.begin(role).settle(cost=0.001)
+            made = session.finish(success=1.0, replay_of=first.id)
+        plain = replay.recorded(first, success=1.0)
+        assert (made.models, made.mode, made.metadata, made.propensity) == (plain.models, plain.mode, plain.metadata, None)
+        [credit] = credits_of([(first, made)])
+        assert (credit.role, credit.model, credit.gain) == (replay.role, first.models[replay.role], -1.0)
+    assert len(allocator.runs) == 3
+    assert allocator.fit([first, *allocator.runs]).runs == 1
