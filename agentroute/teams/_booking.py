@@ -23,7 +23,7 @@ class Standing:
 
     Attributes:
         models: Role → model, of those that take part, as decided by now.
-        made: Role → calls that were begun.
+        made: Role → calls that were begun and have not failed.
         failed: Roles with the models that failed for them.
         left: USD that nobody has spent or set aside; infinite = no budget.
         slack: USD beyond it that roundings may take.
@@ -179,8 +179,10 @@ class Book:
                 return
             if error is None:
                 self._answered.setdefault(call.role, []).append(call.model)
-            elif not again:
-                self._failed.add((call.role, call.model))
+            else:
+                self._made[call.role] -= 1  # it is still to be made, by whomever
+                if not again:
+                    self._failed.add((call.role, call.model))
             self._parts[call.role] = _added(before, usage, cost, latency, error)
 
     def score(self, role: str, score: float) -> None:
@@ -195,6 +197,11 @@ class Book:
             if role not in self._parts:
                 raise ConfigError(f"the role {role!r} has not spoken in this run, so that there is nothing to score")
             self._parts[role] = replace(self._parts[role], score=score)
+
+    def scored(self, parts: Mapping[str, RoleUsage]) -> dict[str, RoleUsage]:
+        """What roles have taken, with the scores that they have by now."""
+        with self._lock:
+            return {role: replace(part, score=self._parts[role].score) for role, part in parts.items()}
 
     def abandon(self) -> None:
         """Ends the calls that were begun and never ended: they may have been billed."""

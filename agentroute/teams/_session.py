@@ -41,8 +41,9 @@ class TeamSession:
     role keeps its model; else the best that still fits is decided for all roles that have still to speak. A model that failed
     for a role is not asked again for it. Safe to use from several threads and tasks at once.
 
-    The budget is a hard bound where the most that a call can cost is known: its prompt is counted and its answer is limited.
-    Elsewhere what most such calls stay below is set aside, and a call that costs more is booked as it is, and warned of.
+    The budget is a hard bound, to within a billionth of it, where the most that a call can cost is known: its prompt is counted
+    and its answer is limited. Elsewhere what most such calls stay below is set aside, and a call that costs more is booked as it
+    is, and warned of.
 
     ```python
     with allocator.session("Plan a trip to Lima", budget=0.05) as session:
@@ -234,7 +235,7 @@ class TeamSession:
     # --- the end ---
 
     def score(self, role: str, score: float) -> None:
-        """Says how good one role's part was, in [0, 1].
+        """Says how good one role's part was, in [0, 1]. After the end of the run, the next `finish` records it.
 
         Raises:
             ConfigError: The role has not spoken.
@@ -244,8 +245,8 @@ class TeamSession:
     def finish(self, success: float | None = None, *, error: BaseException | str | None = None, **metadata: Any) -> TeamRun:
         """Ends the run and records it.
 
-        A later call tells what was not known at the first one: a success, or more metadata. The run is recorded again with them,
-        under its id, and a log keeps the last word on an id. A call that tells nothing new gives the run as it is.
+        A later call tells what was not known at the first one: a success, scores, more metadata. The run is recorded again with
+        them, under its id, and a log keeps the last word on an id. A call that tells nothing new gives the run as it is.
 
         Args:
             success: In [0, 1]; `None` = nobody can say yet. Once it is told it stays: another one is warned of.
@@ -272,9 +273,10 @@ class TeamSession:
                     told = f"this run was finished with success={before.success:g}, which it keeps: {success:g} is not recorded"
                     warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
                 known = before.success if before.success is not None or success is None else float(success)
-                if known == before.success and metadata.items() <= before.metadata.items():
+                scored = self._book.scored(before.roles)
+                if (known, scored) == (before.success, before.roles) and metadata.items() <= before.metadata.items():
                     return before
-                run = replace(before, success=known, metadata={**before.metadata, **metadata})
+                run = replace(before, success=known, roles=scored, metadata={**before.metadata, **metadata})
             self._run = run
             try:
                 self._log(run)

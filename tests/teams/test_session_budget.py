@@ -62,3 +62,15 @@ def test_a_run_that_costs_what_was_expected_is_paid_to_its_end(made, rng):
     assert run.cost <= budget * (1 + 1e-9)
     assert session.budget.spent() <= budget * (1 + 1e-9)
     assert run.models == {role: allocation.models.get(role, "none") for role in session.roles}
+
+
+def test_a_call_that_failed_is_still_to_be_made():
+    cards = [
+        ModelCard(id=name, price=Price(input=usd, output=usd), scores={"MMLU": usd / 100})
+        for name, usd in (("middle", 10.0), ("large", 100.0))
+    ]
+    role = Role(name="talker", input_tokens=500, output_tokens=500, calls=2)
+    with RoleAllocator(Team(roles=[role], modes=[Mode(name="alone")]), cards).session("x", budget=0.29) as session:
+        session.begin("talker").failed("TooLong", cost=0.1, again=True)
+        # $0.19 are left, and two calls of $0.1 are to come.
+        assert session.model("talker") == "middle"

@@ -124,6 +124,18 @@ def test_the_first_success_stays(allocator, log):
     assert [(one.success, one.metadata) for one in log] == [(0.0, {"why": "appeal"})]
 
 
+def test_a_score_that_is_known_later_is_recorded_with_the_next_word(allocator, log):
+    with allocator.session("x") as session:
+        session.begin("planner").settle(cost=0.001)
+    before = session.finish()
+    session.score("planner", 0.25)
+    run = session.finish(success=1.0)
+    assert (run.roles["planner"].score, run.roles["planner"].cost, run.cost) == (0.25, 0.001, before.cost)
+    session.score("planner", 0.5)
+    assert session.finish().roles["planner"].score == 0.5
+    assert [(one.success, one.roles["planner"].score) for one in log] == [(1.0, 0.5)]
+
+
 def test_a_crash_and_the_success_that_it_had_all_the_same(allocator, log):
     with pytest.raises(KeyError), allocator.session("x") as session:
         raise KeyError
