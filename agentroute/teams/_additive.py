@@ -14,7 +14,7 @@ from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.teams._newton import logistic, newton
 from agentroute.teams._telling import Effect, aliased, centred
 
-__all__ = ["AdditiveLogit", "Effect", "Observed"]
+__all__ = ["AdditiveLogit", "Effect", "Observed", "held"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
-from agentroute.teams._observing import REPLAY_OF
+from agentroute.teams._observing import REPLAY_OF, admissible
 from agentroute.teams._values import NONE, Team, TeamRun
 
 __all__ = ["Credit", "Replay", "Trial", "credits_of", "exploration_plan", "leave_one_out"]
@@ -103,15 +103,6 @@ class Credit:
     gain: float
     low: float
     high: float
-
-
-def admissible(team: Team, models: Sequence[str]) -> Flags:
-    """What the roles' `model`, `allow` and `optional` say: bool [k, m + 1], the last column for being left out."""
-    rows = []
-    for role in team.roles:
-        may = [(role.allow is None or model in role.allow) and role.model in {None, model} for model in models]
-        rows.append([*may, role.optional])
-    return np.array(rows, bool)
 
 
 def exploration_plan(team: Team, models: Sequence[str], n: int, *, allowed: Flags | None = None, seed: int = 0) -> list[Trial]:

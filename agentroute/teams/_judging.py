@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
-from agentroute.teams._designs import admissible
-from agentroute.teams._observing import observed, usable
+from agentroute.teams._observing import admissible, observed, usable
 from agentroute.teams._offpolicy import Figure, Judged, Rows, draws, estimate, figure
 from agentroute.teams._references import Assignment, References
 from agentroute.teams._values import Allocation, Team, TeamRun
@@ -111,7 +110,8 @@ def evaluate(
     What it learned from these runs it would seem to foretell: give it others, or use `judge`, which learns anew for each part.
 
     Args:
-        policy: The allocator.
+        policy: What gives each task an allocation, with its team and its models, such as a `MasRouterPolicy`. A `RoleAllocator`
+            judges itself by its own `evaluate`.
         runs: Held-out runs, with the propensities with which they were drawn.
         budget: USD of each task; `None` = none.
         others: Further assignments to judge, by name.

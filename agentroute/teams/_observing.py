@@ -14,10 +14,11 @@ import numpy.typing as npt
 from agentroute.teams._additive import Observed
 from agentroute.teams._values import NONE, Team, TeamRun
 
-__all__ = ["REPLAYS", "REPLAY_OF", "column_of", "levels", "observed", "settled", "usable"]
+__all__ = ["REPLAYS", "REPLAY_OF", "admissible", "column_of", "levels", "observed", "settled", "usable"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 REPLAY_OF: Final = "replay_of"
 """The metadata under which a replay names the run that it replays."""
@@ -44,6 +45,15 @@ _OURS: Final = frozenset(
 def levels(team: Team, models: Sequence[str]) -> Places:
     """Columns of each role, int64 [k]: the models, and one more where the role is optional."""
     return np.array([len(models) + role.optional for role in team.roles], np.int64)
+
+
+def admissible(team: Team, models: Sequence[str]) -> Flags:
+    """What the roles' `model`, `allow` and `optional` say: bool [k, m + 1], the last column for being left out."""
+    rows = []
+    for role in team.roles:
+        may = [(role.allow is None or model in role.allow) and role.model in {None, model} for model in models]
+        rows.append([*may, role.optional])
+    return np.array(rows, bool)
 
 
 def column_of(team: Team, models: Sequence[str], run: TeamRun) -> list[int] | None:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.teams._additive import AdditiveLogit, Observed
+from agentroute.teams._additive import AdditiveLogit, Observed, held
 
 __all__ = ["PairwiseLogit", "surely_better"]
 
@@ -36,6 +36,9 @@ class PairwiseLogit(AdditiveLogit):
         kind_ridge: Of phi.
         pair_ridge: Of the effects of pairs.
         few: Runs of a (role, model) below which nothing is said of it.
+
+    Raises:
+        ConfigError: An option is out of range, or the prior is of another shape.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class PairwiseLogit(AdditiveLogit):
         few: int = 10,
     ) -> None:
         super().__init__(levels, modes=modes, kinds=kinds, prior=prior, ridge=ridge, kind_ridge=kind_ridge, few=few)
-        self.pair_ridge = pair_ridge
+        self.pair_ridge = held(pair_ridge, "pair_ridge")
 
     @cached_property
     def _pairs(self) -> list[tuple[int, int]]:

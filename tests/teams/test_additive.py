@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.teams._additive import AdditiveLogit, Observed
 from agentroute.teams._newton import newton
+from agentroute.teams._pairs import PairwiseLogit
 
 
 def logistic(logit):
@@ -242,6 +243,12 @@ def test_asked_before_it_is_fitted_it_says_so():
 def test_what_no_model_could_be_made_of_is_refused(options, told):
     with pytest.raises(ConfigError, match=told):
         AdditiveLogit(**{"levels": np.array([2, 2]), **options})
+
+
+@pytest.mark.parametrize("options", [{"pair_ridge": 0.0}, {"pair_ridge": math.nan}, {"ridge": -1.0}, {"kinds": -1}])
+def test_what_no_model_of_pairs_could_be_made_of_is_refused_too(options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        PairwiseLogit(np.array([2, 2]), **options)
 
 
 def test_numbers_that_no_step_can_be_told_of_are_refused():
