@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, cast
@@ -34,6 +34,7 @@ from langchain_agentroute._doors import CHUNKS, EVENTS, Door, Opened, Passing, a
 from langchain_agentroute._record import stamped
 from langchain_agentroute._routing import Routing
 from langchain_agentroute._runs import AsyncChainRun, ChainRun
+from langchain_agentroute._watch import Watch
 
 __all__ = ["DelegatingChatModel"]
 
@@ -61,8 +62,20 @@ class DelegatingChatModel(BaseChatModel):
             kwargs["stop"] = stop
         return self._routing.request(messages, kwargs, ensure_config(config))
 
-    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
+    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> tuple[RoutedCall, Call, Ready]:
         raise NotImplementedError
+
+    @contextmanager
+    def _paid(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Iterator[tuple[Ready, Watch]]:
+        """A call for somebody who has opened a model run for this model, and logs it; a team's session pays for it."""
+        call, step, ready = self._privately(messages, stop, kwargs)
+        call.log = None
+        part = call.decided.part
+        # A candidate that is itself routed comes here, too.
+        if part is not None and call.asks(step) is None:
+            call.bookings[step.attempt] = part.begin(model=step.model)
+        with Watch(call, step, ready.capture) as watch:
+            yield ready, watch
 
     # --- whole answers ---
 
@@ -271,8 +284,10 @@ class DelegatingChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        ready = self._privately(messages, stop, kwargs)
-        return ready.target.chat._generate(ready.messages, run_manager=run_manager, **ready.kwargs)  # noqa: SLF001
+        with self._paid(messages, stop, kwargs) as (ready, watch):
+            result = ready.target.chat._generate(ready.messages, run_manager=run_manager, **ready.kwargs)  # noqa: SLF001
+            watch.answered(result.generations[0].message)
+        return result
 
     async def _agenerate(
         self,
@@ -281,8 +296,10 @@ class DelegatingChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        ready = self._privately(messages, stop, kwargs)
-        return await ready.target.chat._agenerate(ready.messages, run_manager=run_manager, **ready.kwargs)  # noqa: SLF001
+        with self._paid(messages, stop, kwargs) as (ready, watch):
+            result = await ready.target.chat._agenerate(ready.messages, run_manager=run_manager, **ready.kwargs)  # noqa: SLF001
+            watch.answered(result.generations[0].message)
+        return result
 
     def _stream(
         self,
@@ -291,8 +308,11 @@ class DelegatingChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        ready = self._privately(messages, stop, kwargs)
-        yield from ready.target.chat._stream(ready.messages, run_manager=run_manager, **ready.kwargs)  # noqa: SLF001
+        with self._paid(messages, stop, kwargs) as (ready, watch):
+            for chunk in ready.target.chat._stream(ready.messages, run_manager=run_manager, **ready.kwargs):  # noqa: SLF001
+                watch.saw(chunk.message, CHUNKS)
+                yield chunk
+            watch.ended()
 
     async def _astream(
         self,
@@ -301,9 +321,11 @@ class DelegatingChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        ready = self._privately(messages, stop, kwargs)
-        async for chunk in ready.target.chat._astream(ready.messages, run_manager=run_manager, **ready.kwargs):  # noqa: SLF001
-            yield chunk
+        with self._paid(messages, stop, kwargs) as (ready, watch):
+            async for chunk in ready.target.chat._astream(ready.messages, run_manager=run_manager, **ready.kwargs):  # noqa: SLF001
+                watch.saw(chunk.message, CHUNKS)
+                yield chunk
+            watch.ended()
 
     # --- tools and schemas ---
 

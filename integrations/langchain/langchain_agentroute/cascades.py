@@ -14,7 +14,7 @@ from agentroute.cascades import Call, Limits
 from agentroute.errors import ConfigError
 from agentroute.scorers import ScorerLike, as_scorer
 from agentroute.serving import CascadeDecider, JudgesVoice, SupportsPlan, check_cascade
-from langchain_agentroute._calls import Ready
+from langchain_agentroute._calls import Ready, RoutedCall
 from langchain_agentroute._candidates import Target, pool_of
 from langchain_agentroute._cascading import CascadeRouting, quieted
 from langchain_agentroute._choosing import ChoosingChatModel
@@ -172,10 +172,11 @@ class CascadeChatModel(ChoosingChatModel):
             quiet=quieted(targets, judge),
         )
 
-    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
+    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> tuple[RoutedCall, Call, Ready]:
         request = self._request(messages, None, stop, kwargs)
         decided = request.begin().decide()
         call = request.routing.call(decided, request, Run(self, request.config, request.messages))
         assert isinstance(call, CascadeCall)  # noqa: S101  # a cascade's is
         last = call.climb.models[-1]
-        return call.prepared(Call(model=last), call.targets[last], request.binding)
+        step = Call(model=last)
+        return call, step, call.prepared(step, call.targets[last], request.binding)

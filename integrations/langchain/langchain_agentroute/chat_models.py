@@ -11,7 +11,7 @@ from pydantic import Field, SkipValidation
 
 from agentroute.cascades import Call
 from agentroute.serving import Decider, Rule, SupportsRoute, known_model
-from langchain_agentroute._calls import Ready
+from langchain_agentroute._calls import Ready, RoutedCall
 from langchain_agentroute._candidates import Target, pool_of
 from langchain_agentroute._choosing import ChoosingChatModel
 from langchain_agentroute._routing import Routing
@@ -120,8 +120,9 @@ class RoutedChatModel(ChoosingChatModel):
             failover=self.failover,
         )
 
-    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> Ready:
+    def _privately(self, messages: list[BaseMessage], stop: Any, kwargs: dict[str, Any]) -> tuple[RoutedCall, Call, Ready]:
         request = self._request(messages, None, stop, kwargs)
         decided = request.begin().decide()
         call = request.routing.call(decided, request, Run(self, request.config, request.messages))
-        return call.ready(Call(model=decided.decision.model))
+        step = Call(model=decided.decision.model)
+        return call, step, call.ready(step)

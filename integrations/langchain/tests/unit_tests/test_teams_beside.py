@@ -1,6 +1,7 @@
 """Within a team's session: routed models of no role are paid by the run, and routed models within routed models only once."""
 
 import pytest
+from langchain_core.messages import HumanMessage
 
 from agentroute.errors import BudgetError
 from agentroute.teams import Mode, Role, RoleAllocator, Team
@@ -100,3 +101,23 @@ async def test_a_stream_that_is_left_early_is_booked_for_all_that_was_set_aside(
     assert session.budget.spent() == pytest.approx(held)
     assert held >= 0.002
     assert run.cost is None
+
+
+@pytest.mark.parametrize("role", [None, "planner"])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", [RoutedChatModel, CascadeChatModel])
+async def test_somebody_who_has_opened_a_model_run_is_paid_for_too(kind, nested, role, chats, allocator):
+    small = RoutedChatModel(models={"small": chats["small"]}, role=role) if nested else chats["small"]
+    model = kind(models={"small": small}, role=role, cards=[CARDS[0]])
+    asked = [HumanMessage("x")]
+    with allocator.session("x", budget=1.0, fixed=ALL_SMALL) as session:
+        model._generate(asked)
+        await model._agenerate(asked)
+        list(model._stream(asked))
+        [chunk async for chunk in model._astream(asked)]
+        run = session.finish()
+    assert len(chats["small"].asked) == 4
+    assert run.cost == pytest.approx(0.008)
+    assert {name: part.calls for name, part in run.roles.items()} == ({} if role is None else {"planner": 4})
+    with allocator.session("x", budget=0.005, fixed=ALL_SMALL), pytest.raises(BudgetError):
+        model._generate([HumanMessage("word " * 20_000)])
