@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from agentroute.evaluation import Interval
 from agentroute.reporting._team_values import TeamDiagnosis, Way
@@ -41,7 +43,9 @@ class _Standing:
 
 
 def _standings(found: TeamDiagnosis) -> list[_Standing]:
+    """What is known of each role. What is called sure would be so of all effects at once: of 20 intervals one misses by luck."""
     standings = []
+    wider = _wider(found.fit.effects)
     for role in found.team.roles:
         known = [one for one in found.fit.effects if one.role == role.name and one.logit is not None]
         known.sort(key=lambda one: -(one.logit or 0.0))
@@ -49,11 +53,24 @@ def _standings(found: TeamDiagnosis) -> list[_Standing]:
             _Standing(
                 role=role.name,
                 known=tuple(known),
-                better=tuple(one for one in known if (one.low or 0.0) > 0.0),
-                worse=tuple(one for one in known[::-1] if (one.high or 0.0) < 0.0),
+                better=tuple(one for one in known if _end(one.logit, one.low, wider) > 0.0),
+                worse=tuple(one for one in known[::-1] if _end(one.logit, one.high, wider) < 0.0),
             )
         )
     return standings
+
+
+def _wider(effects: Sequence[RoleEffect]) -> float:
+    """How much longer each interval must be for all to hold at once, in 95 % of such logs (Bonferroni)."""
+    known = Counter(one.role for one in effects if one.logit is not None)
+    # What one of two models adds, the other costs: they are right or wrong together.
+    count = sum(1 if models == 2 else models for models in known.values())
+    normal = NormalDist()
+    return normal.inv_cdf(1.0 - 0.025 / max(count, 1)) / normal.inv_cdf(0.975)
+
+
+def _end(logit: float | None, end: float | None, wider: float) -> float:
+    return 0.0 if logit is None or end is None else logit + wider * (end - logit)
 
 
 def called(model: str) -> str:
@@ -272,7 +289,8 @@ def limits(found: TeamDiagnosis) -> list[str]:
     said.append(
         f"Points are of success, from its mean of {percent(found.base)} on: a team that is better or worse than that moves by "
         "less. Effects of roles are added up. The intervals are those of the runs with the cards, and of the runs nearly alone, "
-        "together; they hold for tasks like these."
+        "together; they hold for tasks like these. Each misses once in 20 by luck; what words call sure is so with all of them "
+        "looked at together."
     )
     if sources.replays:
         said.append(
