@@ -1,16 +1,11 @@
 """Calls of a role within a team's session: whom they go to, what is set aside, and what is booked, however they end."""
 
-import asyncio
-import threading
-import time
-import warnings
 from dataclasses import replace
 
 import pytest
 
-from agentroute.cascades import Call, Limits
+from agentroute.cascades import Call
 from agentroute.errors import (
-    AgentRouteWarning,
     AllModelsFailedError,
     BudgetError,
     ConfigError,
@@ -20,10 +15,9 @@ from agentroute.errors import (
     UnknownModelError,
 )
 from agentroute.pool import ModelPool
-from agentroute.scorers import as_scorer
-from agentroute.serving import Asked, CascadeCall, CascadeDecider, Decider, JudgesVoice, RoutedCall, Spent, Turn, Watch, mistakes
+from agentroute.serving import Asked, Decider, RoutedCall, Spent, Turn, Watch, mistakes
 from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, Team
-from agentroute.types import ModelCard, Price, Score, Usage
+from agentroute.types import ModelCard, Price, Usage
 
 PRICES = {"small": 0.01, "middle": 0.1, "large": 0.5}
 """USD of a call of 10 tokens in and 5 out, and, of a million of each, the half of it a token."""
@@ -330,188 +324,6 @@ async def test_without_a_session_nothing_changes(drive):
     assert (await drive(call)).model == "small"
     assert call.bookings == {}
     assert call.decided.part is None
-
-
-# --- cascades ---
-
-
-def climbing(judge=None, *, limits=None, most=0.0, role="planner", forced=None, pool=None):
-    pool = ModelPool([ModelCard(id=name) for name in PRICES]) if pool is None else pool
-    judge = None if judge is None else as_scorer(judge, name="mine", ceiling=most)
-    made = CascadeDecider(
-        pool,
-        planner=None,
-        judge=judge,
-        threshold=0.5,
-        check_last=False,
-        sticky="none",
-        role=role,
-        task=None,
-        logged=False,
-    )
-    climb = made.begin(Asked(turns=TURNS, forced=forced)).decide()
-    return CascadeCall(decided=climb, pool=pool, log=None, judge=judge, limits=limits or Limits(), voice=JudgesVoice(judge, None))
-
-
-def only(*good, cost=0.0):
-    """A judge that takes the answers of these models."""
-    return lambda _, reply: Score(value=float(reply.model in good), cost=cost)
-
-
-def rung(call, watch=Told, **answers):
-    from agentroute.types import Reply
-
-    one = serving(call, watch, **answers)
-    return lambda step: replace(one(step), reply=Reply(text="yes", model=step.model))
-
-
-async def test_a_cascade_begins_with_what_its_role_was_given(allocator, drive):
-    with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
-        call = climbing(only("large"))
-        answered = await drive(call, rung(call))
-        told = session.finish()
-    assert [one.model for one in answered.attempts] == ["middle", "large"]
-    assert told.models["planner"] == "middle"
-    assert told.roles["planner"].models == ("middle", "large")
-    assert told.cost == pytest.approx(0.6)
-
-
-async def test_models_that_cannot_be_paid_are_out_from_the_start(allocator, drive):
-    with allocator.session("x", budget=0.3, fixed={"planner": "small", "solver": "small"}) as session:
-        call = climbing(only("large"))
-        answered = await drive(call, rung(call))
-        told = session.finish()
-    assert [one.model for one in answered.attempts] == ["small", "middle"]
-    assert told.cost == pytest.approx(0.11)
-
-
-async def test_the_users_own_limit_holds_beside_the_sessions(allocator, drive):
-    pool = ModelPool([replace(card, max_output_tokens=5) for card in CARDS])
-
-    class Limited(CascadeCall):
-        def ceilings(self):
-            return {model: PRICES[model] for model in self.climb.models}
-
-    with allocator.session("x", budget=2.0, fixed={"planner": "small"}):
-        made = climbing(only("large"), limits=Limits(max_cost=0.2), pool=pool)
-        call = Limited(decided=made.decided, pool=pool, log=None, judge=made.judge, limits=made.limits, voice=made.voice)
-        answered = await drive(call, rung(call))
-    assert [one.model for one in answered.attempts] == ["small", "middle"]
-
-
-async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(allocator, drive):
-    with allocator.session("x", budget=0.7, fixed={"planner": "small", "solver": "small"}) as session:
-        call = climbing(only("large"))
-
-        def taken():
-            session.begin("solver", ceiling=lambda _: 0.65).settle(cost=0.65)
-            return "yes"
-
-        answered = await drive(call, rung(call, small=taken))
-        told = session.finish()
-    assert (answered.model, answered.accepted) == ("small", False)
-    assert isinstance(answered.attempts[-1].error, BudgetError)
-    assert told.roles["planner"].calls == 1
-
-
-async def test_a_check_is_paid_for_too(allocator, drive):
-    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
-        call = climbing(only("middle", cost=0.03), most=0.04)
-        await drive(call, rung(call))
-        told = session.finish()
-    assert told.cost == pytest.approx(0.11 + 2 * 0.03)
-    assert session.budget.left() == pytest.approx(2.0 - told.cost)
-    assert told.roles["planner"].calls == 2
-
-
-async def test_a_check_that_failed_counts_as_the_most_that_it_can_cost(allocator, drive):
-    def broken(query, reply):
-        raise OSError
-
-    with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
-        call = climbing(broken, most=0.04)
-        with pytest.warns(AgentRouteWarning, match="judge"):
-            await drive(call, rung(call))
-        told = session.finish()
-    assert told.roles["planner"].cost is None
-    assert session.budget.left() == pytest.approx(2.0 - 0.6 - 0.04)
-
-
-async def test_a_check_that_cannot_be_paid_is_no_fault_of_the_judge(allocator, drive):
-    with allocator.session("x", budget=0.13, fixed={"planner": "middle", "solver": "small"}) as session:
-        call = climbing(only("middle"), most=0.05)
-
-        def taken():
-            session.begin("solver", ceiling=lambda _: 0.01).settle(cost=0.01)
-            return "yes"
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            answered = await drive(call, rung(call, middle=taken))
-    assert answered.model == "middle"
-
-
-async def test_a_forced_model_is_the_roles_from_here_on(allocator, drive):
-    with allocator.session("x", budget=2.0) as session:
-        call = climbing(only("large"), forced="small")
-        assert (await drive(call, rung(call))).model == "small"
-        told = session.finish()
-    assert told.models["planner"] == "small"
-    assert told.cost == pytest.approx(0.01)
-
-
-async def test_of_no_role_of_the_session_nothing_is_booked(allocator, drive):
-    with allocator.session("x", budget=2.0) as session:
-        call = climbing(only("middle"), role=None)
-        assert (await drive(call, rung(call))).model == "middle"
-        assert session.finish().roles == {}
-
-
-def test_a_call_that_is_too_late_is_booked_when_it_ends(allocator):
-    go, done = threading.Event(), threading.Event()
-    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
-        call = climbing(only("small", "middle"), limits=Limits(timeout=0.2))
-
-        def slow():
-            go.wait(5)
-            return "late"
-
-        one = rung(call, small=slow)
-
-        def noted(step):
-            try:
-                return one(step)
-            finally:
-                if step.model == "small":
-                    done.set()
-
-        answered = call.drive(noted)
-        assert answered.model == "middle"
-        held = session.budget.left()
-        go.set()
-        done.wait(5)
-        time.sleep(0.01)
-        told = session.finish()
-    assert held == pytest.approx(2.0 - 0.1 - 0.01)
-    assert told.roles["planner"].calls == 2
-    assert told.cost == pytest.approx(0.11)
-
-
-async def test_a_call_that_is_cancelled_by_its_deadline_condemns_its_model(allocator):
-    with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
-        call = climbing(only("small", "middle"), limits=Limits(timeout=0.1))
-        quick = rung(call)
-
-        async def one(step):
-            if step.model == "small":
-                with Silent(call, step):
-                    await asyncio.sleep(5)
-            return quick(step)
-
-        assert (await call.adrive(one)).model == "middle"
-        told = session.finish()
-    assert told.roles["planner"].error == "DeadlineExceededError"
-    assert told.roles["planner"].cost is None
 
 
 def test_a_flow_that_is_closed_gives_back_what_no_call_took(allocator):
