@@ -251,8 +251,10 @@ class AdditiveLogit:
         interval knows nothing of that; the second does. Where either is right, so is what holds both.
         """
         known = [(self._fitted(), self.covariance_), *([self._loose] if len(self.seen_) else [])]
-        middle = [float(contrast @ coef) for coef, _ in known]
-        error = [_Z95 * math.sqrt(float(contrast @ covariance @ contrast)) for _, covariance in known]
+        at = np.flatnonzero(contrast)  # few of many
+        some = contrast[at]
+        middle = [float(some @ coef[at]) for coef, _ in known]
+        error = [_Z95 * math.sqrt(float(some @ covariance[at[:, None], at] @ some)) for _, covariance in known]
         low, high = (min(map(float.__sub__, middle, error)), max(map(float.__add__, middle, error)))
         return middle[0], low, high
 
