@@ -23,6 +23,7 @@ AgentRouteWarning (UserWarning)
 ├── LowSupportWarning                      the log says too little; the default answers
 ├── RouterFailedWarning                    the router failed; the default answers
 ├── JudgeFailedWarning                     a judge failed; the next model is asked
+├── BudgetOverrunWarning                   a call cost more than was set aside for it
 ├── OutcomeDroppedWarning                  an outcome could not be logged
 └── OutcomesSkippedWarning                 logged queries that nothing can be learned from
 ```
@@ -40,6 +41,7 @@ __all__ = [
     "AllModelsFailedError",
     "ArtefactError",
     "BudgetError",
+    "BudgetOverrunWarning",
     "ConfigError",
     "DataError",
     "DeadlineExceededError",
@@ -142,14 +144,14 @@ class BudgetError(AgentRouteError):
 
 
 class PriceUnknownError(AgentRouteError, LookupError):
-    """A policy needs costs, and these models have neither a price nor a logged cost."""
+    """Cost is weighed, and nobody knows what these models cost: they have neither a price nor a logged cost."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self.models = tuple(models)
         super().__init__(
             f"no price and no logged cost for {', '.join(map(repr, self.models))}: "
-            "log the billed costs, or pass the models' prices together with token counts when the log is read "
-            "(OutcomeTable.from_log(log, prices=...))"
+            "give the models prices, on their cards or when a log with token counts is read "
+            "(OutcomeTable.from_log(log, prices=...)), or log the billed costs"
         )
 
 
@@ -240,6 +242,10 @@ class RouterFailedWarning(AgentRouteWarning):
 
 class JudgeFailedWarning(AgentRouteWarning):
     """A judge could not score an answer, or measured nothing that the router reads; said once for each kind of failure."""
+
+
+class BudgetOverrunWarning(AgentRouteWarning):
+    """A call cost more than was set aside for it: a budget may be exceeded."""
 
 
 class OutcomeDroppedWarning(AgentRouteWarning):

@@ -56,8 +56,8 @@ MADE = [
     (
         PriceUnknownError(["a", "b"]),
         (
-            "no price and no logged cost for 'a', 'b': log the billed costs, or pass the models' prices together with token "
-            "counts when the log is read (OutcomeTable.from_log(log, prices=...))"
+            "no price and no logged cost for 'a', 'b': give the models prices, on their cards or when a log with token counts "
+            "is read (OutcomeTable.from_log(log, prices=...)), or log the billed costs"
         ),
         {"models": ("a", "b")},
     ),

@@ -11,8 +11,8 @@ import agentroute
 from agentroute import errors
 
 FROZEN = """
-    AgentRouteError AgentRouteWarning AllModelsFailedError ArtefactError BudgetError BudgetPolicy CallableEmbedder Candidate
-    ConfigError
+    AgentRouteError AgentRouteWarning AllModelsFailedError ArtefactError BudgetError BudgetOverrunWarning BudgetPolicy
+    CallableEmbedder Candidate ConfigError
     DataError DeadlineExceededError Decision DuplicateModelError Embedder EmbedderMismatchError Estimate Estimator Explanation
     Fingerprint GenaiPrices JudgeFailedWarning KNNEstimator LowSupportWarning MeanEstimator MemoryOutcomeLog MissingExtraError
     MissingSignalError ModelCard ModelPool NoEligibleModelError NotFittedError Outcome OutcomeDroppedWarning OutcomeLog

@@ -113,7 +113,7 @@ class RoleAllocator:
         self.ridge, self.kind_ridge, self.seed = float(ridge), float(kind_ridge), int(seed)
         self.embedder = embedder
         self.drawn = 0
-        self._runs: list[TeamRun] = []
+        self._runs: dict[str, TeamRun] = {}
         self._rng, self._dice = np.random.default_rng(seed), threading.Lock()
         self._prior = card_prior(team, self.pool, task=task, embedder=embedder)
         self._learn(observed(team, self.ids, []), TaskKinds(seed=seed).fit(()), CostModel(team, self.pool))
@@ -172,14 +172,14 @@ class RoleAllocator:
                 f"a team's run is recorded without a vector of its task: {problem}", OutcomeDroppedWarning, stacklevel=2
             )
         if self.log is None or not isinstance(self.log, Iterable):
-            self._runs.append(run)
+            self._runs[run.id] = run  # a later word on a run takes the place of the first
         if self.log is not None:
             self.log.append(run)
 
     @property
     def runs(self) -> tuple[TeamRun, ...]:
         """The runs recorded: those of the log, where it can be read, else those kept in memory."""
-        return tuple(self.log) if isinstance(self.log, Iterable) else tuple(self._runs)
+        return tuple(self.log) if isinstance(self.log, Iterable) else tuple(self._runs.values())
 
     def fit(self, runs: Iterable[TeamRun] | None = None) -> FitReport:
         """Learns from runs, all at once; what was learned before is forgotten.

@@ -8,7 +8,7 @@ import warnings
 from types import TracebackType
 from typing import Final, Protocol, Self, runtime_checkable
 
-from agentroute.errors import AgentRouteWarning, BudgetError, ConfigError
+from agentroute.errors import BudgetError, BudgetOverrunWarning, ConfigError
 
 __all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "lacks", "short", "units"]
 
@@ -69,7 +69,7 @@ class Reservation:
                 f"a call cost ${usd:.6g}, for which ${self.usd:.6g} were set aside: the budget may be exceeded; "
                 "reserve the most that a call can cost"
             )
-            warnings.warn(message, AgentRouteWarning, stacklevel=2)
+            warnings.warn(message, BudgetOverrunWarning, stacklevel=2)
 
     def release(self) -> None:
         """Gives all of it back: the call was not made. Does nothing once it is settled or released."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, PriceUnknownError, UnknownModelError
+from agentroute.teams._observing import admissible
 from agentroute.teams._spending import Spending, rates_of, shrunk, spending, sums, take
 from agentroute.teams._terms import Terms, heard
 from agentroute.teams._values import NONE, Mode, Team, TeamRun
@@ -308,11 +309,7 @@ class CostModel:
 
     def admissible(self) -> Flags:
         """What the roles' `model`, `allow` and `optional` say: bool [k, m + 1]."""
-        rows = []
-        for role in self.team.roles:
-            may = [(role.allow is None or model in role.allow) and role.model in {None, model} for model in self.models]
-            rows.append([*may, role.optional])
-        return np.array(rows, bool)
+        return admissible(self.team, self.models)
 
     def _mode(self, name: str) -> Mode:
         if name not in self._modes:

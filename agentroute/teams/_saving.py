@@ -41,6 +41,7 @@ def save(allocator: RoleAllocator, folder: str | Path) -> None:
         "kind_ridge": allocator.kind_ridge,
         "seed": allocator.seed,
         "drawn": allocator.drawn,
+        "broken": seen.broken,
         "kinds": kinds.state(),
         "costs": costs.state(),
         # Clusters are of its vectors: another embedder's would fall anywhere.
@@ -73,6 +74,7 @@ def load(kind: type[RoleAllocator], folder: str | Path, *, embedder: Embedder | 
             kinds=arrays["kinds"],
             success=arrays["success"],
             scores=arrays.get("scores"),
+            broken=np.asarray(config["broken"]).item(),
         )
         made.adopt(
             np.asarray(config["drawn"]).item(),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentroute.errors import AgentRouteWarning, BudgetError, ConfigError, StorageError
+from agentroute.errors import BudgetError, BudgetOverrunWarning, ConfigError, StorageError
 from agentroute.teams._budget import SLACK, Budget, MemoryBudget, units
 from agentroute.teams._budget_file import SqliteBudget
 
@@ -93,7 +93,7 @@ def test_what_breaks_off_is_booked_in_full(make):
 def test_a_call_that_costs_more_than_was_set_aside_is_booked_and_told(make):
     budget = make(0.5)
     one = budget.reserve(0.2)
-    with pytest.warns(AgentRouteWarning, match=r"cost \$0.7, for which \$0.2 were set aside"):
+    with pytest.warns(BudgetOverrunWarning, match=r"cost \$0.7, for which \$0.2 were set aside"):
         one.settle(0.7)
     assert (budget.spent(), budget.left()) == (0.7, 0.0)
     with pytest.raises(BudgetError, match=r"\$0 of the budget of \$0.5"):
@@ -147,7 +147,7 @@ def test_a_file_holds_no_more_than_it_can_count(tmp_path):
         SqliteBudget(tmp_path / "money.sqlite", "a", 5e6)
     with SqliteBudget(tmp_path / "money.sqlite", "a", 1.0) as budget:
         for _ in range(3):
-            with pytest.warns(AgentRouteWarning, match="may be exceeded"):
+            with pytest.warns(BudgetOverrunWarning, match="may be exceeded"):
                 budget.reserve(0.0).settle(3e6)
         assert (budget.spent(), budget.left()) == (4e6, 0.0)
 
@@ -240,8 +240,13 @@ def test_no_overshoot_in_ten_thousand_attempts_of_four_processes_of_sixteen_thre
         assert budget.spent() == pytest.approx(calls * 0.01, abs=1e-9)
         assert budget.spent() <= 60.0
         assert budget.spent() + budget.left() == pytest.approx(60.0, abs=1e-9)
-        # Nothing is left that another call could have had.
-        assert budget.left() < 0.012
+        # Nothing that they set aside is kept from others: who comes now has what is left, to the last call. The racers may leave
+        # something, for some were refused while others still held what they did not need in the end.
+        while budget.left() >= 0.012:
+            budget.reserve(0.012).settle(0.01)
+        with pytest.raises(BudgetError):
+            budget.reserve(0.012)
+        assert budget.spent() <= 60.0
 
 
 def test_processes_that_open_a_new_file_at_once_make_one_budget(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ArtefactError, EmbedderMismatchError
-from agentroute.teams import NONE, Mode, Role, RoleAllocator, RunLog, Team, TeamRun
+from agentroute.teams import NONE, Mode, Role, RoleAllocator, RoleUsage, RunLog, Team, TeamRun
 from agentroute.types import Fingerprint, ModelCard, Price, Query
 
 CARDS = [
@@ -66,6 +66,8 @@ def test_what_is_saved_allocates_the_same(tmp_path, kinds):
         runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
     else:
         runs = [replace(run, query=Query(text="one task")) for run in runs]
+    lost = {"planner": RoleUsage(error="InternalServerError")}
+    runs.append(replace(runs[0], id="lost", success=None, roles=lost, metadata={"error": "AllModelsFailedError"}))
     allocator = RoleAllocator(
         team, CARDS, runs=runs, willingness_to_pay=0.5 if kinds == "none" else math.inf, task="odd jobs", seed=3
     )
@@ -75,6 +77,7 @@ def test_what_is_saved_allocates_the_same(tmp_path, kinds):
     loaded = RoleAllocator.load(tmp_path / "team")
     assert allocations(loaded) == allocations(allocator)
     assert str(loaded.report()) == str(allocator.report())
+    assert loaded.report().broken == 1
     assert loaded.team == team
     loaded.save(tmp_path / "again")
     assert allocations(RoleAllocator.load(tmp_path / "again")) == allocations(allocator)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from agentroute.errors import (
-    AgentRouteWarning,
     BudgetError,
+    BudgetOverrunWarning,
     ConfigError,
     DataError,
     NoEligibleModelError,
@@ -148,7 +148,7 @@ def test_a_call_that_was_not_made_leaves_no_trace(allocator):
 
 def test_more_than_was_set_aside_is_booked_and_warned_of(allocator):
     with allocator.session("x", budget=1.0) as session:
-        with pytest.warns(AgentRouteWarning, match="may be exceeded"):
+        with pytest.warns(BudgetOverrunWarning, match="may be exceeded"):
             session.begin("planner", ceiling=lambda _: 0.1).settle(cost=0.4)
         assert session.budget.left() == pytest.approx(0.6)
 
