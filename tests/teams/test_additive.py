@@ -15,33 +15,8 @@ from agentroute.teams._newton import newton
 from agentroute.teams._pairs import PairwiseLogit
 
 
-def logistic(logit):
-    return 1.0 / (1.0 + np.exp(-logit))
-
-
 def logit(chance):
     return math.log(chance / (1.0 - chance))
-
-
-def drawn(rng, n, *, roles=3, models=3, modes=1, kinds=0, scored=False, fractions=False):
-    """Runs whose success is a coin, or anything."""
-    return Observed(
-        columns=rng.integers(0, models, (n, roles)),
-        modes=rng.integers(0, modes, n),
-        kinds=rng.dirichlet(np.ones(kinds), n) if kinds else np.zeros((n, 0)),
-        success=rng.random(n) if fractions else (rng.random(n) < rng.random()).astype(float),
-        scores=np.where(rng.random((n, roles)) < 0.5, rng.random((n, roles)), np.nan) if scored else None,
-    )
-
-
-def of(columns, success, *, modes=None, kinds=None):
-    n = len(success)
-    return Observed(
-        columns=np.asarray(columns, np.int64) if np.ndim(columns) == 2 else np.asarray(columns, np.int64)[:, None],
-        modes=np.zeros(n, np.int64) if modes is None else np.asarray(modes, np.int64),
-        kinds=np.zeros((n, 0)) if kinds is None else np.asarray(kinds, float),
-        success=np.asarray(success, float),
-    )
 
 
 def posterior(model, seen, coef):
@@ -98,17 +73,17 @@ def slope(model, seen, coef):
     fractions=st.booleans(),
 )
 @example(seed=344, n=18, modes=1, kinds=2, scored=False, fractions=False)  # where whole Newton steps go back and forth for ever
-def test_no_parameter_could_be_better(seed, n, modes, kinds, scored, fractions):
+def test_no_parameter_could_be_better(seed, n, modes, kinds, scored, fractions, observed):
     rng = np.random.default_rng(seed)
-    seen = drawn(rng, n, modes=modes, kinds=kinds, scored=scored, fractions=fractions)
+    seen = observed.drawn(rng, n, modes=modes, kinds=kinds, scored=scored, fractions=fractions)
     model = AdditiveLogit(np.full(3, 3), modes=modes, kinds=kinds, prior=rng.normal(size=(3, 3)), ridge=0.7).fit(seen)
     assert np.abs(slope(model, seen, model.coef_)).max() < 1e-4
 
 
 @pytest.mark.parametrize("end", [0.0, 1.0])
-def test_logs_that_all_ended_alike_have_an_optimum_too(end):
+def test_logs_that_all_ended_alike_have_an_optimum_too(end, observed):
     rng = np.random.default_rng(0)
-    seen = of(rng.integers(0, 3, (2000, 2)), np.full(2000, end))
+    seen = observed.of(rng.integers(0, 3, (2000, 2)), np.full(2000, end))
     model = AdditiveLogit(np.array([3, 3])).fit(seen)
     assert np.abs(slope(model, seen, model.coef_)).max() < 1e-3
     chance, low, high = model.interval(np.array([0, 0]), 0, np.zeros(0))
@@ -116,8 +91,8 @@ def test_logs_that_all_ended_alike_have_an_optimum_too(end):
     assert low < chance < high
 
 
-def test_the_covariance_is_the_inverse_curvature():
-    seen = drawn(np.random.default_rng(1), 40, roles=2, kinds=1, modes=2)
+def test_the_covariance_is_the_inverse_curvature(observed):
+    seen = observed.drawn(np.random.default_rng(1), 40, roles=2, kinds=1, modes=2)
     model = AdditiveLogit(np.array([3, 3]), modes=2, kinds=1).fit(seen)
     step, coef = 1e-3, model.coef_
     curvature = np.array(
@@ -126,9 +101,9 @@ def test_the_covariance_is_the_inverse_curvature():
     assert np.linalg.inv(-curvature) == pytest.approx(model.covariance_, abs=1e-3)
 
 
-def test_without_runs_it_knows_the_prior():
+def test_without_runs_it_knows_the_prior(observed):
     prior = np.array([[0.5, -0.5], [1.0, 0.0]])
-    model = AdditiveLogit(np.array([2, 2]), prior=prior, ridge=4.0).fit(of(np.zeros((0, 2)), []))
+    model = AdditiveLogit(np.array([2, 2]), prior=prior, ridge=4.0).fit(observed.of(np.zeros((0, 2)), []))
     assert model.values(np.zeros(0)) == pytest.approx(prior)
     assert model.runs == 0
     score, error = model.logit(np.array([[0, 1]]), np.array([0]), np.zeros((1, 0)))
@@ -137,9 +112,9 @@ def test_without_runs_it_knows_the_prior():
     assert error == pytest.approx([math.sqrt(100.0 + 0.75)])
 
 
-def test_with_next_to_no_ridge_effects_are_differences_of_log_odds():
+def test_with_next_to_no_ridge_effects_are_differences_of_log_odds(observed):
     # 40 runs each: 10, 20 and 30 succeed.
-    seen = of(np.repeat([0, 1, 2], 40), np.concatenate([np.arange(40) < count for count in (10, 20, 30)]))
+    seen = observed.of(np.repeat([0, 1, 2], 40), np.concatenate([np.arange(40) < count for count in (10, 20, 30)]))
     effects = AdditiveLogit(np.array([3]), ridge=1e-7).fit(seen).effects()
     odds = np.array([logit(0.25), 0.0, logit(0.75)])
     assert [one.logit for one in effects] == pytest.approx(odds - odds.mean(), abs=1e-4)
@@ -149,16 +124,16 @@ def test_with_next_to_no_ridge_effects_are_differences_of_log_odds():
     assert [(one.high - one.low) / 2 / 1.96 for one in effects] == pytest.approx(errors, rel=1e-3)
 
 
-def test_half_a_success_counts_as_one_success_and_one_failure_in_two_runs():
+def test_half_a_success_counts_as_one_success_and_one_failure_in_two_runs(observed):
     columns = np.random.default_rng(2).integers(0, 3, (25, 2))
-    halves = AdditiveLogit(np.array([3, 3])).fit(of(np.repeat(columns, 2, axis=0), np.full(50, 0.5)))
-    whole = AdditiveLogit(np.array([3, 3])).fit(of(np.repeat(columns, 2, axis=0), np.tile([0.0, 1.0], 25)))
+    halves = AdditiveLogit(np.array([3, 3])).fit(observed.of(np.repeat(columns, 2, axis=0), np.full(50, 0.5)))
+    whole = AdditiveLogit(np.array([3, 3])).fit(observed.of(np.repeat(columns, 2, axis=0), np.tile([0.0, 1.0], 25)))
     assert halves.coef_ == pytest.approx(whole.coef_)
     assert halves.covariance_ == pytest.approx(whole.covariance_)
 
 
-def test_a_stronger_ridge_holds_effects_closer_to_their_prior():
-    seen = of(np.repeat([0, 1], 30), np.repeat([0.0, 1.0], 30))
+def test_a_stronger_ridge_holds_effects_closer_to_their_prior(observed):
+    seen = observed.of(np.repeat([0, 1], 30), np.repeat([0.0, 1.0], 30))
     prior = np.array([[2.0, -2.0]])
     gaps = []
     for ridge in (1e-3, 1.0, 1e6):
@@ -168,12 +143,12 @@ def test_a_stronger_ridge_holds_effects_closer_to_their_prior():
     assert gaps[2] == pytest.approx(-4.0, abs=1e-3)
 
 
-def test_modes_and_kinds_have_effects_of_their_own():
+def test_modes_and_kinds_have_effects_of_their_own(observed):
     rng = np.random.default_rng(3)
     n = 4000
     columns, modes, kind = rng.integers(0, 2, (n, 2)), rng.integers(0, 2, n), rng.integers(0, 2, n)
     score = 1.0 * modes - 1.5 * kind + 0.8 * columns[:, 0] + np.where(kind == 1, 1.2, -1.2) * (columns[:, 1] - 0.5)
-    seen = of(columns, rng.random(n) < logistic(score), modes=modes, kinds=np.eye(2)[kind])
+    seen = observed.of(columns, rng.random(n) < 1.0 / (1.0 + np.exp(-score)), modes=modes, kinds=np.eye(2)[kind])
     model = AdditiveLogit(np.array([2, 2]), modes=2, kinds=2).fit(seen)
     none, one, other = np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert model.base(1, none) - model.base(0, none) == pytest.approx(1.0, abs=0.3)
@@ -186,9 +161,9 @@ def test_modes_and_kinds_have_effects_of_their_own():
     assert model.logit(np.array([[1, 0]]), np.array([1]), other[None])[0] == pytest.approx([parts])
 
 
-def test_a_model_without_kinds_does_not_look_at_those_of_the_runs():
+def test_a_model_without_kinds_does_not_look_at_those_of_the_runs(observed):
     rng = np.random.default_rng(4)
-    seen = drawn(rng, 60, kinds=3)
+    seen = observed.drawn(rng, 60, kinds=3)
     plain = Observed(columns=seen.columns, modes=seen.modes, kinds=np.zeros((60, 0)), success=seen.success)
     assert AdditiveLogit(np.full(3, 3)).fit(seen).coef_.tolist() == AdditiveLogit(np.full(3, 3)).fit(plain).coef_.tolist()
 
@@ -209,9 +184,9 @@ def test_scores_of_a_role_tell_of_its_model_and_of_no_other():
 
 
 @pytest.mark.parametrize("bad", [math.nan, -0.1, 1.1])
-def test_a_success_that_is_none_is_refused(bad):
+def test_a_success_that_is_none_is_refused(bad, observed):
     with pytest.raises(DataError, match="leave such runs out"):
-        AdditiveLogit(np.array([2])).fit(of([0, 1], [1.0, bad]))
+        AdditiveLogit(np.array([2])).fit(observed.of([0, 1], [1.0, bad]))
 
 
 def test_asked_before_it_is_fitted_it_says_so():

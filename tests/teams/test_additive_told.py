@@ -5,44 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agentroute.teams._additive import AdditiveLogit, Observed
+from agentroute.teams._additive import AdditiveLogit
 
 
 def logistic(logit):
     return 1.0 / (1.0 + np.exp(-logit))
 
 
-def drawn(rng, n, *, roles=3, models=3, modes=1, kinds=0, scored=False, fractions=False):
-    """Runs whose success is a coin, or anything."""
-    return Observed(
-        columns=rng.integers(0, models, (n, roles)),
-        modes=rng.integers(0, modes, n),
-        kinds=rng.dirichlet(np.ones(kinds), n) if kinds else np.zeros((n, 0)),
-        success=rng.random(n) if fractions else (rng.random(n) < rng.random()).astype(float),
-        scores=np.where(rng.random((n, roles)) < 0.5, rng.random((n, roles)), np.nan) if scored else None,
-    )
-
-
-def of(columns, success, *, modes=None, kinds=None):
-    n = len(success)
-    return Observed(
-        columns=np.asarray(columns, np.int64) if np.ndim(columns) == 2 else np.asarray(columns, np.int64)[:, None],
-        modes=np.zeros(n, np.int64) if modes is None else np.asarray(modes, np.int64),
-        kinds=np.zeros((n, 0)) if kinds is None else np.asarray(kinds, float),
-        success=np.asarray(success, float),
-    )
-
-
 # --- what is known, and how surely ---
 
 
-def test_intervals_hold_what_they_promise_in_worlds_drawn_from_the_prior():
+def test_intervals_hold_what_they_promise_in_worlds_drawn_from_the_prior(observed):
     held, chances = [], []
     for seed in range(120):
         rng = np.random.default_rng(seed)
         theta = rng.normal(size=(2, 3))
         columns = rng.integers(0, 3, (150, 2))
-        seen = of(columns, rng.random(150) < logistic(-0.3 + theta[[0, 1], columns].sum(axis=1)))
+        seen = observed.of(columns, rng.random(150) < logistic(-0.3 + theta[[0, 1], columns].sum(axis=1)))
         model = AdditiveLogit(np.array([3, 3])).fit(seen)
         for one in model.effects():
             truth = theta[one.role, one.column] - theta[one.role].mean()
@@ -56,13 +35,15 @@ def test_intervals_hold_what_they_promise_in_worlds_drawn_from_the_prior():
 
 @pytest.mark.parametrize("effect", [0.0, 1.0, 3.0, 5.0, 6.0])
 @pytest.mark.parametrize("breaks", [15, 30])
-def test_a_role_that_adds_nothing_is_seldom_said_to_do_so_for_hardly_varying_apart_from_one_that_adds_much(breaks, effect):
+def test_a_role_that_adds_nothing_is_seldom_said_to_do_so_for_hardly_varying_apart_from_one_that_adds_much(
+    breaks, effect, observed
+):
     sure = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
         second = rng.integers(0, 2, 300)
         first = np.where(np.arange(300) < breaks, 1 - second, second)
-        seen = of(np.stack([first, second], axis=1), rng.random(300) < logistic(effect * (second - 0.5)))
+        seen = observed.of(np.stack([first, second], axis=1), rng.random(300) < logistic(effect * (second - 0.5)))
         one = AdditiveLogit(np.array([2, 2])).fit(seen).effects()[1]
         sure += one.low > 0.0 or one.high < 0.0
     # Three standard errors above .05. With the ridge's own interval it was 10 to 45 of 100 from 5 logits on.
@@ -70,26 +51,26 @@ def test_a_role_that_adds_nothing_is_seldom_said_to_do_so_for_hardly_varying_apa
 
 
 @pytest.mark.parametrize("strength", [0.5, 3.0])
-def test_intervals_hold_what_they_promise_whatever_the_effects(strength):
+def test_intervals_hold_what_they_promise_whatever_the_effects(strength, observed):
     held = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
         theta = np.stack([rng.permutation([-0.5, -0.2, 0.2, 0.5]) * strength for _ in range(4)])
         columns = rng.integers(0, 4, (160, 4))
-        seen = of(columns, rng.random(160) < logistic(theta[np.arange(4), columns].sum(axis=1)))
+        seen = observed.of(columns, rng.random(160) < logistic(theta[np.arange(4), columns].sum(axis=1)))
         effects = AdditiveLogit(np.full(4, 4)).fit(seen).effects()
         held += [one.low <= theta[one.role, one.column] <= one.high for one in effects]
     # 640 effects: three standard errors of a share of .95 are .026.
     assert np.mean(held) >= 0.924
 
 
-def test_the_chance_of_a_team_that_hardly_any_run_had_is_not_told_too_surely():
+def test_the_chance_of_a_team_that_hardly_any_run_had_is_not_told_too_surely(observed):
     held, chances = [], logistic(np.array([-3.0, 3.0]))
     for seed in range(60):
         rng = np.random.default_rng(seed)
         second = rng.integers(0, 2, 300)
         first = np.where(np.arange(300) < 15, 1 - second, second)
-        seen = of(np.stack([first, second], axis=1), rng.random(300) < chances[second])
+        seen = observed.of(np.stack([first, second], axis=1), rng.random(300) < chances[second])
         model = AdditiveLogit(np.array([2, 2])).fit(seen)
         for columns in ([0, 1], [1, 0]):
             _, low, high = model.interval(np.array(columns), 0, np.zeros(0))
@@ -97,8 +78,8 @@ def test_the_chance_of_a_team_that_hardly_any_run_had_is_not_told_too_surely():
     assert np.mean(held) >= 0.9  # it was about a half
 
 
-def test_an_interval_holds_what_the_ridge_says_and_what_is_said_with_nearly_none():
-    seen = of(np.repeat([0, 1], 12), np.repeat([0.0, 1.0], 12))
+def test_an_interval_holds_what_the_ridge_says_and_what_is_said_with_nearly_none(observed):
+    seen = observed.of(np.repeat([0, 1], 12), np.repeat([0.0, 1.0], 12))
     ends = {ridge: AdditiveLogit(np.array([2]), ridge=ridge).fit(seen).effects()[1] for ridge in (1.0, 0.01, 1e-4)}
     assert ends[1.0].logit < ends[0.01].logit
     assert ends[1.0].low < ends[1.0].logit < ends[1.0].high
@@ -107,8 +88,8 @@ def test_an_interval_holds_what_the_ridge_says_and_what_is_said_with_nearly_none
     assert ends[1.0].high > ends[1.0].logit + 2 * step
 
 
-def test_draws_have_the_mean_and_the_covariance_of_what_is_known():
-    model = AdditiveLogit(np.array([3, 3])).fit(drawn(np.random.default_rng(6), 80, roles=2))
+def test_draws_have_the_mean_and_the_covariance_of_what_is_known(observed):
+    model = AdditiveLogit(np.array([3, 3])).fit(observed.drawn(np.random.default_rng(6), 80, roles=2))
     rng = np.random.default_rng(7)
     draws = np.stack([model.draw(rng) for _ in range(20_000)])
     scale = np.sqrt(np.diag(model.covariance_))
@@ -119,11 +100,11 @@ def test_draws_have_the_mean_and_the_covariance_of_what_is_known():
     assert values.tolist() != model.values(np.zeros(0)).tolist()
 
 
-def test_ten_runs_for_each_effect_are_enough():
+def test_ten_runs_for_each_effect_are_enough(observed):
     # One intercept, 2 x 2 effects of models, 1 of the second mode, 1 of the second kind: 7.
     rng = np.random.default_rng(8)
     for n, enough in ((69, False), (70, True)):
-        seen = drawn(rng, n, roles=2, modes=2, kinds=2)
+        seen = observed.drawn(rng, n, roles=2, modes=2, kinds=2)
         assert AdditiveLogit(np.array([3, 3]), modes=2, kinds=2).fit(seen).enough is enough
 
 
@@ -134,11 +115,11 @@ def verdicts(model):
     return {(one.role, one.column): one.verdict for one in model.effects()}
 
 
-def test_a_role_that_never_varied_has_no_number():
+def test_a_role_that_never_varied_has_no_number(observed):
     rng = np.random.default_rng(9)
     columns = rng.integers(0, 3, (300, 2))
     columns[:, 0] = 1
-    model = AdditiveLogit(np.array([3, 3])).fit(of(columns, rng.random(300) < 0.5))
+    model = AdditiveLogit(np.array([3, 3])).fit(observed.of(columns, rng.random(300) < 0.5))
     assert model.aliased() == {0: "never varied"}
     for one in model.effects():
         known = one.role == 1
@@ -149,7 +130,7 @@ def test_a_role_that_never_varied_has_no_number():
 
 
 @pytest.mark.parametrize("other", ["role", "mode", "kind"])
-def test_a_role_that_always_varied_with_something_else_has_no_number(other):
+def test_a_role_that_always_varied_with_something_else_has_no_number(other, observed):
     rng = np.random.default_rng(10)
     n = 400
     columns, modes, kind = rng.integers(0, 3, (n, 3)), rng.integers(0, 3, n), rng.integers(0, 3, n)
@@ -160,7 +141,7 @@ def test_a_role_that_always_varied_with_something_else_has_no_number(other):
     else:
         kind = columns[:, 0]
     model = AdditiveLogit(np.full(3, 3), modes=3, kinds=3)
-    model.fit(of(columns, rng.random(n) < 0.5, modes=modes, kinds=np.eye(3)[kind]))
+    model.fit(observed.of(columns, rng.random(n) < 0.5, modes=modes, kinds=np.eye(3)[kind]))
     assert set(model.aliased()) == ({0, 1} if other == "role" else {0})
     assert all("together" in why for why in model.aliased().values())
     assert verdicts(model)[0, 0] == "not identifiable"
@@ -168,72 +149,74 @@ def test_a_role_that_always_varied_with_something_else_has_no_number(other):
 
 
 @pytest.mark.parametrize(("breaks", "told"), [(0, False), (1, False), (3, False), (9, False), (11, True)])
-def test_a_few_runs_that_break_the_pattern_do_not_make_a_role_identifiable(breaks, told):
+def test_a_few_runs_that_break_the_pattern_do_not_make_a_role_identifiable(breaks, told, observed):
     rng = np.random.default_rng(11)
     second = np.tile([0, 1], 150)
     first = np.where(np.arange(300) < breaks, 1 - second, second)
     # The first role's model adds nothing.
-    model = AdditiveLogit(np.array([2, 2])).fit(of(np.stack([first, second], axis=1), rng.random(300) < 0.05 + 0.9 * second))
+    model = AdditiveLogit(np.array([2, 2])).fit(
+        observed.of(np.stack([first, second], axis=1), rng.random(300) < 0.05 + 0.9 * second)
+    )
     assert set(model.aliased()) == (set() if told else {0, 1})
     assert all(why.startswith("nearly always" if breaks else "always") for why in model.aliased().values())
     assert set(verdicts(model).values()) == {"ok" if told else "not identifiable"}
     assert all((one.logit is not None) is told for one in model.effects())
 
 
-def test_a_contrast_of_two_of_three_models_may_hang_on_another_role_too():
+def test_a_contrast_of_two_of_three_models_may_hang_on_another_role_too(observed):
     first = np.tile([0, 1, 2], 100)
     second = np.where(first == 2, np.arange(300) % 2, first)  # 0 and 1 as the first role has them, a coin beside its third
-    model = AdditiveLogit(np.array([3, 2])).fit(of(np.stack([first, second], axis=1), np.tile([0.0, 1.0], 150)))
+    model = AdditiveLogit(np.array([3, 2])).fit(observed.of(np.stack([first, second], axis=1), np.tile([0.0, 1.0], 150)))
     assert model.aliased() == {}
     second[(first == 2) & (np.arange(300) > 8)] = 0  # but for one run
-    model = AdditiveLogit(np.array([3, 2])).fit(of(np.stack([first, second], axis=1), np.tile([0.0, 1.0], 150)))
+    model = AdditiveLogit(np.array([3, 2])).fit(observed.of(np.stack([first, second], axis=1), np.tile([0.0, 1.0], 150)))
     assert set(model.aliased()) == {0, 1}
 
 
-def test_a_model_seen_always_but_once_is_not_held_against_the_other():
-    model = AdditiveLogit(np.array([2])).fit(of(np.arange(300) == 0, np.tile([0.0, 1.0], 150)))
+def test_a_model_seen_always_but_once_is_not_held_against_the_other(observed):
+    model = AdditiveLogit(np.array([2])).fit(observed.of(np.arange(300) == 0, np.tile([0.0, 1.0], 150)))
     assert model.aliased() == {0: "hardly varied: only one of its models has 10 runs"}
     assert set(verdicts(model).values()) == {"not identifiable"}
 
 
-def test_a_rare_model_has_no_say_in_what_the_others_add():
+def test_a_rare_model_has_no_say_in_what_the_others_add(observed):
     columns, success = np.array([0, 1] * 50 + [2]), np.tile([1.0, 1.0, 0.0, 1.0], 26)[:101]
-    first, second, rare = AdditiveLogit(np.array([3])).fit(of(columns, success)).effects()
+    first, second, rare = AdditiveLogit(np.array([3])).fit(observed.of(columns, success)).effects()
     assert first.logit == pytest.approx(-second.logit)
     assert rare.verdict == "too few runs"
 
 
-def test_models_with_few_runs_and_models_with_none_have_no_number():
+def test_models_with_few_runs_and_models_with_none_have_no_number(observed):
     columns = np.repeat([0, 1, 2], [50, 50, 9])
-    model = AdditiveLogit(np.array([4])).fit(of(columns, np.tile([0.0, 1.0], 55)[:109]))
+    model = AdditiveLogit(np.array([4])).fit(observed.of(columns, np.tile([0.0, 1.0], 55)[:109]))
     assert verdicts(model) == {(0, 0): "ok", (0, 1): "ok", (0, 2): "too few runs", (0, 3): "too few runs"}
     assert [one.runs for one in model.effects()] == [50, 50, 9, 0]
-    assert verdicts(AdditiveLogit(np.array([4]), few=9).fit(of(columns, np.full(109, 0.5))))[0, 2] == "ok"
+    assert verdicts(AdditiveLogit(np.array([4]), few=9).fit(observed.of(columns, np.full(109, 0.5))))[0, 2] == "ok"
     assert model.runs_.tolist() == [[50, 50, 9, 0]]
 
 
-def test_only_an_optional_role_has_a_column_for_being_left_out():
+def test_only_an_optional_role_has_a_column_for_being_left_out(observed):
     rng = np.random.default_rng(12)
     columns = np.stack([rng.integers(0, 2, 200), rng.integers(0, 3, 200)], axis=1)
-    effects = AdditiveLogit(np.array([2, 3])).fit(of(columns, rng.random(200) < 0.5)).effects()
+    effects = AdditiveLogit(np.array([2, 3])).fit(observed.of(columns, rng.random(200) < 0.5)).effects()
     assert [(one.role, one.column) for one in effects] == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
 
 
 # --- whether effects add up ---
 
 
-def world(seed, n, *, strength=0.0, fractions=False):
+def world(observed, seed, n, *, strength=0.0, fractions=False):
     rng = np.random.default_rng(seed)
     columns = rng.integers(0, 3, (n, 3))
     theta, pair = rng.normal(0.0, 0.7, (3, 3)), rng.normal(0.0, 1.0, (3, 3))
     chance = logistic(theta[[0, 1, 2], columns].sum(axis=1) + strength * pair[columns[:, 0], columns[:, 1]])
     noise = np.clip(chance + rng.normal(0.0, 0.1, n), 0.0, 1.0)
-    return of(columns, noise if fractions else rng.random(n) < chance)
+    return observed.of(columns, noise if fractions else rng.random(n) < chance)
 
 
 @pytest.mark.parametrize("fractions", [False, True])
-def test_sums_are_seldom_doubted_where_they_hold(fractions):
-    p = [AdditiveLogit(np.full(3, 3)).fit(world(seed, 300, fractions=fractions)).interaction() for seed in range(100)]
+def test_sums_are_seldom_doubted_where_they_hold(fractions, observed):
+    p = [AdditiveLogit(np.full(3, 3)).fit(world(observed, seed, 300, fractions=fractions)).interaction() for seed in range(100)]
     # Three standard errors above .05 are .115. It may well be shy: the ridge leaves something to the residuals.
     assert np.mean(np.array(p) < 0.05) <= 0.12
     assert min(p) >= 1 / 401
@@ -241,28 +224,31 @@ def test_sums_are_seldom_doubted_where_they_hold(fractions):
 
 
 @pytest.mark.parametrize("fractions", [False, True])
-def test_sums_are_doubted_where_models_get_on_with_each_other_or_do_not(fractions):
+def test_sums_are_doubted_where_models_get_on_with_each_other_or_do_not(fractions, observed):
     n = 300 if fractions else 1500
-    p = [AdditiveLogit(np.full(3, 3)).fit(world(seed, n, strength=1.0, fractions=fractions)).interaction() for seed in range(12)]
+    p = [
+        AdditiveLogit(np.full(3, 3)).fit(world(observed, seed, n, strength=1.0, fractions=fractions)).interaction()
+        for seed in range(12)
+    ]
     assert np.mean(np.array(p) < 0.01) > 0.9
 
 
-def test_two_models_that_only_work_together_give_sums_away():
+def test_two_models_that_only_work_together_give_sums_away(observed):
     rng = np.random.default_rng(13)
     columns = rng.integers(0, 2, (200, 2))
-    seen = of(columns, rng.random(200) < np.where(columns[:, 0] == columns[:, 1], 0.8, 0.2))
+    seen = observed.of(columns, rng.random(200) < np.where(columns[:, 0] == columns[:, 1], 0.8, 0.2))
     model = AdditiveLogit(np.array([2, 2])).fit(seen)
     assert model.interaction() < 0.01
     assert model.interaction(seed=1) < 0.01
 
 
-def test_one_role_or_no_run_leaves_nothing_to_doubt():
-    assert AdditiveLogit(np.array([3])).fit(of([0, 1, 2], [0.0, 1.0, 0.0])).interaction() == 1.0
-    assert AdditiveLogit(np.array([3, 3])).fit(of(np.zeros((0, 2)), [])).interaction() == 1.0
+def test_one_role_or_no_run_leaves_nothing_to_doubt(observed):
+    assert AdditiveLogit(np.array([3])).fit(observed.of([0, 1, 2], [0.0, 1.0, 0.0])).interaction() == 1.0
+    assert AdditiveLogit(np.array([3, 3])).fit(observed.of(np.zeros((0, 2)), [])).interaction() == 1.0
 
 
-def test_taking_rows_keeps_what_belongs_together():
-    seen = drawn(np.random.default_rng(14), 20, kinds=2, modes=2, scored=True)
+def test_taking_rows_keeps_what_belongs_together(observed):
+    seen = observed.drawn(np.random.default_rng(14), 20, kinds=2, modes=2, scored=True)
     some = seen.take(np.array([3, 3, 7]))
     assert len(some) == 3
     for name in ("columns", "modes", "kinds", "success", "scores"):

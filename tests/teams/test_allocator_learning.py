@@ -4,45 +4,19 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from agentroute.errors import ConfigError
-from agentroute.teams import NONE, Mode, Role, RoleAllocator, Team, TeamRun
-from agentroute.types import ModelCard, Price, Query
-
-
-def card(name, price, **scores):
-    return ModelCard(id=name, price=None if price is None else Price(input=price, output=4 * price), scores=scores)
-
-
-SMALL, MIDDLE, LARGE = card("small", 0.1, MMLU=0.3), card("middle", 1.0, MMLU=0.6), card("large", 10.0, MMLU=0.9)
-CARDS = [SMALL, MIDDLE, LARGE]
-TEAM = Team(roles=[Role(name="planner"), Role(name="solver"), Role(name="critic", optional=True)])
-PRICE = {"small": 0.00013, "middle": 0.0013, "large": 0.013}
-"""USD of a call of 500 tokens in and 200 out."""
-
-
-def runs_of(team, models, n, chance, seed=0, **fields):
-    """Runs of models drawn at random; `chance(models) -> float`."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(n):
-        given_ = {role.name: str(rng.choice([*models, NONE] if role.optional else list(models))) for role in team.roles}
-        mode = str(rng.choice([mode.name for mode in team.modes]))
-        success = float(rng.random() < chance(given_))
-        query = Query(text=f"task {number}", task=fields.get("task"))
-        found.append(TeamRun(query=query, models=given_, mode=mode, success=success, cost=0.001, propensity=0.05))
-    return found
-
+from agentroute.teams import Mode, Role, RoleAllocator, Team
+from agentroute.types import ModelCard, Query
 
 # --- exploring ---
 
 
 @pytest.mark.parametrize("budget", [None, 0.016])
-def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget):
+def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget, cards):
     team = Team(roles=[Role(name="a"), Role(name="b", optional=True)], modes=[Mode(name="one"), Mode(name="two", rounds=2)])
-    allocator = RoleAllocator(team, CARDS)
+    allocator = RoleAllocator(team, cards)
     drawn, chances = Counter(), {}
     for _ in range(2000):
         found = allocator.allocate("x", explore=0.5, budget=budget)
@@ -59,15 +33,15 @@ def test_chances_of_what_is_drawn_add_up_and_are_the_frequencies(budget):
         assert drawn[key] / 2000 == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / 2000))
 
 
-def test_without_exploring_the_best_is_given_each_time():
-    allocator = RoleAllocator(TEAM, CARDS)
+def test_without_exploring_the_best_is_given_each_time(team, cards):
+    allocator = RoleAllocator(team, cards)
     assert {tuple(allocator.allocate("x").models.items()) for _ in range(20)} == {tuple(allocator.allocate("x").models.items())}
     assert allocator.allocate("x").propensity == 1.0
 
 
-def test_of_very_many_allocations_those_beside_the_best_are_drawn():
+def test_of_very_many_allocations_those_beside_the_best_are_drawn(cards):
     team = Team(roles=[Role(name=str(n)) for n in range(10)])
-    allocator = RoleAllocator(team, CARDS)
+    allocator = RoleAllocator(team, cards)
     best = allocator.allocate("x").models
     for _ in range(20):
         found = allocator.allocate("x", explore=1.0)
@@ -78,10 +52,10 @@ def test_of_very_many_allocations_those_beside_the_best_are_drawn():
 # --- learning ---
 
 
-def test_runs_beat_the_cards_where_there_are_enough():
+def test_runs_beat_the_cards_where_there_are_enough(cards, runs_of):
     team = Team(roles=[Role(name="planner"), Role(name="solver")])
-    runs = runs_of(team, PRICE, 600, lambda m: 0.2 + 0.35 * (m["planner"] == "small") + 0.35 * (m["solver"] == "middle"))
-    allocator = RoleAllocator(team, CARDS)
+    runs = runs_of(team, 600, lambda m: 0.2 + 0.35 * (m["planner"] == "small") + 0.35 * (m["solver"] == "middle"))
+    allocator = RoleAllocator(team, cards)
     assert allocator.allocate("x").models == {"planner": "large", "solver": "large"}
     report = allocator.fit(runs)
     assert allocator.allocate("x").models == {"planner": "small", "solver": "middle"}
@@ -93,9 +67,9 @@ def test_runs_beat_the_cards_where_there_are_enough():
     assert best.verdict == "ok"
 
 
-def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number():
-    runs = [replace(run, models={**run.models, "planner": "middle"}) for run in runs_of(TEAM, PRICE, 400, lambda models: 0.5)]
-    allocator = RoleAllocator(TEAM, CARDS)
+def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number(team, cards, runs_of):
+    runs = [replace(run, models={**run.models, "planner": "middle"}) for run in runs_of(team, 400, lambda models: 0.5)]
+    allocator = RoleAllocator(team, cards)
     report = allocator.fit(runs)
     assert allocator.allocate("x").reasons["planner"] == "the runs cannot tell: judged by MMLU (100%)"
     assert "not identifiable: role planner (never varied)" in report.verdicts
@@ -106,32 +80,30 @@ def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number():
     assert {one.verdict for one in report.effects if one.role == "solver"} == {"ok"}
 
 
-def test_roles_that_always_vary_together_are_not_told_apart():
-    runs = [
-        replace(run, models={**run.models, "solver": run.models["planner"]}) for run in runs_of(TEAM, PRICE, 400, lambda m: 0.5)
-    ]
-    report = RoleAllocator(TEAM, CARDS).fit(runs)
+def test_roles_that_always_vary_together_are_not_told_apart(team, cards, runs_of):
+    runs = [replace(run, models={**run.models, "solver": run.models["planner"]}) for run in runs_of(team, 400, lambda m: 0.5)]
+    report = RoleAllocator(team, cards).fit(runs)
     assert set(report.unidentifiable) == {"planner", "solver"}
 
 
-def test_few_runs_and_runs_that_nobody_drew_are_said():
-    runs = [replace(run, propensity=None) for run in runs_of(TEAM, PRICE, 12, lambda models: 0.5)]
-    report = RoleAllocator(TEAM, CARDS).fit(runs)
+def test_few_runs_and_runs_that_nobody_drew_are_said(team, cards, runs_of):
+    runs = [replace(run, propensity=None) for run in runs_of(team, 12, lambda models: 0.5)]
+    report = RoleAllocator(team, cards).fit(runs)
     assert report.drawn == 0
     assert any(verdict.startswith("too few runs: ") for verdict in report.verdicts)
     assert any("no lot drew the models" in verdict for verdict in report.verdicts)
     assert not report.enough
 
 
-def test_runs_that_tell_nothing_are_counted_with_the_reason():
-    runs = runs_of(TEAM, PRICE, 50, lambda models: 0.5)
+def test_runs_that_tell_nothing_are_counted_with_the_reason(team, cards, runs_of):
+    runs = runs_of(team, 50, lambda models: 0.5)
     odd = [
         replace(runs[0], id="a", success=None),
         replace(runs[0], id="b", mode="war"),
         replace(runs[0], id="c", models={"planner": "gone", "solver": "small"}),
         runs[0],
     ]
-    report = RoleAllocator(TEAM, CARDS).fit([*runs, *odd])
+    report = RoleAllocator(team, cards).fit([*runs, *odd])
     assert report.runs == 50
     assert report.left_out == {
         "success unknown": 1,
@@ -141,52 +113,52 @@ def test_runs_that_tell_nothing_are_counted_with_the_reason():
     }
 
 
-def test_before_any_run_the_report_says_so():
-    report = RoleAllocator(TEAM, CARDS).report()
+def test_before_any_run_the_report_says_so(team, cards):
+    report = RoleAllocator(team, cards).report()
     assert report.by == "cards"
     assert report.verdicts == ("no runs yet: allocations go by the models' cards",)
 
 
-def test_kinds_of_tasks_get_models_of_their_own():
+def test_kinds_of_tasks_get_models_of_their_own(cards, runs_of):
     team = Team(roles=[Role(name="solver")])
     runs = []
     for kind, good in (("code", "small"), ("law", "middle")):
         runs += [
             replace(run, query=replace(run.query, task=kind))
-            for run in runs_of(team, PRICE, 300, lambda m, good=good: 0.9 if m["solver"] == good else 0.2, seed=len(kind))
+            for run in runs_of(team, 300, lambda m, good=good: 0.9 if m["solver"] == good else 0.2, seed=len(kind))
         ]
-    allocator = RoleAllocator(team, CARDS, runs=runs)
+    allocator = RoleAllocator(team, cards, runs=runs)
     assert allocator.report().kinds == ("code", "law")
     assert allocator.allocate(Query(text="x", task="code")).models == {"solver": "small"}
     assert allocator.allocate(Query(text="x", task="law")).models == {"solver": "middle"}
 
 
-def test_recorded_runs_are_learned_from():
-    allocator = RoleAllocator(TEAM, CARDS)
-    for run in runs_of(TEAM, PRICE, 30, lambda models: 0.5):
+def test_recorded_runs_are_learned_from(team, cards, runs_of):
+    allocator = RoleAllocator(team, cards)
+    for run in runs_of(team, 30, lambda models: 0.5):
         allocator.record(run)
     assert len(allocator.runs) == 30
     assert allocator.runs[0].query.embedding is not None  # by which tasks are told apart where a log keeps no words
     assert allocator.fit().runs == 30
 
 
-def test_plans_to_explore_keep_to_what_roles_may_have():
+def test_plans_to_explore_keep_to_what_roles_may_have(cards):
     team = Team(roles=[Role(name="a", model="small"), Role(name="b", allow={"small", "large"})])
-    plan = RoleAllocator(team, CARDS).exploration_plan(10)
+    plan = RoleAllocator(team, cards).exploration_plan(10)
     assert {trial.models["a"] for trial in plan} == {"small"}
     assert Counter(trial.models["b"] for trial in plan) == {"small": 5, "large": 5}
 
 
-def test_held_out_runs_judge_it():
+def test_held_out_runs_judge_it(cards, runs_of):
     team = Team(roles=[Role(name="planner"), Role(name="solver")])
 
     def chance(models):
         return 0.2 + 0.35 * (models["planner"] == "small") + 0.35 * (models["solver"] == "middle")
 
     def drawn(n, seed):
-        return [replace(run, propensity=1 / 9) for run in runs_of(team, PRICE, n, chance, seed)]
+        return [replace(run, propensity=1 / 9) for run in runs_of(team, n, chance, seed)]
 
-    report = RoleAllocator(team, CARDS, runs=drawn(600, 1)).evaluate(drawn(600, 2), resamples=200)
+    report = RoleAllocator(team, cards, runs=drawn(600, 1)).evaluate(drawn(600, 2), resamples=200)
     assert str(report)
 
 

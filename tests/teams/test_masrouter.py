@@ -23,13 +23,8 @@ from agentroute.teams._costs import CostModel
 from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._masrouter import MasRouterPolicy, described, subsets
 from agentroute.teams._masrouter_training import _first
-from agentroute.types import ModelCard, Price, Query
+from agentroute.types import ModelCard, Query
 
-CARDS = [
-    ModelCard(id="small", price=Price(input=0.1, output=0.4)),
-    ModelCard(id="medium", price=Price(input=0.5, output=2.0)),
-    ModelCard(id="large", price=Price(input=2.0, output=8.0), capabilities=frozenset({"tools"})),
-]
 MODES = (Mode(name="chain", growth="previous"), Mode(name="debate", growth="all", rounds=2))
 TASK = "Prove that the sum of two odd numbers is even."
 
@@ -41,14 +36,19 @@ def role(name, **options):
 TEAM = Team(roles=[role("planner"), role("solver"), role("critic", optional=True), role("editor", optional=True)], modes=MODES)
 
 
-def untrained(team=TEAM, cards=CARDS, *, seed=0, **options):
+@pytest.fixture(scope="module")
+def untrained(masrouter_cards):
     """A policy with random weights, which are as good as any to check what is made of them; far from even."""
-    rng = np.random.default_rng(seed)
-    known, (_, size) = described(team, cards, None), subsets(team)
-    weights = _first(rng, 256, 16, known, int(size.max()) + 1)
-    weights |= {f"{name}.sharp": np.array(1.5) for name in ("mode", "role", "model")}
-    kinds = TaskKinds().fit(())
-    return MasRouterPolicy(team, cards, weights={**weights, **known, "centre": np.zeros(256)}, kinds=kinds, **options)
+
+    def made(team=TEAM, cards=masrouter_cards, *, seed=0, **options):
+        rng = np.random.default_rng(seed)
+        known, (_, size) = described(team, cards, None), subsets(team)
+        weights = _first(rng, 256, 16, known, int(size.max()) + 1)
+        weights |= {f"{name}.sharp": np.array(1.5) for name in ("mode", "role", "model")}
+        kinds = TaskKinds().fit(())
+        return MasRouterPolicy(team, cards, weights={**weights, **known, "centre": np.zeros(256)}, kinds=kinds, **options)
+
+    return made
 
 
 def chances(policy, task=TASK, allowed=None):
@@ -73,7 +73,7 @@ def chances(policy, task=TASK, allowed=None):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.text(max_size=30))
-def test_every_step_is_a_distribution(seed, task):
+def test_every_step_is_a_distribution(untrained, seed, task):
     modes, teams, models = chances(untrained(seed=seed), task)
     assert np.exp(modes).sum() == pytest.approx(1.0)
     for one in teams:
@@ -82,7 +82,7 @@ def test_every_step_is_a_distribution(seed, task):
         np.testing.assert_allclose(np.exp(one).sum(axis=1), 1.0)
 
 
-def test_the_number_of_roles_is_a_choice_of_its_own_and_then_which():
+def test_the_number_of_roles_is_a_choice_of_its_own_and_then_which(untrained):
     """Of 0, 1, 2 optional roles: the head's softmax; given 1, each role by its score, and given 0 or 2 there is but one way."""
     policy = untrained()
     net, (_, teams, _) = policy._net, chances(policy)
@@ -102,14 +102,14 @@ def test_the_number_of_roles_is_a_choice_of_its_own_and_then_which():
     assert chance[1, 0] / chance[0, 1] == pytest.approx(math.exp(score[0, 0] - score[0, 1]))
 
 
-def test_models_hang_on_the_role_the_mode_and_on_who_takes_part():
+def test_models_hang_on_the_role_the_mode_and_on_who_takes_part(untrained):
     _, _, models = chances(untrained())
     assert not np.allclose(models[0][0][0], models[0][0][1])  # planner and solver
     assert not np.allclose(models[0][0], models[1][0])  # chain and debate
     assert not np.allclose(models[0][0], models[0][-1])  # all four, and the two that always are there
 
 
-def test_models_that_a_role_may_not_have_have_no_chance():
+def test_models_that_a_role_may_not_have_have_no_chance(untrained):
     allowed = np.array([[True, False, True], [True, True, True], [False, False, True], [True, True, True]])
     free, held = (np.exp(chances(untrained(), allowed=given)[2][0][0]) for given in (None, allowed))
     left = np.where(allowed, free, 0.0)
@@ -125,7 +125,7 @@ def test_vectors_are_counted_from_the_centre():
     np.testing.assert_array_equal(found, [[0.5, -1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])  # without a vector: of its kind only
 
 
-def test_a_team_of_optional_roles_is_never_empty():
+def test_a_team_of_optional_roles_is_never_empty(untrained):
     present, size = subsets(Team(roles=[role("a", optional=True), role("b", optional=True)]))
     assert present.sum(axis=1).tolist() == [2, 1, 1]
     assert size.tolist() == [1, 0, 0]
@@ -142,7 +142,7 @@ def test_very_many_optional_roles_are_refused():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_likeliest_is_taken_at_each_step_and_always_the_same(seed):
+def test_the_likeliest_is_taken_at_each_step_and_always_the_same(seed, masrouter_cards, untrained):
     policy = untrained(seed=seed)
     modes, teams, models = chances(policy)
     mode = int(modes.argmax())
@@ -153,34 +153,34 @@ def test_the_likeliest_is_taken_at_each_step_and_always_the_same(seed):
     here = policy.present[chosen] > 0
     found = policy.allocate(TASK)
     assert found.mode == MODES[mode].name
-    expected = {one.name: CARDS[best[k]].id for k, one in enumerate(TEAM.roles) if here[k]}
+    expected = {one.name: masrouter_cards[best[k]].id for k, one in enumerate(TEAM.roles) if here[k]}
     assert found.models == expected
     assert policy.allocate(TASK).models == expected
     assert math.isnan(found.expected_quality)
     assert found.propensity == 1.0
-    columns = CostModel(TEAM, CARDS).columns(expected)
-    assert found.expected_cost == pytest.approx(CostModel(TEAM, CARDS).exact(found.mode, columns[None])[0])
+    columns = CostModel(TEAM, masrouter_cards).columns(expected)
+    assert found.expected_cost == pytest.approx(CostModel(TEAM, masrouter_cards).exact(found.mode, columns[None])[0])
 
 
-def test_random_weights_decide_differently():
+def test_random_weights_decide_differently(untrained):
     assert len({tuple(untrained(seed=seed).allocate(TASK).models.items()) for seed in range(8)}) > 3
 
 
-def test_filters_come_first():
+def test_filters_come_first(masrouter_cards, untrained):
     team = Team(roles=[role("a", needs={"tools"}), role("b", allow={"small"}), role("c", model="medium")])
-    cards = [ModelCard(id=card.id, price=card.price, capabilities=card.capabilities or frozenset()) for card in CARDS]
+    cards = [ModelCard(id=card.id, price=card.price, capabilities=card.capabilities or frozenset()) for card in masrouter_cards]
     for seed in range(4):
         assert untrained(team, cards, seed=seed).allocate(TASK).models == {"a": "large", "b": "small", "c": "medium"}
 
 
-def test_a_role_that_no_model_can_serve_is_named():
+def test_a_role_that_no_model_can_serve_is_named(untrained):
     team = Team(roles=[role("a"), role("seer", needs={"vision"})])
     cards = [ModelCard(id="blind", capabilities=frozenset())]
     with pytest.raises(NoEligibleModelError, match="role seer, blind: cannot do vision"):
         untrained(team, cards).allocate(TASK)
 
 
-def test_an_optional_role_that_no_model_can_serve_is_left_out():
+def test_an_optional_role_that_no_model_can_serve_is_left_out(untrained):
     cards = [ModelCard(id="blind", capabilities=frozenset())]
     seer = role("seer", needs={"vision"}, optional=True)
     for seed in range(6):
@@ -190,9 +190,9 @@ def test_an_optional_role_that_no_model_can_serve_is_left_out():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed):
+def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed, masrouter_cards, untrained):
     """Brute force over the models of the mode and team that are likeliest, or of the smallest team, or of the next mode."""
-    policy, costs = untrained(seed=seed), CostModel(TEAM, CARDS)
+    policy, costs = untrained(seed=seed), CostModel(TEAM, masrouter_cards)
     modes, teams, models = chances(policy)
     count, free = policy.present.sum(axis=1), policy.allocate(TASK)
     for budget in (free.expected_cost * share for share in (1.0, 0.7, 0.4, 0.15)):
@@ -208,7 +208,7 @@ def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed):
                 padded = np.pad(models[mode][chosen], ((0, 0), (0, 1)))
                 value = np.where(usd <= budget * (1 + 1e-12), padded[np.arange(4), grid].sum(axis=1), -np.inf)
                 if np.isfinite(value.max()):
-                    names = [*(card.id for card in CARDS), None]
+                    names = [*(card.id for card in masrouter_cards), None]
                     best = grid[value.argmax()]
                     expected = {one.name: names[best[k]] for k, one in enumerate(TEAM.roles) if here[k]}
                     break
@@ -225,18 +225,18 @@ def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed):
             assert found.budget == budget
 
 
-def test_a_budget_that_nothing_keeps_to_names_the_cheapest():
+def test_a_budget_that_nothing_keeps_to_names_the_cheapest(masrouter_cards, untrained):
     with pytest.raises(BudgetError) as caught:
         untrained().allocate(TASK, budget=1e-9)
     everything = []
     for mode in MODES:
         for present in subsets(TEAM)[0]:
             columns = np.where(present > 0, 0, 3)
-            everything.append(CostModel(TEAM, CARDS).exact(mode.name, columns[None].astype(int))[0])
+            everything.append(CostModel(TEAM, masrouter_cards).exact(mode.name, columns[None].astype(int))[0])
     assert caught.value.cheapest == pytest.approx(min(everything))
 
 
-def test_unknown_prices_matter_only_under_a_budget():
+def test_unknown_prices_matter_only_under_a_budget(untrained):
     policy = untrained(Team(roles=[role("a")]), [ModelCard(id="x"), ModelCard(id="y")])
     assert policy.allocate(TASK).models["a"] in {"x", "y"}
     with pytest.raises(PriceUnknownError):
@@ -248,7 +248,7 @@ def test_unknown_prices_matter_only_under_a_budget():
 # --- on disk ---
 
 
-def test_saved_and_loaded_it_allocates_the_same(tmp_path):
+def test_saved_and_loaded_it_allocates_the_same(tmp_path, untrained):
     policy = untrained(seed=3)
     policy.save(tmp_path / "saved")
     again = MasRouterPolicy.load(tmp_path / "saved")
@@ -261,16 +261,16 @@ def test_saved_and_loaded_it_allocates_the_same(tmp_path):
         assert {array.dtype.kind for array in arrays.values()} == {"f"}
 
 
-def test_a_folder_says_which_class_reads_it(tmp_path):
+def test_a_folder_says_which_class_reads_it(tmp_path, masrouter_cards, untrained):
     untrained().save(tmp_path / "policy")
-    RoleAllocator(TEAM, CARDS).save(tmp_path / "allocator")
+    RoleAllocator(TEAM, masrouter_cards).save(tmp_path / "allocator")
     with pytest.raises(ArtefactError, match=r"holds a RoleAllocator, not a MasRouterPolicy: read it with RoleAllocator\.load"):
         MasRouterPolicy.load(tmp_path / "allocator")
     with pytest.raises(ArtefactError, match=r"holds a MasRouterPolicy, not a RoleAllocator: read it with MasRouterPolicy\.load"):
         RoleAllocator.load(tmp_path / "policy")
 
 
-def test_damaged_folders_and_other_embedders_are_refused(tmp_path):
+def test_damaged_folders_and_other_embedders_are_refused(tmp_path, untrained):
     untrained().save(tmp_path / "policy")
     other = CallableEmbedder(lambda texts: np.ones((len(texts), 256), np.float32), name="other", revision="1", dimension=256)
     with pytest.raises(EmbedderMismatchError):
@@ -286,9 +286,9 @@ def test_damaged_folders_and_other_embedders_are_refused(tmp_path):
         MasRouterPolicy.load(tmp_path / "policy")
 
 
-def test_weights_of_another_team_are_refused():
+def test_weights_of_another_team_are_refused(masrouter_cards, untrained):
     policy = untrained()
     with pytest.raises(ConfigError, match="not for 2 models"):
-        MasRouterPolicy(TEAM, CARDS[:2], weights=policy.weights, kinds=policy.kinds)
+        MasRouterPolicy(TEAM, masrouter_cards[:2], weights=policy.weights, kinds=policy.kinds)
     with pytest.raises(ConfigError, match="dimensions"):
         policy.allocate(Query(text="x", embedding=np.ones(3, np.float32)))

@@ -15,13 +15,8 @@ from agentroute.teams._costs import CostModel
 from agentroute.teams._judging import evaluate
 from agentroute.teams._masrouter import Cascade, MasRouterPolicy, described, embedded, inputs, subsets
 from agentroute.teams._masrouter_training import _first, _likely, advantages, train_masrouter
-from agentroute.types import ModelCard, Price, Query
+from agentroute.types import ModelCard, Query
 
-CARDS = [
-    ModelCard(id="small", price=Price(input=0.1, output=0.4)),
-    ModelCard(id="medium", price=Price(input=0.5, output=2.0)),
-    ModelCard(id="large", price=Price(input=2.0, output=8.0), capabilities=frozenset({"tools"})),
-]
 MODES = (Mode(name="chain", growth="previous"), Mode(name="debate", growth="all", rounds=2))
 TASK = "Prove that the sum of two odd numbers is even."
 
@@ -46,10 +41,10 @@ def test_advantages_are_counted_from_the_mean_of_the_kind():
     assert no_kinds.std() == pytest.approx(1.0)
 
 
-def test_without_torch_it_says_what_to_install(monkeypatch):
+def test_without_torch_it_says_what_to_install(monkeypatch, masrouter_cards):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"train_masrouter needs .*agentroute-sdk\[torch\]"):
-        train_masrouter(PAIR, CARDS, [])
+        train_masrouter(PAIR, masrouter_cards, [])
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +73,10 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def log():
+def log(masrouter_cards):
     """Runs drawn evenly; their success is what it is on average, so that nothing hangs on luck."""
     rng, made = np.random.default_rng(0), []
-    ids = [card.id for card in CARDS]
+    ids = [card.id for card in masrouter_cards]
     for number in range(900):
         kind = ("proof", "code")[int(rng.integers(2))]
         models = {"planner": str(rng.choice(ids)), "coder": str(rng.choice(ids)), "critic": str(rng.choice([*ids, "none"]))}
@@ -103,8 +98,8 @@ SHORT = {"hidden": 32, "steps": 250}
 
 
 @pytest.fixture(scope="module")
-def trained(torch, log):
-    return train_masrouter(PAIR, CARDS, log, **SHORT)
+def trained(torch, log, masrouter_cards):
+    return train_masrouter(PAIR, masrouter_cards, log, **SHORT)
 
 
 @pytest.mark.parametrize(("kind", "coder"), [("proof", "large"), ("code", "medium")])
@@ -120,9 +115,9 @@ def test_held_out_runs_say_that_it_has_learned(trained, log):
     assert report.policy("allocator").success.value > report.policy("as logged").success.value + 0.2
 
 
-def test_training_is_repeatable_and_leaves_torchs_own_dice_alone(torch, trained, log):
+def test_training_is_repeatable_and_leaves_torchs_own_dice_alone(torch, trained, log, masrouter_cards):
     before = torch.get_rng_state()
-    again = train_masrouter(PAIR, CARDS, log, **SHORT)
+    again = train_masrouter(PAIR, masrouter_cards, log, **SHORT)
     assert torch.equal(before, torch.get_rng_state())
     for name, array in trained.weights.items():
         np.testing.assert_array_equal(array, again.weights[name], err_msg=name)
@@ -136,9 +131,9 @@ def test_a_trained_policy_is_used_without_torch(trained, tmp_path, monkeypatch):
     assert again.allocate(query).models == trained.allocate(query).models
 
 
-def test_torch_and_numpy_compute_the_same(torch, log):
+def test_torch_and_numpy_compute_the_same(torch, log, masrouter_cards):
     rng = np.random.default_rng(0)
-    known, (present, size) = described(PAIR, CARDS, None), subsets(PAIR)
+    known, (present, size) = described(PAIR, masrouter_cards, None), subsets(PAIR)
     weights = _first(rng, 256, 16, known, int(size.max()) + 1) | known | {"model.sharp": np.array(1.5)}
     rows = {
         "x": rng.normal(size=(20, 256)),
@@ -156,10 +151,10 @@ def test_torch_and_numpy_compute_the_same(torch, log):
     assert here[1] == pytest.approx(float(there[1]))
 
 
-def test_money_counts_when_a_success_has_a_price(torch, log):
+def test_money_counts_when_a_success_has_a_price(torch, log, masrouter_cards):
     """A success at 0.35 cents: the large coder's 0.35 more success is not worth what it costs more than the small one."""
-    costs = CostModel(PAIR, CARDS)
-    dear = train_masrouter(PAIR, CARDS, log, willingness_to_pay=3.5e-3, **SHORT)
+    costs = CostModel(PAIR, masrouter_cards)
+    dear = train_masrouter(PAIR, masrouter_cards, log, willingness_to_pay=3.5e-3, **SHORT)
     found = dear.allocate(Query(text=TASK, task="proof"))
     kept = {}
     for mode, planner, coder in itertools.product(
@@ -175,9 +170,9 @@ def test_money_counts_when_a_success_has_a_price(torch, log):
     assert "critic" not in found.models
 
 
-def test_a_dear_uncertainty_keeps_the_policy_unsure(torch, log):
+def test_a_dear_uncertainty_keeps_the_policy_unsure(torch, log, masrouter_cards):
     def unsure(entropy):
-        policy = train_masrouter(PAIR, CARDS, log, hidden=16, steps=60, entropy=entropy)
+        policy = train_masrouter(PAIR, masrouter_cards, log, hidden=16, steps=60, entropy=entropy)
         [query] = embedded([Query(text=TASK)], None)
         context = policy._net.task(inputs([query], policy.kinds, policy.weights["centre"]))
         likely = policy._net.models(context, np.array([0]), np.array([0]), np.ones((3, 3), bool))[0]
@@ -187,19 +182,19 @@ def test_a_dear_uncertainty_keeps_the_policy_unsure(torch, log):
     assert unsure(0.0) < 0.9 * math.log(3)
 
 
-def test_the_unit_of_success_does_not_matter(torch, log):
+def test_the_unit_of_success_does_not_matter(torch, log, masrouter_cards):
     few = log[:100]
     halves = [replace(run, success=run.success / 2) for run in few]
-    one, other = (train_masrouter(PAIR, CARDS, runs, hidden=8, steps=5).weights for runs in (few, halves))
+    one, other = (train_masrouter(PAIR, masrouter_cards, runs, hidden=8, steps=5).weights for runs in (few, halves))
     for name, array in one.items():
         np.testing.assert_allclose(array, other[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def test_what_cannot_be_learned_from_is_refused(torch, log):
+def test_what_cannot_be_learned_from_is_refused(torch, log, masrouter_cards):
     with pytest.raises(DataError, match="no run has both a success and a propensity"):
-        train_masrouter(PAIR, CARDS, [replace(run, propensity=None) for run in log[:20]])
-    unpriced = [ModelCard(id=card.id) for card in CARDS]
+        train_masrouter(PAIR, masrouter_cards, [replace(run, propensity=None) for run in log[:20]])
+    unpriced = [ModelCard(id=card.id) for card in masrouter_cards]
     with pytest.raises(DataError, match="those of some runs are unknown"):
         train_masrouter(PAIR, unpriced, log[:20], willingness_to_pay=1.0)
     with pytest.raises(ConfigError, match="steps"):
-        train_masrouter(PAIR, CARDS, log, steps=0)
+        train_masrouter(PAIR, masrouter_cards, log, steps=0)

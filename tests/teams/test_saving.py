@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ArtefactError, EmbedderMismatchError
-from agentroute.teams import NONE, Mode, Role, RoleAllocator, RoleUsage, RunLog, Team, TeamRun
+from agentroute.teams import Mode, Role, RoleAllocator, RoleUsage, RunLog, Team
 from agentroute.types import Fingerprint, ModelCard, Price, Query
 
 CARDS = [
@@ -17,20 +17,6 @@ CARDS = [
     for name, price, score in (("small", 0.1, 0.3), ("middle", 1.0, 0.6), ("large", 10.0, 0.9))
 ]
 TEAM = Team(roles=[Role(name="planner"), Role(name="solver"), Role(name="critic", optional=True)])
-PRICE = ("small", "middle", "large")
-
-
-def runs_of(team, models, n, chance, seed=0):
-    """Runs of models drawn at random; `chance(models) -> float`."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(n):
-        given_ = {role.name: str(rng.choice([*models, NONE] if role.optional else list(models))) for role in team.roles}
-        mode = str(rng.choice([mode.name for mode in team.modes]))
-        success = float(rng.random() < chance(given_))
-        query = Query(text=f"task {number}")
-        found.append(TeamRun(query=query, models=given_, mode=mode, success=success, cost=0.001, propensity=0.05))
-    return found
 
 
 def allocations(allocator):
@@ -45,7 +31,7 @@ def allocations(allocator):
 
 
 @pytest.mark.parametrize("kinds", ["none", "cluster", "pairs"])
-def test_what_is_saved_allocates_the_same(tmp_path, kinds):
+def test_what_is_saved_allocates_the_same(tmp_path, kinds, runs_of):
     team = Team(
         roles=[
             Role(name="planner", needs={"tools"}, allow={"small", "large"}),
@@ -60,7 +46,7 @@ def test_what_is_saved_allocates_the_same(tmp_path, kinds):
             return 0.95 if (models["planner"] == "small") == (models["solver"] == "small") else 0.05
         return 0.3 + 0.4 * (models["solver"] == "middle")
 
-    runs = runs_of(team, PRICE, 300, chance)
+    runs = runs_of(team, 300, chance)
     if kinds == "cluster":
         words = ["write code for a parser of dates", "plan a trip to the sea with children"]
         runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
@@ -83,15 +69,15 @@ def test_what_is_saved_allocates_the_same(tmp_path, kinds):
     assert allocations(RoleAllocator.load(tmp_path / "again")) == allocations(allocator)
 
 
-def test_no_text_of_any_task_is_saved(tmp_path):
-    runs = [replace(run, query=Query(text="a very secret task")) for run in runs_of(TEAM, PRICE, 50, lambda models: 0.5)]
+def test_no_text_of_any_task_is_saved(tmp_path, runs_of):
+    runs = [replace(run, query=Query(text="a very secret task")) for run in runs_of(TEAM, 50, lambda models: 0.5)]
     RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
     for file in (tmp_path / "team").rglob("*"):
         assert b"secret" not in file.read_bytes()
 
 
-def test_a_damaged_folder_is_refused(tmp_path):
-    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
+def test_a_damaged_folder_is_refused(tmp_path, runs_of):
+    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, 50, lambda models: 0.5)).save(tmp_path / "team")
     for file in sorted((tmp_path / "team").iterdir()):
         whole = file.read_bytes()
         file.write_bytes(whole[:-2] + b"!!")
@@ -116,26 +102,26 @@ class Letters:
         return np.stack([np.array([len(text) % 7, text.count("a"), text.count("e"), 1.0], np.float32) for text in texts])
 
 
-def test_clusters_of_one_embedder_are_not_asked_with_another(tmp_path):
+def test_clusters_of_one_embedder_are_not_asked_with_another(tmp_path, runs_of):
     words = ["write code for a parser of dates", "plan a trip to the sea with children"]
-    runs = runs_of(TEAM, PRICE, 200, lambda models: 0.5)
+    runs = runs_of(TEAM, 200, lambda models: 0.5)
     runs = [replace(run, query=Query(text=f"{words[n % 2]} {n}")) for n, run in enumerate(runs)]
     RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
     with pytest.raises(EmbedderMismatchError):
         RoleAllocator.load(tmp_path / "team", embedder=Letters())
 
 
-def test_vectors_of_another_embedder_are_made_anew_or_left_out():
+def test_vectors_of_another_embedder_are_made_anew_or_left_out(runs_of):
     allocator = RoleAllocator(TEAM, CARDS)
-    for run in runs_of(TEAM, PRICE, 80, lambda models: 0.5):
+    for run in runs_of(TEAM, 80, lambda models: 0.5):
         allocator.record(run)
     given = [replace(run, query=replace(run.query, text="", withheld=True)) for run in allocator.runs]
     other = RoleAllocator(TEAM, CARDS, embedder=Letters())
     assert other.fit(given).kinds == ()
 
 
-def test_a_loaded_allocator_learns_and_logs_on(tmp_path):
-    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, PRICE, 50, lambda models: 0.5)).save(tmp_path / "team")
+def test_a_loaded_allocator_learns_and_logs_on(tmp_path, runs_of):
+    RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, 50, lambda models: 0.5)).save(tmp_path / "team")
     log = RunLog(tmp_path / "runs.jsonl")
     loaded = RoleAllocator.load(tmp_path / "team", log=log)
     with loaded.session("x", explore=0.5) as session:

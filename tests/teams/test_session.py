@@ -1,6 +1,7 @@
 """Sessions: decided anew before each call, never over the budget, and told as they were."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,26 +14,10 @@ from agentroute.errors import (
     OutcomeDroppedWarning,
     PriceUnknownError,
 )
-from agentroute.teams import NONE, Mode, Role, RoleAllocator, Team, current_session
+from agentroute.teams import NONE, Role, RoleAllocator, Team, current_session
 from agentroute.types import ModelCard, Price, Usage
 
-
-def card(name, price, score):
-    return ModelCard(id=name, price=None if price is None else Price(input=price, output=price), scores={"MMLU": score})
-
-
-CARDS = [card("small", 1.0, 0.3), card("middle", 10.0, 0.6), card("large", 100.0, 0.9)]
-# 1,000 tokens a call: $0.001, $0.01 and $0.1.
-TEAM = Team(
-    roles=[Role(name=name, input_tokens=500, output_tokens=500) for name in ("planner", "solver", "critic")],
-    modes=[Mode(name="alone")],
-)
 USAGE = Usage(input_tokens=500, output_tokens=500)
-
-
-@pytest.fixture
-def allocator():
-    return RoleAllocator(TEAM, CARDS)
 
 
 def test_a_run_is_told_as_it_was(allocator):
@@ -153,9 +138,9 @@ def test_more_than_was_set_aside_is_booked_and_warned_of(allocator):
         assert session.budget.left() == pytest.approx(0.6)
 
 
-def test_a_role_of_several_calls_has_money_kept_for_the_later_ones():
+def test_a_role_of_several_calls_has_money_kept_for_the_later_ones(session_cards):
     team = Team(roles=[Role(name="talker", input_tokens=500, output_tokens=500, calls=3), Role(name="judge", model="middle")])
-    with RoleAllocator(team, CARDS).session("x", budget=0.32) as session:
+    with RoleAllocator(team, session_cards).session("x", budget=0.32) as session:
         assert session.model("talker") == "large"
         session.begin("talker", ceiling=lambda _: 0.14).settle(cost=0.14)
         # $0.18 are left: two calls of $0.1 and the judge's $0.007 are more.
@@ -246,18 +231,21 @@ def test_a_success_that_cannot_be_leaves_the_run_open(allocator, success):
         assert session.finish(success=0.5).success == 0.5
 
 
-def test_a_log_that_fails_costs_no_run():
+def test_a_log_that_fails_costs_no_run(session_team, session_cards):
     class Broken:
         def append(self, run):
             raise OSError("disk full")
 
-    with RoleAllocator(TEAM, CARDS, log=Broken()).session("x") as session, pytest.warns(OutcomeDroppedWarning, match="disk full"):
+    with (
+        RoleAllocator(session_team, session_cards, log=Broken()).session("x") as session,
+        pytest.warns(OutcomeDroppedWarning, match="disk full"),
+    ):
         assert session.finish(success=1.0).success == 1.0
 
 
-def test_unknown_roles_and_roles_that_were_left_out(allocator):
+def test_unknown_roles_and_roles_that_were_left_out(allocator, session_cards):
     team = Team(roles=[Role(name="solver"), Role(name="critic", optional=True)])
-    with RoleAllocator(team, CARDS).session("x", fixed={"critic": NONE}) as session:
+    with RoleAllocator(team, session_cards).session("x", fixed={"critic": NONE}) as session:
         assert session.has("solver")
         assert not session.has("critic")
         assert not session.has("boss")
@@ -348,8 +336,8 @@ def test_what_was_drawn_keeps_its_chance_as_long_as_it_is_kept_to(allocator):
         assert session.finish().propensity is None  # nobody drew
 
 
-def test_without_prices_a_budget_says_whose_are_missing():
-    allocator = RoleAllocator(TEAM, [card("free", None, 0.5), CARDS[0]])
+def test_without_prices_a_budget_says_whose_are_missing(session_team, session_cards):
+    allocator = RoleAllocator(session_team, [ModelCard(id="free", scores={"MMLU": 0.5}), session_cards[0]])
     allocation = allocator.allocate("x", fixed=dict.fromkeys(("planner", "solver", "critic"), "free"))
     with allocator.session("x", allocation=allocation, budget=1.0) as session:
         call = session.begin("solver", ceiling=lambda _: 0.01)
@@ -364,9 +352,13 @@ def test_a_budget_that_nothing_keeps_to_begins_no_session(allocator):
         allocator.session("x", budget=0.002)
 
 
-def test_what_a_success_is_worth_is_weighed_again_after_a_failure():
+def test_what_a_success_is_worth_is_weighed_again_after_a_failure(session_team, session_cards):
     # Each role's step from small to large is worth far less than the $0.1 that it costs.
-    allocator = RoleAllocator(TEAM, [CARDS[0], card("other", 1.1, 0.3), CARDS[2]], willingness_to_pay=0.05)
+    allocator = RoleAllocator(
+        session_team,
+        [session_cards[0], replace(session_cards[0], id="other", price=Price(input=1.1, output=1.1)), session_cards[2]],
+        willingness_to_pay=0.05,
+    )
     with allocator.session("x") as session:
         first = session.begin("planner")
         first.failed("Down")

@@ -17,26 +17,10 @@ from agentroute.errors import (
     ConfigError,
     NoEligibleModelError,
 )
-from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, RunLog, SqliteBudget, Team, current_session
-from agentroute.types import ModelCard, Price, Usage
+from agentroute.teams import MemoryBudget, RoleAllocator, RunLog, SqliteBudget, current_session
+from agentroute.types import Usage
 
-
-def card(name, price, score):
-    return ModelCard(id=name, price=None if price is None else Price(input=price, output=price), scores={"MMLU": score})
-
-
-CARDS = [card("small", 1.0, 0.3), card("middle", 10.0, 0.6), card("large", 100.0, 0.9)]
-# 1,000 tokens a call: $0.001, $0.01 and $0.1.
-TEAM = Team(
-    roles=[Role(name=name, input_tokens=500, output_tokens=500) for name in ("planner", "solver", "critic")],
-    modes=[Mode(name="alone")],
-)
 USAGE = Usage(input_tokens=500, output_tokens=500)
-
-
-@pytest.fixture
-def allocator():
-    return RoleAllocator(TEAM, CARDS)
 
 
 # --- many at once ---
@@ -44,9 +28,9 @@ def allocator():
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), budget=st.floats(0.003, 0.5))
-def test_whatever_calls_cost_below_their_ceilings_the_budget_holds(seed, budget):
+def test_whatever_calls_cost_below_their_ceilings_the_budget_holds(seed, budget, session_team, session_cards):
     rng = np.random.default_rng(seed)
-    allocator = RoleAllocator(TEAM, CARDS)
+    allocator = RoleAllocator(session_team, session_cards)
     with allocator.session("x", budget=budget) as session:
         spent = 0.0
         for _ in range(30):
@@ -94,8 +78,8 @@ def test_threads_of_one_session_keep_its_budget(allocator):
     assert run.cost == pytest.approx(sum(made))
 
 
-def test_two_sessions_share_a_budget_and_do_not_mix():
-    shared, allocator = MemoryBudget(0.25), RoleAllocator(TEAM, CARDS)
+def test_two_sessions_share_a_budget_and_do_not_mix(allocator):
+    shared = MemoryBudget(0.25)
     with allocator.session("x", budget=shared) as one, allocator.session("y", budget=shared) as two:
         assert current_session() is two
         assert one.models == two.models
@@ -175,9 +159,9 @@ def test_one_thread_ends_it_and_the_others_hear_of_it(allocator):
     assert session.budget.left() + session.budget.spent() == pytest.approx(100.0)
 
 
-def _one_process(path, number, spent):
+def _one_process(team, cards, path, number, spent):
     warnings.simplefilter("error")
-    allocator = RoleAllocator(TEAM, CARDS, log=RunLog(path.parent / "runs.jsonl"), seed=number)
+    allocator = RoleAllocator(team, cards, log=RunLog(path.parent / "runs.jsonl"), seed=number)
     with SqliteBudget(path, "today", 2.0) as budget:
         total = 0.0
 
@@ -201,10 +185,13 @@ def _one_process(path, number, spent):
     spent.put(total)
 
 
-def test_sessions_of_several_processes_share_one_budget(tmp_path):
+def test_sessions_of_several_processes_share_one_budget(tmp_path, session_team, session_cards):
     context = multiprocessing.get_context("spawn")
     spent = context.SimpleQueue()
-    processes = [context.Process(target=_one_process, args=(tmp_path / "money.sqlite", n, spent)) for n in range(3)]
+    processes = [
+        context.Process(target=_one_process, args=(session_team, session_cards, tmp_path / "money.sqlite", n, spent))
+        for n in range(3)
+    ]
     for process in processes:
         process.start()
     total = sum(spent.get() for _ in processes)
