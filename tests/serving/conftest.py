@@ -10,6 +10,7 @@ from agentroute.cascades import Limits
 from agentroute.pool import ModelPool
 from agentroute.scorers import as_scorer
 from agentroute.serving import Asked, CascadeCall, CascadeDecider, Decided, JudgesVoice, Spent, Turn, Watch, ceiling
+from agentroute.teams import Mode, Role, RoleAllocator, Team
 from agentroute.types import Candidate, Decision, ModelCard, Paradigm, Price, Query, Reply, Usage
 
 PARADIGM = Paradigm(when="pre-generation", what=("text",), how="rule")
@@ -125,15 +126,70 @@ def serve():
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])
-def drive(request, serve):
-    """Drives a call in both ways."""
+def both_ways(request):
+    """Drives a call in both ways, each of its steps by one and the same function."""
 
-    async def driven(call, **answers):
-        one = serve(call, **answers)
-
+    async def driven(call, one):
         async def other(step):
             return one(step)
 
         return await call.adrive(other) if request.param else call.drive(one)
 
     return driven
+
+
+@pytest.fixture
+def drive(both_ways, serve):
+    """Drives a call in both ways, as a plug-in does."""
+
+    async def driven(call, **answers):
+        return await both_ways(call, serve(call, **answers))
+
+    return driven
+
+
+# --- roles of a team ---
+
+PRICES = {"small": 0.01, "middle": 0.1, "large": 0.5}
+"""USD of a call, however long."""
+
+
+class Told(Watch):
+    """A call whose answer tells its tokens and its price."""
+
+    def told(self):
+        return Spent(usage=Usage(input_tokens=10, output_tokens=5), cost=PRICES[self.step.model])
+
+
+@pytest.fixture
+def telling():
+    return Told
+
+
+@pytest.fixture
+def allocator():
+    """A planner and a solver, who get the large model unless money is short."""
+    cards = [
+        ModelCard(id=name, price=Price(input=0.0, output=0.0, per_call=usd), scores={"MMLU": usd}, context_window=window)
+        for (name, usd), window in zip(PRICES.items(), (None, 1000, 2000), strict=True)
+    ]
+    roles = [Role(name=name, input_tokens=10, output_tokens=5) for name in ("planner", "solver")]
+    return RoleAllocator(Team(roles=roles, modes=[Mode(name="alone")]), cards)
+
+
+@pytest.fixture
+def answering():
+    """Calls of a role: each model says yes, or gives, raises or does what it is told."""
+
+    def serving(call, watch=Told, **answers):
+        def one(step):
+            with watch(call, step) as watched:
+                answer = answers.get(step.model, "yes")
+                answer = answer() if callable(answer) else answer
+                if isinstance(answer, BaseException):
+                    raise answer
+            return watched.ended(answer)
+
+        return one
+
+    return serving

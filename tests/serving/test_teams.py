@@ -16,18 +16,10 @@ from agentroute.errors import (
 )
 from agentroute.pool import ModelPool
 from agentroute.serving import Asked, Decider, RoutedCall, Spent, Turn, Watch, mistakes
-from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, Team
+from agentroute.teams import MemoryBudget, RoleAllocator
 from agentroute.types import ModelCard, Price, Usage
 
-PRICES = {"small": 0.01, "middle": 0.1, "large": 0.5}
-"""USD of a call of 10 tokens in and 5 out, and, of a million of each, the half of it a token."""
-CARDS = [
-    ModelCard(id=name, price=Price(input=0.0, output=0.0, per_call=usd), scores={"MMLU": usd}, context_window=window)
-    for (name, usd), window in zip(PRICES.items(), (None, 1000, 2000), strict=True)
-]
-TEAM = Team(
-    roles=[Role(name=name, input_tokens=10, output_tokens=5) for name in ("planner", "solver")], modes=[Mode(name="alone")]
-)
+NAMES = ("small", "middle", "large")
 USAGE = Usage(input_tokens=10, output_tokens=5)
 TURNS = (Turn(role="user", text="x"),)
 
@@ -44,24 +36,8 @@ class StatusError(Exception):
         self.status_code = status_code
 
 
-class Told(Watch):
-    """A call whose answer tells its tokens."""
-
-    def told(self):
-        return Spent(usage=USAGE, cost=PRICES[self.step.model])
-
-
-class Silent(Watch):
-    """A call of which nothing is told."""
-
-
-@pytest.fixture
-def allocator():
-    return RoleAllocator(TEAM, CARDS)
-
-
 def decider(pool=None, **kwargs):
-    pool = ModelPool([ModelCard(id=name) for name in PRICES]) if pool is None else pool
+    pool = ModelPool(NAMES) if pool is None else pool
     options = {"router": None, "default": None, "sticky": "none", "role": "planner", "task": None, "logged": False}
     return Decider(pool, **options | kwargs)
 
@@ -72,27 +48,10 @@ def begun(made=None, log=None, failover=True, **asked):
     return RoutedCall(decided=decided, pool=made.pool, log=log, failover=failover)
 
 
-def serving(call, watch=Told, **answers):
-    def one(step):
-        with watch(call, step) as watched:
-            answer = answers.get(step.model, "yes")
-            answer = answer() if callable(answer) else answer
-            if isinstance(answer, BaseException):
-                raise answer
-        return watched.ended(answer)
-
-    return one
-
-
-@pytest.fixture(params=["sync", "async"])
-def drive(request):
+@pytest.fixture
+def drive(both_ways, answering):
     async def driven(call, one=None, **answers):
-        one = serving(call, **answers) if one is None else one
-
-        async def other(step):
-            return one(step)
-
-        return call.drive(one) if request.param == "sync" else await call.adrive(other)
+        return await both_ways(call, answering(call, **answers) if one is None else one)
 
     return driven
 
@@ -127,7 +86,7 @@ def test_no_router_is_asked_for_a_role_of_the_session(allocator):
 
 
 def test_what_a_call_needs_comes_first(allocator):
-    pool = ModelPool([ModelCard(id=name, capabilities=() if name == "large" else ("tools",)) for name in PRICES])
+    pool = ModelPool([ModelCard(id=name, capabilities=() if name == "large" else ("tools",)) for name in NAMES])
     with allocator.session("x"):
         asked = Asked(turns=TURNS, needs=frozenset({"tools"}))
         assert decider(pool).begin(asked).decide().decision.model == "middle"
@@ -154,11 +113,11 @@ def test_a_session_that_is_over_or_has_no_money_says_so_at_once(allocator):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_ceilings_follow_from_tokens_and_the_card_of_either_side(known):
-    priced = [ModelCard(id=name, price=Price(input=1e6, output=2e6), max_output_tokens=7) for name in PRICES]
-    bare = [ModelCard(id=name) for name in PRICES]
-    team, pool = (priced, ModelPool(bare)) if known else (bare, ModelPool(priced))
-    with RoleAllocator(TEAM, team).session("x"):
+def test_ceilings_follow_from_tokens_and_the_card_of_either_side(allocator, known):
+    priced = [ModelCard(id=name, price=Price(input=1e6, output=2e6), max_output_tokens=7) for name in NAMES]
+    bare = [ModelCard(id=name) for name in NAMES]
+    models, pool = (priced, ModelPool(bare)) if known else (bare, ModelPool(priced))
+    with RoleAllocator(allocator.team, models).session("x"):
         # Half as much again as was counted, and 16 tokens around the message.
         part = decider(pool).begin(Asked(turns=TURNS, size=lambda _: (4, None))).decide().part
         assert part.ceiling("small") == pytest.approx(6 + 16 + 7 * 2)
@@ -214,11 +173,11 @@ async def test_a_mistake_of_the_caller_gives_everything_back(allocator, drive):
         assert session.finish().roles == {}
 
 
-async def test_a_model_that_was_not_called_costs_nothing(allocator, drive):
+async def test_a_model_that_was_not_called_costs_nothing(allocator, drive, telling):
     call = None
 
     def one(step):
-        with Told(call, step) as watched:
+        with telling(call, step) as watched:
             pass
         watched.skipped()
         return replace(watched.ended("instead"), usage=None, cost=None)
@@ -239,24 +198,24 @@ async def test_a_model_that_was_not_called_costs_nothing(allocator, drive):
         (ContextOverflowError(), 1.5, True),
     ],
 )
-async def test_what_a_failure_costs_and_whether_the_model_is_asked_again(allocator, drive, error, left, asked_again):
+async def test_what_a_failure_costs_and_whether_the_model_is_asked_again(allocator, drive, error, left, asked_again, answering):
     with allocator.session("x", budget=2.0) as session:
         call = begun(failover=False)
         with pytest.raises(type(error)):
-            await drive(call, serving(call, Silent, large=error))
+            await drive(call, answering(call, Watch, large=error))
         assert session.budget.left() == pytest.approx(left)
         assert (session.model("planner") == "large") == asked_again
         assert session.finish().roles["planner"].error == type(error).__name__
 
 
-async def test_a_cached_answer_costs_nothing(allocator, drive):
+async def test_a_cached_answer_costs_nothing(allocator, drive, answering):
     class Cached(Watch):
         def told(self):
             return Spent(usage=USAGE, cost=None, cached=True)
 
     with allocator.session("x", budget=2.0) as session:
         call = begun()
-        await drive(call, serving(call, Cached))
+        await drive(call, answering(call, Cached))
         assert session.budget.left() == pytest.approx(2.0)
 
 
@@ -275,10 +234,10 @@ async def test_a_budget_that_cannot_be_written_costs_no_answer(allocator, drive)
 # --- failover ---
 
 
-async def test_the_session_decides_about_every_attempt(allocator, drive):
+async def test_the_session_decides_about_every_attempt(allocator, drive, answering):
     with allocator.session("x", budget=0.62, fixed={"solver": "small"}) as session:
         call = begun()
-        answered = await drive(call, serving(call, Silent, large=ConnectionError()))
+        answered = await drive(call, answering(call, Watch, large=ConnectionError()))
         # $0.12 are left after what may have been billed.
         assert answered.model == "middle"
         assert session.budget.left() == pytest.approx(0.02)
@@ -336,7 +295,7 @@ def test_a_flow_that_is_closed_gives_back_what_no_call_took(allocator):
 
 
 def test_no_candidate_at_all_is_told_with_the_reasons(allocator):
-    pool = ModelPool([ModelCard(id=name, capabilities=()) for name in PRICES])
+    pool = ModelPool([ModelCard(id=name, capabilities=()) for name in NAMES])
     with allocator.session("x"), pytest.raises(NoEligibleModelError):
         decider(pool).begin(Asked(turns=TURNS, needs=frozenset({"tools"})))
 

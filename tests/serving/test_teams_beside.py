@@ -63,15 +63,10 @@ def answers(call, **errors):
     return one
 
 
-@pytest.fixture(params=["sync", "async"])
-def drive(request):
+@pytest.fixture
+def drive(both_ways):
     async def driven(call, one=None, **errors):
-        one = answers(call, **errors) if one is None else one
-
-        async def other(step):
-            return one(step)
-
-        return call.drive(one) if request.param == "sync" else await call.adrive(other)
+        return await both_ways(call, answers(call, **errors) if one is None else one)
 
     return driven
 

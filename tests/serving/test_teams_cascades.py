@@ -15,66 +15,14 @@ from agentroute.errors import (
 )
 from agentroute.pool import ModelPool
 from agentroute.scorers import as_scorer
-from agentroute.serving import Asked, CascadeCall, CascadeDecider, JudgesVoice, Spent, Turn, Watch
-from agentroute.teams import Mode, Role, RoleAllocator, Team
-from agentroute.types import ModelCard, Price, Score, Usage
+from agentroute.serving import Asked, CascadeCall, CascadeDecider, JudgesVoice, Turn, Watch
+from agentroute.types import Reply, Score
 
-PRICES = {"small": 0.01, "middle": 0.1, "large": 0.5}
-"""USD of a call of 10 tokens in and 5 out, and, of a million of each, the half of it a token."""
-CARDS = [
-    ModelCard(id=name, price=Price(input=0.0, output=0.0, per_call=usd), scores={"MMLU": usd}, context_window=window)
-    for (name, usd), window in zip(PRICES.items(), (None, 1000, 2000), strict=True)
-]
-TEAM = Team(
-    roles=[Role(name=name, input_tokens=10, output_tokens=5) for name in ("planner", "solver")], modes=[Mode(name="alone")]
-)
-USAGE = Usage(input_tokens=10, output_tokens=5)
 TURNS = (Turn(role="user", text="x"),)
 
 
-class Told(Watch):
-    """A call whose answer tells its tokens."""
-
-    def told(self):
-        return Spent(usage=USAGE, cost=PRICES[self.step.model])
-
-
-class Silent(Watch):
-    """A call of which nothing is told."""
-
-
-@pytest.fixture
-def allocator():
-    return RoleAllocator(TEAM, CARDS)
-
-
-def serving(call, watch=Told, **answers):
-    def one(step):
-        with watch(call, step) as watched:
-            answer = answers.get(step.model, "yes")
-            answer = answer() if callable(answer) else answer
-            if isinstance(answer, BaseException):
-                raise answer
-        return watched.ended(answer)
-
-    return one
-
-
-@pytest.fixture(params=["sync", "async"])
-def drive(request):
-    async def driven(call, one=None, **answers):
-        one = serving(call, **answers) if one is None else one
-
-        async def other(step):
-            return one(step)
-
-        return call.drive(one) if request.param == "sync" else await call.adrive(other)
-
-    return driven
-
-
 def climbing(judge=None, *, limits=None, most=0.0, role="planner", forced=None, pool=None):
-    pool = ModelPool([ModelCard(id=name) for name in PRICES]) if pool is None else pool
+    pool = ModelPool(["small", "middle", "large"]) if pool is None else pool
     judge = None if judge is None else as_scorer(judge, name="mine", ceiling=most)
     made = CascadeDecider(
         pool,
@@ -96,17 +44,19 @@ def only(*good, cost=0.0):
     return lambda _, reply: Score(value=float(reply.model in good), cost=cost)
 
 
-def rung(call, watch=Told, **answers):
-    from agentroute.types import Reply
+@pytest.fixture
+def rung(answering):
+    def serving(call, **answers):
+        one = answering(call, **answers)
+        return lambda step: replace(one(step), reply=Reply(text="yes", model=step.model))
 
-    one = serving(call, watch, **answers)
-    return lambda step: replace(one(step), reply=Reply(text="yes", model=step.model))
+    return serving
 
 
-async def test_a_cascade_begins_with_what_its_role_was_given(allocator, drive):
+async def test_a_cascade_begins_with_what_its_role_was_given(allocator, both_ways, rung):
     with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
         call = climbing(only("large"))
-        answered = await drive(call, rung(call))
+        answered = await both_ways(call, rung(call))
         told = session.finish()
     assert [one.model for one in answered.attempts] == ["middle", "large"]
     assert told.models["planner"] == "middle"
@@ -114,30 +64,30 @@ async def test_a_cascade_begins_with_what_its_role_was_given(allocator, drive):
     assert told.cost == pytest.approx(0.6)
 
 
-async def test_models_that_cannot_be_paid_are_out_from_the_start(allocator, drive):
+async def test_models_that_cannot_be_paid_are_out_from_the_start(allocator, both_ways, rung):
     with allocator.session("x", budget=0.3, fixed={"planner": "small", "solver": "small"}) as session:
         call = climbing(only("large"))
-        answered = await drive(call, rung(call))
+        answered = await both_ways(call, rung(call))
         told = session.finish()
     assert [one.model for one in answered.attempts] == ["small", "middle"]
     assert told.cost == pytest.approx(0.11)
 
 
-async def test_the_users_own_limit_holds_beside_the_sessions(allocator, drive):
-    pool = ModelPool([replace(card, max_output_tokens=5) for card in CARDS])
+async def test_the_users_own_limit_holds_beside_the_sessions(allocator, both_ways, rung):
+    pool = ModelPool([replace(card, max_output_tokens=5) for card in allocator.pool])
 
     class Limited(CascadeCall):
         def ceilings(self):
-            return {model: PRICES[model] for model in self.climb.models}
+            return {model: allocator.pool.card(model).price.per_call for model in self.climb.models}
 
     with allocator.session("x", budget=2.0, fixed={"planner": "small"}):
         made = climbing(only("large"), limits=Limits(max_cost=0.2), pool=pool)
         call = Limited(decided=made.decided, pool=pool, log=None, judge=made.judge, limits=made.limits, voice=made.voice)
-        answered = await drive(call, rung(call))
+        answered = await both_ways(call, rung(call))
     assert [one.model for one in answered.attempts] == ["small", "middle"]
 
 
-async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(allocator, drive):
+async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(allocator, both_ways, rung):
     with allocator.session("x", budget=0.7, fixed={"planner": "small", "solver": "small"}) as session:
         call = climbing(only("large"))
 
@@ -145,37 +95,37 @@ async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(al
             session.begin("solver", ceiling=lambda _: 0.65).settle(cost=0.65)
             return "yes"
 
-        answered = await drive(call, rung(call, small=taken))
+        answered = await both_ways(call, rung(call, small=taken))
         told = session.finish()
     assert (answered.model, answered.accepted) == ("small", False)
     assert isinstance(answered.attempts[-1].error, BudgetError)
     assert told.roles["planner"].calls == 1
 
 
-async def test_a_check_is_paid_for_too(allocator, drive):
+async def test_a_check_is_paid_for_too(allocator, both_ways, rung):
     with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
         call = climbing(only("middle", cost=0.03), most=0.04)
-        await drive(call, rung(call))
+        await both_ways(call, rung(call))
         told = session.finish()
     assert told.cost == pytest.approx(0.11 + 2 * 0.03)
     assert session.budget.left() == pytest.approx(2.0 - told.cost)
     assert told.roles["planner"].calls == 2
 
 
-async def test_a_check_that_failed_counts_as_the_most_that_it_can_cost(allocator, drive):
+async def test_a_check_that_failed_counts_as_the_most_that_it_can_cost(allocator, both_ways, rung):
     def broken(query, reply):
         raise OSError
 
     with allocator.session("x", budget=2.0, fixed={"planner": "middle"}) as session:
         call = climbing(broken, most=0.04)
         with pytest.warns(AgentRouteWarning, match="judge"):
-            await drive(call, rung(call))
+            await both_ways(call, rung(call))
         told = session.finish()
     assert told.roles["planner"].cost is None
     assert session.budget.left() == pytest.approx(2.0 - 0.6 - 0.04)
 
 
-async def test_a_check_that_cannot_be_paid_is_no_fault_of_the_judge(allocator, drive):
+async def test_a_check_that_cannot_be_paid_is_no_fault_of_the_judge(allocator, both_ways, rung):
     with allocator.session("x", budget=0.13, fixed={"planner": "middle", "solver": "small"}) as session:
         call = climbing(only("middle"), most=0.05)
 
@@ -185,27 +135,27 @@ async def test_a_check_that_cannot_be_paid_is_no_fault_of_the_judge(allocator, d
 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            answered = await drive(call, rung(call, middle=taken))
+            answered = await both_ways(call, rung(call, middle=taken))
     assert answered.model == "middle"
 
 
-async def test_a_forced_model_is_the_roles_from_here_on(allocator, drive):
+async def test_a_forced_model_is_the_roles_from_here_on(allocator, both_ways, rung):
     with allocator.session("x", budget=2.0) as session:
         call = climbing(only("large"), forced="small")
-        assert (await drive(call, rung(call))).model == "small"
+        assert (await both_ways(call, rung(call))).model == "small"
         told = session.finish()
     assert told.models["planner"] == "small"
     assert told.cost == pytest.approx(0.01)
 
 
-async def test_a_cascade_of_no_role_is_booked_for_none(allocator, drive):
+async def test_a_cascade_of_no_role_is_booked_for_none(allocator, both_ways, rung):
     with allocator.session("x", budget=2.0) as session:
         call = climbing(only("middle"), role=None)
-        assert (await drive(call, rung(call))).model == "middle"
+        assert (await both_ways(call, rung(call))).model == "middle"
         assert session.finish().roles == {}
 
 
-def test_a_call_that_is_too_late_is_booked_when_it_ends(allocator):
+def test_a_call_that_is_too_late_is_booked_when_it_ends(allocator, rung):
     go, done = threading.Event(), threading.Event()
     with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
         call = climbing(only("small", "middle"), limits=Limits(timeout=0.2))
@@ -235,14 +185,14 @@ def test_a_call_that_is_too_late_is_booked_when_it_ends(allocator):
     assert told.cost == pytest.approx(0.11)
 
 
-async def test_a_call_that_is_cancelled_by_its_deadline_condemns_its_model(allocator):
+async def test_a_call_that_is_cancelled_by_its_deadline_condemns_its_model(allocator, rung):
     with allocator.session("x", budget=2.0, fixed={"planner": "small"}) as session:
         call = climbing(only("small", "middle"), limits=Limits(timeout=0.1))
         quick = rung(call)
 
         async def one(step):
             if step.model == "small":
-                with Silent(call, step):
+                with Watch(call, step):
                     await asyncio.sleep(5)
             return quick(step)
 
