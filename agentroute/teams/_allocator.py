@@ -30,8 +30,9 @@ from agentroute.teams._pairs import PairwiseLogit, surely_better
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
-from agentroute.teams._values import Allocation, Team, TeamRun
+from agentroute.teams._values import Allocation, Team, TeamRun, amount, only_runs
 from agentroute.types import ModelCard, Query
+from agentroute.types._shared import names
 
 if TYPE_CHECKING:
     from agentroute.teams._budget import Budget
@@ -190,7 +191,7 @@ class RoleAllocator:
         Returns:
             What was learned of each role and model, and of what nothing can be learned.
         """
-        given = list(self.runs if runs is None else runs)
+        given = only_runs(self.runs if runs is None else runs)
         kept, left_out = usable(self.team, self.ids, given)
         queries = self._embedded([run.query for run in kept])
         kept = [replace(run, query=query) for run, query in zip(kept, queries, strict=True)]
@@ -273,14 +274,14 @@ class RoleAllocator:
             BudgetError: Even the cheapest allocation costs more; it says what that costs.
             PriceUnknownError: Cost is weighed, and that of a model is unknown.
         """
-        if not 0.0 <= explore <= 1.0:
+        if not amount(explore, "explore") <= 1.0:
             raise ConfigError(f"explore={explore!r} must be a share from 0 to 1")
-        if budget is not None and not budget >= 0.0:
-            raise ConfigError(f"budget={budget!r} must be 0 USD or more; None = no budget")
+        budget = None if budget is None or budget == math.inf else amount(budget, "budget")
+        taking = None if roles is None else names(roles, "roles")
         chooser, query = self._chooser, self._query(task)
         with self._dice if explore > 0.0 else nullcontext():
             return chooser.decide(
-                query, roles=roles, budget=budget, fixed=fixed, explore=explore, upper=upper, mode=mode, rng=self._rng
+                query, roles=taking, budget=budget, fixed=fixed, explore=explore, upper=upper, mode=mode, rng=self._rng
             )
 
     def _query(self, task: str | Query) -> Query:

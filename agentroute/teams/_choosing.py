@@ -99,7 +99,7 @@ class Chooser:
         self,
         query: Query,
         *,
-        roles: Sequence[str] | None,
+        roles: Collection[str] | None,
         budget: float | None,
         fixed: Mapping[str, str] | None,
         explore: float,
@@ -132,7 +132,7 @@ class Chooser:
         return self.allocation(best, kinds, budget, propensity, reason, said=said)
 
     def _may(
-        self, query: Query, modes: Sequence[Mode], roles: Sequence[str] | None, fixed: Mapping[str, str] | None
+        self, query: Query, modes: Sequence[Mode], roles: Collection[str] | None, fixed: Mapping[str, str] | None
     ) -> list[tuple[Mode, Flags]]:
         """Each mode in which every role has a model, with what its roles may have.
 

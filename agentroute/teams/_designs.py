@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.teams._observing import REPLAY_OF, admissible
-from agentroute.teams._values import NONE, Team, TeamRun
+from agentroute.teams._values import NONE, Team, TeamRun, whole
 
 __all__ = ["Credit", "Replay", "Trial", "credits_of", "exploration_plan", "leave_one_out"]
 
@@ -126,8 +126,7 @@ def exploration_plan(team: Team, models: Sequence[str], n: int, *, allowed: Flag
     Source: McKay, Beckman and Conover 1979, A Comparison of Three Methods for Selecting Values of Input Variables (Latin
     hypercubes); Tang 1993, Orthogonal Array-Based Latin Hypercubes (pairs).
     """
-    if n < 0:
-        raise ConfigError(f"n={n!r} runs: give 0 or more")
+    n = whole(n, "n")
     allowed = admissible(team, models) if allowed is None else allowed
     choices = [np.flatnonzero(row) for row in allowed]
     for role, columns in zip(team.roles, choices, strict=True):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, SupportsFloat, TypeAlias
+from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from agentroute.errors import ConfigError, DataError
 from agentroute.types import Query, Usage
 from agentroute.types._shared import names, new_id
 
-__all__ = ["NONE", "Allocation", "Growth", "Mode", "Role", "RoleUsage", "Team", "TeamRun", "amount"]
+__all__ = ["NONE", "Allocation", "Growth", "Mode", "Role", "RoleUsage", "Team", "TeamRun", "amount", "only_runs", "whole"]
 
 NONE = "none"
 """In the place of a model: the optional role is left out."""
+
+Value = TypeVar("Value")
 
 _UNKNOWN: Final = ": leave it None when it is unknown"
 
@@ -29,10 +31,40 @@ def amount(value: object, name: str) -> float:
     Raises:
         ConfigError: It is none, or it is negative or infinite.
     """
-    found = float(value) if isinstance(value, SupportsFloat) else math.nan
+    found = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     if not (found >= 0.0 and math.isfinite(found)):
         raise ConfigError(f"{name}={value!r} must be a number of 0 or more; leave it out when it is unknown")
     return found
+
+
+def _named(what: str, name: object) -> None:
+    if not (isinstance(name, str) and name):
+        raise ConfigError(f"a {what} needs a name, not {name!r}")
+
+
+def whole(value: object, name: str, least: int = 0) -> int:
+    """A whole number of any kind, such as NumPy's.
+
+    Raises:
+        ConfigError: It is none, or it is less than that.
+    """
+    if not isinstance(value, SupportsIndex) or isinstance(value, bool) or value.__index__() < least:
+        raise ConfigError(f"{name}={value!r} must be a whole number, {least} or more")
+    return value.__index__()
+
+
+def _all(what: str, kind: type[Value], given: object) -> tuple[Value, ...]:
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    for one in found:
+        if not isinstance(one, kind) or not isinstance(given, Iterable):
+            name = kind.__name__
+            raise ConfigError(f"a team's {what} are a list of {name}, not {one!r}: {what}=[{name}(name='...'), ...]")
+    return found
+
+
+def _asked(query: object) -> None:
+    if not isinstance(query, Query):
+        raise DataError(f"a run's query is a Query, not {query!r}: Query(text='...')")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +100,12 @@ class Role:
 
     def __post_init__(self) -> None:
         """Refuses roles that could never be filled or paid."""
-        if not self.name:
-            raise ConfigError(f"a role needs a name, not {self.name!r}")
+        _named("role", self.name)
         object.__setattr__(self, "needs", names(self.needs, "needs"))
         if self.allow is not None:
             object.__setattr__(self, "allow", names(self.allow, "allow"))
         for name in ("criticality", "input_tokens", "output_tokens", "calls"):
-            value = getattr(self, name)
-            if not (value >= 0.0 and math.isfinite(value)):
-                raise ConfigError(f"role {self.name!r}: {name}={value!r} must be 0 or more")
+            object.__setattr__(self, name, amount(getattr(self, name), f"role {self.name!r}: {name}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +135,12 @@ class Mode:
 
     def __post_init__(self) -> None:
         """Refuses what no team could do."""
-        if not self.name:
-            raise ConfigError("a mode needs a name")
+        _named("mode", self.name)
         if self.growth not in {"none", "previous", "all"}:
             raise ConfigError(f"mode {self.name!r}: growth={self.growth!r} must be 'none', 'previous' or 'all'")
-        if self.rounds < 1 or self.reviews < 0 or not self.extra_tokens >= 0.0:
-            raise ConfigError(f"mode {self.name!r}: rounds must be 1 or more, reviews and extra_tokens 0 or more")
+        for name, least in (("rounds", 1), ("reviews", 0)):
+            object.__setattr__(self, name, whole(getattr(self, name), f"mode {self.name!r}: {name}", least))
+        object.__setattr__(self, "extra_tokens", amount(self.extra_tokens, f"mode {self.name!r}: extra_tokens"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +160,8 @@ class Team:
 
     def __post_init__(self) -> None:
         """Accepts any iterables, and checks the names."""
-        object.__setattr__(self, "roles", tuple(self.roles))
-        object.__setattr__(self, "modes", tuple(self.modes))
+        object.__setattr__(self, "roles", _all("roles", Role, self.roles))
+        object.__setattr__(self, "modes", _all("modes", Mode, self.modes))
         if not self.roles:
             raise ConfigError("a team needs at least one role: Team(roles=[Role(name='solver')])")
         if not self.modes:
@@ -255,9 +284,24 @@ class TeamRun:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        _asked(self.query)
         for name, top in (("success", 1.0), ("cost", math.inf), ("latency", math.inf), ("propensity", 1.0)):
             value = getattr(self, name)
             if value is not None and not (0.0 <= value <= top and math.isfinite(value)):
                 raise DataError(f"{name}={value!r} of a run is outside [0, {top:g}]{_UNKNOWN}")
         if self.propensity == 0.0:
             raise DataError("propensity=0 of a run: what was run had some chance; leave it None when it is unknown")
+
+
+def only_runs(given: Iterable[object]) -> list[TeamRun]:
+    """The runs, of which each is one.
+
+    Raises:
+        DataError: One is not.
+    """
+    found = []
+    for one in given:
+        if not isinstance(one, TeamRun):
+            raise DataError(f"a team learns from TeamRun values, not {one!r}")
+        found.append(one)
+    return found

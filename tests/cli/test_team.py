@@ -250,7 +250,7 @@ def test_report_refuses_before_it_works(folder, capsys, tmp_path):
         ("[[roles]]\nname = 'a'\noptional = 'yes'", "optional='yes' is not true or false"),
         ("[[roles]]\nname = 'a'\nneeds = 'tools'", "needs='tools' is not a list of texts"),
         ("[[roles]]\nname = 'a'\ncalls = true", "calls=True is not a number"),
-        ("[[roles]]\nname = 'a'\ncalls = -1", "calls=-1 must be 0 or more"),
+        ("[[roles]]\nname = 'a'\ncalls = -1", "calls=-1 must be a number of 0 or more"),
         ("[[roles]]\nname = 'a'\n[[modes]]\nname = 'm'\nrounds = 1.5", "mode 'm': rounds=1.5 is not a whole number"),
         ("[[roles]]\nname = 'a'\n[[modes]]\nname = 'm'\nprompt = 'x'", "unknown field 'prompt'"),
         ("[[roles]]\nname = 'a'\n[[modes]]\nname = 'm'\ngrowth = 'some'", "growth='some' must be"),
