@@ -177,12 +177,26 @@ class Chooser:
         )
 
     def best(self, mode: Mode, kinds: Floats, allowed: Flags, limit: float, *, upper: bool) -> Choice:
-        """The best of one mode.
+        """The best of one mode in which somebody takes part.
 
         Raises:
             BudgetError: Nothing keeps to the limit.
             PriceUnknownError: Cost is weighed, and that of a model is unknown.
         """
+        found = self._best(mode, kinds, allowed, limit, upper=upper)
+        if (found.columns < len(self.pool)).any():
+            return found
+        tried, short = [], BudgetError("nobody can be paid", budget=limit)
+        for part in _somebody(allowed):
+            try:
+                tried.append(self._best(mode, kinds, part, limit, upper=upper))
+            except BudgetError as error:
+                short = error
+        if not tried:
+            raise short
+        return max(tried, key=lambda choice: (self.worth(choice), -choice.cost))
+
+    def _best(self, mode: Mode, kinds: Floats, allowed: Flags, limit: float, *, upper: bool) -> Choice:
         if math.isfinite(self.willingness_to_pay) or (self.pairs is not None and math.isfinite(limit)):
             self.costs.require(allowed)  # `solve_team` does it by itself
         if self._few(allowed):
@@ -251,8 +265,8 @@ class Chooser:
     ) -> BudgetError:
         """The error of a budget that no allocation keeps to: with the cheapest that there is."""
         offers = []
-        for mode, allowed in may:
-            columns = cheapest_team(self.costs, mode.name, allowed, upper=upper)
+        for mode, part in ((mode, part) for mode, allowed in may for part in _somebody(allowed)):
+            columns = cheapest_team(self.costs, mode.name, part, upper=upper)
             offers.append((float(self.costs.exact(mode.name, columns[None], upper=upper)[0]), mode.name, columns))
         cost, name, columns = min(offers, key=lambda offer: offer[0])
         models = ", ".join(f"{role}={model}" for role, model in self.named(columns).items())
@@ -323,3 +337,15 @@ class Chooser:
 
 def _chance(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-min(max(logit, -40.0), 40.0)))
+
+
+def _somebody(allowed: Flags) -> list[Flags]:
+    """What the roles may have where somebody takes part: one for each role that surely does, if all could be left out."""
+    if not allowed[:, -1].all():
+        return [allowed]
+    parts = []
+    for row in np.flatnonzero(allowed[:, :-1].any(axis=1)):
+        part = allowed.copy()
+        part[row, -1] = False
+        parts.append(part)
+    return parts

@@ -16,6 +16,7 @@ from agentroute.teams._values import NONE, Team, TeamRun, whole
 
 __all__ = ["Credit", "Replay", "Trial", "credits_of", "exploration_plan", "leave_one_out"]
 
+Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
@@ -111,7 +112,8 @@ def exploration_plan(team: Team, models: Sequence[str], n: int, *, allowed: Flag
     Each role has each of its models equally often, up to one run, and so has each mode; each pair of models in two roles, or of a
     model and a mode, comes up as evenly as can be. Runs from the start on are nearly as balanced, should the plan be cut short.
     Models are drawn by lot into the places of the plan, so that each run's assignment has the same chance as any other, whatever
-    the plan looks like: this is the propensity. Give the trials to tasks in random order.
+    the plan looks like: this is the propensity. Where all roles are optional, a run that would leave out all of them gets one by
+    lot instead, and so runs of one role are a little likelier. Give the trials to tasks in random order.
 
     Args:
         team: Its roles, optional ones too, and modes.
@@ -136,19 +138,31 @@ def exploration_plan(team: Team, models: Sequence[str], n: int, *, allowed: Flag
     sizes = [len(columns) for columns in choices] + [len(team.modes)]
     plan = _in_order(_evened(n, sizes, rng), sizes, rng)
     lots = [rng.permutation(size) for size in sizes]
-    chance = 1.0 / math.prod(sizes)
+    drawn = np.stack([columns[lot[plan[:, k]]] for k, (columns, lot) in enumerate(zip(choices, lots, strict=False))], axis=1)
+    chance = np.full(n, 1.0 / math.prod(sizes))
+    if allowed[:, -1].all():
+        chance *= _peopled(drawn, allowed, rng)
     known = (*models, NONE)
     return [
         Trial(
-            models={
-                role.name: known[columns[lot[place]]]
-                for role, columns, lot, place in zip(team.roles, choices, lots[:-1], row[:-1], strict=True)
-            },
-            mode=team.modes[lots[-1][row[-1]]].name,
-            propensity=chance,
+            models={role.name: known[column] for role, column in zip(team.roles, columns, strict=True)},
+            mode=team.modes[lots[-1][place]].name,
+            propensity=propensity,
         )
-        for row in plan.tolist()
+        for columns, place, propensity in zip(drawn.tolist(), plan[:, -1].tolist(), chance.tolist(), strict=True)
     ]
+
+
+def _peopled(drawn: Places, allowed: Flags, rng: np.random.Generator) -> Floats:
+    """Gives one role a model in each run that left out all of them; how much likelier each run became by that: float64 [n]."""
+    none, roles = allowed.shape[1] - 1, np.flatnonzero(allowed[:, :-1].any(axis=1))
+    if not len(roles):
+        raise ConfigError("no role may have any model: widen allow, or add a model that can serve")
+    for row in np.flatnonzero((drawn == none).all(axis=1)).tolist():
+        role = int(rng.choice(roles))
+        drawn[row, role] = rng.choice(np.flatnonzero(allowed[role, :-1]))
+    alone, who = (drawn < none).sum(axis=1) == 1, (drawn < none).argmax(axis=1)
+    return 1.0 + alone / (len(roles) * np.maximum(allowed[who, :-1].sum(axis=1), 1))
 
 
 def _evened(n: int, sizes: list[int], rng: np.random.Generator) -> Places:

@@ -39,9 +39,9 @@ def options(
             grid = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, len(places))
         else:
             grid = _beside(best[1], places)
-        fits = np.ones(len(grid), bool)
+        fits = (grid < allowed.shape[1] - 1).any(axis=1)  # a team of nobody is none
         if math.isfinite(limit):
-            fits = costs.exact(mode, grid, upper=upper) <= limit * (1.0 + 1e-12)
+            fits &= costs.exact(mode, grid, upper=upper) <= limit * (1.0 + 1e-12)
         found += [(mode, columns) for columns in grid[fits]]
     if not any(_same(best, one) for one in found):
         found.append(best)

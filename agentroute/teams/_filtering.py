@@ -90,6 +90,11 @@ class Filters:
             if fixed.get(role.name) == NONE:
                 raise ConfigError(f"fixed= leaves out the role {role.name!r}, which is not optional: make it Role(optional=True)")
             raise NoEligibleModelError(self._why(row, query, fixed.get(role.name), prompts[row], answers[row]))
+        if not allowed[:, :-1].any():
+            if all(fixed.get(role.name) == NONE for role in self.team.roles if roles is None or role.name in roles):
+                raise ConfigError("fixed= leaves nobody to do the work: give one of the roles a model")
+            every = (self._why(row, query, None, prompts[row], answers[row]) for row in range(len(self.team.roles)))
+            raise NoEligibleModelError({who: why for one in every for who, why in one.items()})
         return allowed
 
     def _check(self, roles: Collection[str] | None, fixed: Mapping[str, str]) -> None:

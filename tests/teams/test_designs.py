@@ -39,6 +39,7 @@ def spread(counts, levels):
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 70), roles=st.integers(1, 4), modes=st.integers(1, 3), optional=st.booleans(), seed=st.integers(0, 1000))
 def test_each_role_has_each_model_and_the_team_each_mode_equally_often_up_to_one(n, roles, modes, optional, seed):
+    optional = optional and roles > 1  # where all may be left out, somebody is drawn instead
     plan = exploration_plan(team(roles, modes=modes, optional={0} if optional else ()), MODELS, n, seed=seed)
     assert len(plan) == n
     for role in range(roles):
@@ -232,3 +233,21 @@ def test_a_replay_in_a_session_is_logged_as_one():
         assert (credit.role, credit.model, credit.gain) == (replay.role, first.models[replay.role], -1.0)
     assert len(allocator.runs) == 3
     assert allocator.fit([first, *allocator.runs]).runs == 1
+
+
+def test_a_planned_run_has_somebody_and_its_true_chance():
+    team = Team(
+        roles=[Role(name="a", optional=True), Role(name="b", optional=True, allow={"x"})], modes=[Mode(name="m"), Mode(name="n")]
+    )
+    counts, said = Counter(), {}
+    for seed in range(400):
+        for trial in exploration_plan(team, ["x", "y"], 24, seed=seed):
+            key = (trial.models["a"], trial.models["b"], trial.mode)
+            counts[key] += 1
+            assert said.setdefault(key, trial.propensity) == trial.propensity
+    assert (NONE, NONE) not in {key[:2] for key in counts}
+    assert sum(said.values()) == pytest.approx(1.0)
+    total = sum(counts.values())
+    for key, chance in said.items():
+        # Runs of one plan are balanced, so that frequencies scatter less than those of coins.
+        assert counts[key] / total == pytest.approx(chance, abs=4.0 * math.sqrt(chance / total))

@@ -1,10 +1,11 @@
 """What may serve a role at all: what it can do, what it is allowed, and whether what it reads and says goes into its window."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
-from agentroute.errors import ConfigError, NoEligibleModelError
+from agentroute.errors import BudgetError, ConfigError, NoEligibleModelError
 from agentroute.teams import Mode, Role, RoleAllocator, RoleUsage, Team, TeamRun
 from agentroute.types import ModelCard, Price, Query, Usage
 
@@ -92,12 +93,35 @@ def test_logged_prompts_and_answers_count_once_there_are_some():
     assert served(allocator.allocate("x")) == ["wide"]
 
 
-def test_a_session_filters_by_its_mode_and_a_run_of_nobody_is_one():
+def test_a_session_filters_by_its_mode():
     full = RoleAllocator(team(Mode(name="full", growth="all"), optional=True), CARDS)
     with full.session("x", roles=["r0", "r1", "r2", "r3"]) as session:
         assert session.may("r2") == {"narrow", "wide"}
         assert session.may("r3") == {"wide"}
-    with full.session("x", budget=0.0) as session:  # nobody can be paid, and nobody need be
-        assert session.models == {}
+
+
+@pytest.mark.parametrize("willing", [math.inf, 1e-9])
+def test_a_team_of_nobody_is_none(willing):
+    volunteers = Team(
+        roles=[Role(name="a", optional=True, output_tokens=400.0), Role(name="b", optional=True)], modes=[Mode(name="io")]
+    )
+    allocator = RoleAllocator(volunteers, CARDS, willingness_to_pay=willing)
+    cheapest = allocator.allocate("x", fixed={"a": "none", "b": "narrow"}).expected_cost
+    assert allocator.allocate("x", budget=cheapest).models == {"b": "narrow"}
+    with pytest.raises(BudgetError, match=f"the cheapest, b=narrow in mode 'io', costs .{cheapest:.4g}") as caught:
+        allocator.allocate("x", budget=0.0)
+    assert caught.value.cheapest == pytest.approx(cheapest)
+    if willing < 1.0:
+        assert allocator.allocate("x").models == {"b": "narrow"}
     with pytest.raises(ConfigError, match="leaves nobody"):
-        full.allocate("x", roles=[])
+        allocator.allocate("x", roles=[])
+    with pytest.raises(ConfigError, match="leaves nobody"):
+        allocator.allocate("x", fixed={"a": "none", "b": "none"})
+    with pytest.raises(ConfigError, match="leaves nobody"):
+        allocator.allocate("x", roles=["a"], fixed={"a": "none"})
+    blind = RoleAllocator(volunteers, [replace(card, capabilities=frozenset()) for card in CARDS])
+    with pytest.raises(NoEligibleModelError, match="role b, wide: cannot do vision"):
+        blind.allocate(Query(text="x", needs={"vision"}))
+    drawn = {tuple(allocator.allocate("x", explore=1.0).models.items()) for _ in range(200)}
+    assert () not in drawn
+    assert len(drawn) == 8
