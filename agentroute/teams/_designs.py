@@ -162,7 +162,7 @@ def _peopled(drawn: Places, allowed: Flags, rng: np.random.Generator) -> Floats:
         role = int(rng.choice(roles))
         drawn[row, role] = rng.choice(np.flatnonzero(allowed[role, :-1]))
     alone, who = (drawn < none).sum(axis=1) == 1, (drawn < none).argmax(axis=1)
-    return 1.0 + alone / (len(roles) * np.maximum(allowed[who, :-1].sum(axis=1), 1))
+    return np.asarray(1.0 + alone / (len(roles) * np.maximum(allowed[who, :-1].sum(axis=1), 1)))
 
 
 def _evened(n: int, sizes: list[int], rng: np.random.Generator) -> Places:
