@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, NotFittedError
+from agentroute.teams._doubting import doubt
 from agentroute.teams._newton import logistic, newton
-from agentroute.teams._telling import Effect, aliased, centred
+from agentroute.teams._telling import Effect, aliased
 
 __all__ = ["AdditiveLogit", "Effect", "Observed", "held"]
 
@@ -21,7 +22,6 @@ Places: TypeAlias = npt.NDArray[np.int64]
 
 _LOOSE: Final = 0.01
 """What is left of the ridge where the runs are to speak nearly alone: effects are then held within some ten logits."""
-_DRAWS: Final = 400  # of the bootstrap behind the interaction test
 _Z95: Final = 1.959963984540054
 
 
@@ -312,44 +312,17 @@ class AdditiveLogit:
         return len(self.seen_) >= 10 * self._free
 
     def interaction(self, *, seed: int = 0) -> float:
-        """How well the runs go with a sum of effects: a p-value; small = what a model adds hangs on the other roles' models.
+        """How well the runs go with a sum of effects, as `doubt` says: a p-value.
 
-        The residuals' similarity over pairs of (role, model) is compared with that of residuals of the model itself: a score test
-        of the variance of all pairwise terms at once, with a parametric bootstrap in place of its distribution.
+        Small = what a model adds hangs on the other roles' models.
 
-        Source: Lin 1997, Variance component testing in generalised linear models with random effects, Biometrika 84.
+        Args:
+            seed: Of the draws that it is told by.
         """
         self._fitted()
-        seen = self.seen_
-        if self._roles < 2 or not len(seen):
+        if self._roles < 2 or not len(self.seen_):
             return 1.0
-        design = self._design(seen.columns, seen.modes, seen.kinds)
-        chance = logistic(design @ self.coef_)
-        weight = np.maximum(chance * (1.0 - chance), 1e-9)
-        # To first order, refitting takes from residuals what the parameters can explain.
-        gram = np.linalg.inv((design * weight[:, None]).T @ design + np.diag(self._penalty()[0]))
-        pairs = np.concatenate(
-            [
-                centred(seen.columns[:, a] * self.width + seen.columns[:, b], self.width**2)
-                for a in range(self._roles)
-                for b in range(a + 1, self._roles)
-            ],
-            axis=1,
-        )
-        pairs = pairs[:, (pairs != 0.0).any(axis=0)]
-        free = pairs - design @ (gram @ (design.T @ (weight[:, None] * pairs)))
-
-        def similarity(residuals: Floats) -> Floats:
-            found: Floats = ((residuals @ free) ** 2).sum(axis=-1)
-            return found
-
-        told = float(similarity(seen.success - chance))
-        rng = np.random.default_rng(seed)
-        whole = np.isin(seen.success, (0.0, 1.0)).all()
-        # Fractions of success scatter less than coins: their own residuals, with random signs, are their null.
-        signs = rng.choice([-1.0, 1.0], (_DRAWS, len(seen)))
-        drawn = (rng.random((_DRAWS, len(seen))) < chance) - chance if whole else signs * (seen.success - chance)
-        return float((1 + (similarity(drawn) >= told).sum()) / (1 + _DRAWS))
+        return doubt(self.seen_.columns, *self._told, *self._penalty(), self.coef_, self.covariance_, seed=seed)
 
 
 def held(strength: float, name: str) -> float:

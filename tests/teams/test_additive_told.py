@@ -233,6 +233,30 @@ def test_sums_are_doubted_where_models_get_on_with_each_other_or_do_not(fraction
     assert np.mean(np.array(p) < 0.01) > 0.9
 
 
+def large(observed, seed, n, *, roles, models, strength=0.0, pairs=0.0, kinds=0):
+    rng = np.random.default_rng(seed)
+    columns, kind = rng.integers(0, models, (n, roles)), np.eye(max(kinds, 1))[rng.integers(0, max(kinds, 1), n)]
+    theta, pair = rng.normal(0.0, strength, (roles, models)), rng.normal(0.0, pairs, (roles - 1, models, models))
+    logit = theta[np.arange(roles), columns].sum(axis=1)
+    logit += sum(pair[role, columns[:, role], columns[:, role + 1]] for role in range(roles - 1))
+    seen = observed.of(columns, rng.random(n) < logistic(logit), kinds=kind if kinds else None)
+    return AdditiveLogit(np.full(roles, models), kinds=kinds).fit(seen).interaction()
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+@pytest.mark.parametrize(("roles", "models", "kinds"), [(8, 8, 0), (10, 10, 0), (6, 5, 3)])
+def test_sums_are_seldom_doubted_in_large_teams_with_few_runs(strength, roles, models, kinds, observed):
+    # Fitted chances are too far apart there, so that draws from them leave less than the runs do.
+    p = [large(observed, seed, 300, roles=roles, models=models, strength=strength, kinds=kinds) for seed in range(40)]
+    assert np.mean(np.array(p) < 0.05) <= 0.15  # three standard errors above .05
+    assert np.mean(np.array(p) < 0.01) <= 0.05
+    assert 0.25 < np.median(p) < 0.75
+
+
+def test_sums_are_doubted_in_large_teams_where_pairs_matter(observed):
+    assert max(large(observed, seed, 2000, roles=8, models=8, strength=0.5, pairs=0.5) for seed in range(4)) < 0.01
+
+
 def test_two_models_that_only_work_together_give_sums_away(observed):
     rng = np.random.default_rng(13)
     columns = rng.integers(0, 2, (200, 2))
