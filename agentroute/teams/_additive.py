@@ -222,6 +222,10 @@ class AdditiveLogit:
         blocks = coef[self._theta : self._end].reshape(1 + self.kinds, self._roles, self.width)
         return np.asarray(blocks[0] + np.tensordot(kinds, blocks[1:], axes=1), np.float64)
 
+    def expected(self, columns: Places, modes: Places, kinds: Floats) -> Floats:
+        """Expected logit of success, float64 [n], as in `Observed`."""
+        return self._design(columns, modes, kinds) @ self._fitted()
+
     def logit(self, columns: Places, modes: Places, kinds: Floats) -> tuple[Floats, Floats]:
         """Expected logit of success and its standard error, each float64 [n], as in `Observed`."""
         design = self._design(columns, modes, kinds)

@@ -26,7 +26,7 @@ from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._observing import levels, observed, usable
 from agentroute.teams._opening import allocation_of, purse_of
-from agentroute.teams._pairs import PairwiseLogit, surely_better
+from agentroute.teams._pairs import PairwiseLogit, proven
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
@@ -141,11 +141,11 @@ class RoleAllocator:
         effects.fit(seen)
         self._interaction = effects.interaction(seed=self.seed)
         pairs: PairwiseLogit | None = None
-        if self._interaction < _SURE and surely_better(
-            lambda: self._pairwise(len(kinds)), lambda: self._additive(len(kinds)), seen, seed=self.seed
-        ):
-            pairs = self._pairwise(len(kinds))
-            pairs.fit(seen)
+        self._unpaired = ""
+        if self._interaction < _SURE:
+            pairs, self._unpaired = proven(
+                lambda: self._pairwise(len(kinds)), lambda: self._additive(len(kinds)), seen, seed=self.seed
+            )
         self._seen = seen
         # All that decisions are made by, changed at once: others may be deciding meanwhile.
         self._chooser = Chooser(
@@ -218,6 +218,7 @@ class RoleAllocator:
             self._chooser.sum,
             interaction=self._interaction,
             pairs=self._chooser.pairs is not None,
+            unpaired=self._unpaired,
             kinds=self._chooser.kinds.names_,
             drawn=self.drawn,
             left_out=left_out or {},

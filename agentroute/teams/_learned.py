@@ -55,6 +55,7 @@ class FitReport:
         kinds: Kinds of tasks that are told apart.
         scored: Runs in which some role has a score of its own.
         broken: Runs that broke off when a model failed: they count as failures of the team.
+        unpaired: Why allocations go by a sum although effects do not add up; empty = they add up, or allocations go by pairs.
     """
 
     runs: int
@@ -68,6 +69,7 @@ class FitReport:
     kinds: tuple[str, ...]
     scored: int = 0
     broken: int = 0
+    unpaired: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -95,8 +97,9 @@ class FitReport:
         if self.broken:
             found.append(f"{_runs(self.broken)} that broke off when a model failed count as failures")
         if self.interaction < 0.01:
+            still = f"; allocations go by sums all the same: {self.unpaired}" if self.unpaired else ""
             found.append(
-                f"effects do not add up (p = {self.interaction:.2g}): what a model adds hangs on the other roles' models"
+                f"effects do not add up (p = {self.interaction:.2g}): what a model adds hangs on the other roles' models{still}"
             )
         return tuple(found)
 
@@ -120,6 +123,7 @@ def report_of(
     *,
     interaction: float,
     pairs: bool,
+    unpaired: str,
     kinds: Sequence[str],
     drawn: int,
     left_out: Mapping[str, int],
@@ -155,4 +159,5 @@ def report_of(
         kinds=tuple(kinds),
         scored=0 if seen.scores is None else int((~np.isnan(seen.scores)).any(axis=1).sum()),
         broken=seen.broken,
+        unpaired=unpaired,
     )

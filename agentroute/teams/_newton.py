@@ -50,7 +50,8 @@ def newton(
         chance = logistic(design @ coef)
         weight = np.maximum(chance * (1.0 - chance), 1e-9)
         slope = design.T @ (target - chance) - precision * (coef - mean)
-        hessian = (design * weight[:, None]).T @ design + np.diag(precision)
+        scaled = design * np.sqrt(weight)[:, None]
+        hessian = scaled.T @ scaled + np.diag(precision)  # of an array with itself, which takes half the time
         try:
             step = np.linalg.solve(hessian, slope)
         except np.linalg.LinAlgError:

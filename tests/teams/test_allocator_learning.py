@@ -95,6 +95,18 @@ def test_few_runs_and_runs_that_nobody_drew_are_said(team, cards, runs_of):
     assert not report.enough
 
 
+def test_pairs_that_the_runs_are_too_few_for_are_said_and_left(cards, runs_of):
+    team = Team(roles=[Role(name=name) for name in "abcdef"])
+    runs = runs_of(team, 110, lambda m: 0.98 if m["a"] == m["b"] else 0.02)
+    report = RoleAllocator(team, cards).fit(runs)
+    assert report.by == "sum"
+    assert report.unpaired == "110 runs are too few for the 60 effects of pairs"
+    assert any("do not add up" in one and one.endswith(f"by sums all the same: {report.unpaired}") for one in report.verdicts)
+    report = RoleAllocator(team, cards).fit(runs_of(team, 600, lambda m: 0.98 if m["a"] == m["b"] else 0.02))
+    assert (report.by, report.unpaired) == ("pairs", "")
+    assert any("do not add up" in one and one.endswith("other roles' models") for one in report.verdicts)
+
+
 def test_runs_that_tell_nothing_are_counted_with_the_reason(team, cards, runs_of):
     runs = runs_of(team, 50, lambda models: 0.5)
     odd = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agentroute.teams._additive import AdditiveLogit, Observed
-from agentroute.teams._pairs import PairwiseLogit, surely_better
+from agentroute.teams._pairs import PairwiseLogit, proven, surely_better
 
 
 def runs(seed, n, *, roles=3, models=3, kinds=0, strength=0.0, modes=1):
@@ -54,3 +54,23 @@ def test_the_better_model_is_told_out_of_sample():
     assert not surely_better(pairs, plain, runs(1, 9, kinds=2, strength=1.5))
     assert not any(surely_better(pairs, plain, runs(seed, 300, kinds=2)) for seed in range(10))
     assert not surely_better(plain, plain, runs(0, 100, kinds=2))
+
+
+@pytest.mark.parametrize(
+    ("roles", "models", "n", "strength", "why"),
+    [
+        (3, 3, 900, 1.5, ""),
+        (3, 3, 900, 0.0, "effects of pairs do not surely foretell runs better"),
+        (3, 3, 23, 1.5, "23 runs are too few for the 12 effects of pairs"),  # 3 pairs of roles, 2 x 2 free effects in each
+        (12, 10, 400, 1.5, "400 runs are too few for the 5,346 effects of pairs"),
+        (6, 9, 2000, 1.5, "960 effects of pairs are too many to learn"),  # 1 + 1 + 6 + 6 x 9 + 15 x 81 parameters
+    ],
+)
+def test_pairs_must_prove_themselves_and_are_not_tried_where_they_cannot(roles, models, n, strength, why):
+    seen = runs(1, n, roles=roles, models=models, strength=strength)
+    counts = np.full(roles, models)
+    found, told = proven(lambda: PairwiseLogit(counts), lambda: AdditiveLogit(counts), seen)
+    assert told == why
+    assert (found is None) == bool(why)
+    if found is not None:
+        assert found.coef_ == pytest.approx(PairwiseLogit(counts).fit(seen).coef_)
