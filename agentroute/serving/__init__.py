@@ -11,8 +11,8 @@ from agentroute.serving._deciding import Asked, Decided, Decider, Rule, Supports
 from agentroute.serving._options import check_cascade, check_log, check_names, record_feedback
 from agentroute.serving._planning import CascadeDecider, Climb, JudgesVoice, SupportsPlan
 from agentroute.serving._records import priced, stamp, totals_in
-from agentroute.serving._retry import Mistake, bubbling, is_control_flow, is_overflow, mistakes, retryable
-from agentroute.serving._teams import Part, Size
+from agentroute.serving._retry import Mistake, bubbling, is_control_flow, is_overflow, mistakes, refused, retryable
+from agentroute.serving._teams import Part, Size, book, forgiving
 from agentroute.serving._told import finish_in, limit_in
 from agentroute.serving._turns import RECORD, Sticky, StickyCache, Turn, question
 from agentroute.serving._watch import Spent, Watch
@@ -40,6 +40,7 @@ __all__ = [
     "Turn",
     "Undecided",
     "Watch",
+    "book",
     "bubbling",
     "cards_of",
     "ceiling",
@@ -47,6 +48,7 @@ __all__ = [
     "check_log",
     "check_names",
     "finish_in",
+    "forgiving",
     "is_control_flow",
     "is_overflow",
     "known_model",
@@ -55,6 +57,7 @@ __all__ = [
     "priced",
     "question",
     "record_feedback",
+    "refused",
     "retryable",
     "stamp",
     "totals_in",

@@ -21,7 +21,7 @@ from agentroute.pool import ModelPool
 from agentroute.serving._deciding import Decided, Decider
 from agentroute.serving._records import record_of
 from agentroute.serving._retry import Mistake, is_overflow, retryable
-from agentroute.serving._teams import Part, paying
+from agentroute.serving._teams import Part, forgiving, paying
 from agentroute.serving._watch import Watch
 from agentroute.teams import RoleCall
 from agentroute.types import Outcome, Score
@@ -156,7 +156,8 @@ class RoutedCall:
         finally:
             # A call that is late may still be about to begin.
             if not late and (left := self.bookings.pop(step.attempt, None)) is not None:
-                left.release()
+                with forgiving(left):
+                    left.release()
 
     # --- failures ---
 

@@ -17,7 +17,7 @@ from agentroute.serving._calls import RoutedCall
 from agentroute.serving._planning import Climb, JudgesVoice
 from agentroute.serving._records import cascade_record, check_record, number, totals_of
 from agentroute.serving._retry import bubbling, mistakes, retryable
-from agentroute.serving._teams import EVERYBODY, paying
+from agentroute.serving._teams import EVERYBODY, forgiving, paying
 from agentroute.serving._watch import Watch
 from agentroute.types import Outcome, Reply, Score
 
@@ -140,11 +140,13 @@ class CascadeCall(RoutedCall):
         try:
             attempt = yield step
             if attempt.score is not None:
-                booking.settle(cost=attempt.score.cost)
+                with forgiving(booking):
+                    booking.settle(cost=attempt.score.cost)
             return attempt
         finally:
             # A check that failed or was left may have been billed.
-            booking.settle()
+            with forgiving(booking):
+                booking.settle()
 
     def climbs_on(self, step: Call) -> bool:
         """Whether somebody else may be asked after this call."""

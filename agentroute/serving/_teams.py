@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentroute.serving._deciding import Asked, Decider
     from agentroute.serving._watch import Spent
 
-__all__ = ["EVERYBODY", "Part", "Size", "book", "is_paid", "part_of", "paying", "tokens_at_most"]
+__all__ = ["EVERYBODY", "Part", "Size", "book", "forgiving", "is_paid", "part_of", "paying", "tokens_at_most"]
 
 Size: TypeAlias = Callable[[str], tuple[int, int | None]]
 """Model → tokens of the prompt as it would see it, and the most tokens of its answer; `None` = nobody limits it."""
@@ -192,19 +192,47 @@ def _at_most(asked: Asked, size: Size) -> Size:
     return at_most
 
 
-def book(call: RoleCall, spent: Spent, *, latency: float | None, error: str | None, cause: BaseException | None) -> None:
-    """Books what a call has taken, however it ended. Nothing that goes wrong here costs the user's answer."""
-    cost = 0.0 if spent.cached else spent.cost
-    try:
+def book(
+    call: RoleCall,
+    spent: Spent,
+    *,
+    latency: float | None,
+    error: str | None,
+    cause: BaseException | None,
+    begun: bool,
+    whole: bool = True,
+) -> None:
+    """Books what a call has taken, however it ended. Nothing that goes wrong here costs the user's answer.
+
+    Args:
+        call: The call.
+        spent: What it has taken, as far as was told.
+        latency: Seconds; `None` = since the call began.
+        error: What went wrong; `None` = nothing did.
+        cause: The error itself.
+        begun: Whether anything has come of the answer, so that the provider has not turned the call away.
+        whole: Whether that is all of it; else it is unknown, and all that was set aside counts, or what was told if that is more.
+    """
+    usage, cost = spent.usage, 0.0 if spent.cached else spent.cost
+    if not whole:
+        usage, cost = None, cost if cost is not None and call.held is not None and cost > call.held else None
+    with forgiving(call):
         if error is None:
-            call.settle(usage=spent.usage, cost=cost, latency=latency)
+            call.settle(usage=usage, cost=cost, latency=latency)
             return
-        if cost is None and spent.usage is None and cause is not None and refused(cause):
+        if cause is not None and not begun and refused(cause):
             cost = 0.0
         # What no other model would help with is no reason to leave this one, nor is a prompt too long for it.
         again = cause is not None and (is_overflow(cause) or not (isinstance(cause, Exception) and retryable(cause)))
-        call.failed(error, usage=spent.usage, cost=cost, latency=latency, again=again)
+        call.failed(error, usage=usage, cost=cost, latency=latency, again=again)
+
+
+@contextmanager
+def forgiving(call: RoleCall) -> Iterator[None]:
+    """Within, a call is ended. A budget that cannot be written costs nobody's answer; the session's end tries once more."""
+    try:
+        yield
     except Exception as problem:  # declared fallback point: what is set aside stays so, and the answer is there
         whose = "of no role" if call.role is None else f"of the role {call.role!r}"
         told = f"a call {whose} was not booked: {type(problem).__name__}: {problem}"
-        warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
+        warnings.warn(told, OutcomeDroppedWarning, stacklevel=4)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agentroute.cascades import Attempt, Call
 from agentroute.serving._records import priced, totals_in
 from agentroute.serving._retry import is_control_flow
-from agentroute.serving._teams import book
+from agentroute.serving._teams import book, forgiving
 from agentroute.types import Outcome, Usage
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Watch:
         self._deadline = step.deadline
         self._started = time.perf_counter()
         self._finished: float | None = None
+        self._opened = False
         self._booked = False
         # What a team's session has set aside for the call; this books it.
         self._money = call.bookings.pop(step.attempt, None)
@@ -71,6 +72,14 @@ class Watch:
     def truncated(self) -> bool:
         """Whether the answer has no end. Nobody else tells: to the client, a stream cut off between two chunks has ended."""
         return False
+
+    def complete(self) -> bool:
+        """Whether what was told is all that the call has taken, whatever became of the answer.
+
+        Some providers tell tokens while the answer is still on its way. So what is known of an answer that broke off is unknown,
+        unless the plug-in has seen that the model was done, as where a whole answer could not be parsed.
+        """
+        return self._finished is not None
 
     def priced(self, usage: Usage | None) -> float | None:
         """USD by the model's price."""
@@ -99,6 +108,7 @@ class Watch:
     def opened(self) -> None:
         """The stream has begun in time: the deadline is kept, however long its reader takes."""
         self._deadline = None
+        self._opened = True
 
     def finished(self) -> None:
         """The answer is whole now, though its stream may still say what it has taken."""
@@ -113,7 +123,8 @@ class Watch:
     def ended(self, answer: Any = None) -> Attempt[Any]:
         """The answer has come to its end."""
         latency = self._elapsed() if self._finished is None else self._finished
-        spent = self._append(latency=latency, metadata={"truncated": True} if self.truncated() else None)
+        cut = self.truncated()
+        spent = self._append(latency=latency, metadata={"truncated": True} if cut else None, whole=not cut)
         return Attempt(model=self.step.model, answer=answer, usage=spent.usage, cost=spent.cost, latency=latency)
 
     def failed(self, error: BaseException) -> None:
@@ -124,10 +135,11 @@ class Watch:
     def skipped(self) -> None:
         """The model was not called: somebody else has answered in its place."""
         if self._money is not None:
-            self._money.release()
+            with forgiving(self._money):
+                self._money.release()
 
     def left(self) -> None:
-        """A stream that came too late to be read: what it has cost is what is known of it."""
+        """A stream that came too late to be read."""
         self._append(latency=self._elapsed(), error="DeadlineExceededError", metadata={"late": True})
 
     def spent(self) -> Spent:
@@ -154,10 +166,13 @@ class Watch:
         error: str | None = None,
         metadata: dict[str, Any] | None = None,
         cause: BaseException | None = None,
+        whole: bool = False,
     ) -> Spent:
         call, step, spent = self.call, self.step, self.spent()
+        whole = whole or spent.cached or self.complete()
         if self._money is not None:
-            book(self._money, spent, latency=latency, error=error, cause=cause)
+            begun = self._opened or spent != Spent()
+            book(self._money, spent, latency=latency, error=error, cause=cause, whole=whole, begun=begun)
         if spent.cached:
             metadata = {"cached": True, **(metadata or {})}
         if call.log is not None and not self._booked:
@@ -168,7 +183,8 @@ class Watch:
                     query=call.decided.query,
                     model=step.model,
                     usage=spent.usage,
-                    cost=None if spent.cached else spent.cost,
+                    # What was told of an answer on its way is less than it has cost in the end.
+                    cost=spent.cost if whole and not spent.cached else None,
                     latency=None if spent.cached else latency,
                     error=error,
                     decision_id=decision.id,
