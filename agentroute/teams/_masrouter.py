@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +19,9 @@ from agentroute.errors import BudgetError, ConfigError, NoEligibleModelError
 from agentroute.pool import ModelPool, refusal
 from agentroute.teams._costs import CostModel
 from agentroute.teams._kinds import TaskKinds
+from agentroute.teams._knapsack import ROUNDING, too_little
 from agentroute.teams._saving import Arrays, check_embedder, opened_team, write_team
-from agentroute.teams._solving import solve_team
+from agentroute.teams._solving import cheapest_team, solve_team
 from agentroute.teams._values import Allocation, Mode, Team
 from agentroute.types import ModelCard, Query
 
@@ -110,8 +112,9 @@ class MasRouterPolicy:
 
     A task decides the mode; both decide how many optional roles take part, and which; these and the role itself decide each
     role's model. This is MasRouter's cascade. It takes the likeliest at each step, draws nothing, and keeps to a budget by the
-    likeliest models that can be paid. It does not say how likely success is. `train_masrouter` makes it from logged runs;
-    `RoleAllocator` learns more from as many (`benchmarks/teams/learning.py`), and says what it knows and what it does not.
+    likeliest mode, then roles, then models that can be paid. It does not say how likely success is. `train_masrouter` makes it
+    from logged runs; `RoleAllocator` learns more from as many (`benchmarks/teams/learning.py`), and says what it knows and what
+    it does not.
 
     What differs from the published code: each role has its own distribution over models, and knows who else takes part; the
     number of roles is a choice with a chance of its own; no role comes twice; kinds of tasks come from labels or clusters, as
@@ -177,19 +180,43 @@ class MasRouterPolicy:
         can = ~((self.present > 0.0) & ~allowed[:, :-1].any(axis=1)).any(axis=1)
         if not can.any():
             raise NoEligibleModelError({"the whole team": "all roles are optional, and no model may have any of them"})
-        smallest = int(np.where(can, self.present.sum(axis=1), math.inf).argmin())
         context = self._net.task(inputs([query], self.kinds, self.weights["centre"]))
         modes = self._net.modes(context)[0]
-        short: list[BudgetError] = []
         for mode in np.argsort(-modes, kind="stable"):
             teams = np.where(can, self._net.teams(context, mode[None])[0], -math.inf)
-            for chosen in dict.fromkeys((self._likeliest(teams), smallest)):
+            least = self._least(self.team.modes[mode], allowed)
+            for chosen in dict.fromkeys((self._likeliest(teams), *np.argsort(-teams, kind="stable").tolist())):
+                if not can[chosen] or (budget is not None and least[chosen] > budget * (1.0 + ROUNDING)):
+                    continue
                 values = self._net.models(context, mode[None], np.array([chosen]), allowed[:, :-1])[0]
-                try:
+                with suppress(BudgetError):
                     return self._filled(self.team.modes[mode], chosen, values, allowed, budget)
-                except BudgetError as error:
-                    short.append(error)
-        raise min(short, key=lambda error: math.inf if error.cheapest is None else error.cheapest)
+        raise too_little(math.inf if budget is None else budget, self._cheapest(can, allowed))
+
+    def _least(self, mode: Mode, allowed: Flags) -> Floats:
+        """USD of each way to leave out roles, float64 [s], where everyone reads the least: it costs no less."""
+        bound = self.costs.terms(mode.name).bound(allowed, most=False)[:, :-1]
+        each = np.where(allowed[:, :-1], np.nan_to_num(bound, nan=0.0), np.inf).min(axis=1)
+        return self.present @ np.where(np.isfinite(each), each, 0.0)
+
+    def _cheapest(self, can: Flags, allowed: Flags) -> float:
+        """USD of the cheapest allocation there is."""
+        found = math.inf
+        for mode in self.team.modes:
+            least = self._least(mode, allowed)
+            for chosen in np.argsort(np.where(can, least, math.inf)):
+                if not can[chosen] or least[chosen] >= found:
+                    break
+                columns = cheapest_team(self.costs, mode.name, self._fill(chosen, allowed))
+                found = min(found, float(self.costs.exact(mode.name, columns[None])[0]))
+        return found
+
+    def _fill(self, chosen: int, allowed: Flags) -> Flags:
+        """What is allowed where just these roles take part."""
+        here = self.present[chosen] > 0.0
+        fill: Flags = allowed & here[:, None]
+        fill[:, -1] = ~here
+        return fill
 
     def _likeliest(self, teams: Floats) -> int:
         """The likeliest number of roles that can be filled, and of that number the likeliest ones."""
@@ -200,9 +227,7 @@ class MasRouterPolicy:
 
     def _filled(self, mode: Mode, chosen: int, values: Floats, allowed: Flags, budget: float | None) -> Allocation:
         """The likeliest models of the roles that take part; under a budget those with the greatest chance taken together."""
-        here = self.present[chosen] > 0.0
-        fill = allowed & here[:, None]
-        fill[:, -1] = ~here
+        here, fill = self.present[chosen] > 0.0, self._fill(chosen, allowed)
         padded = np.pad(values, ((0, 0), (0, 1)))
         if budget is None:
             columns = np.where(fill, padded, -np.inf).argmax(axis=1)

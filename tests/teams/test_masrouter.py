@@ -191,7 +191,7 @@ def test_an_optional_role_that_no_model_can_serve_is_left_out(untrained):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed, masrouter_cards, untrained):
-    """Brute force over the models of the mode and team that are likeliest, or of the smallest team, or of the next mode."""
+    """Brute force over the models of the likeliest mode and team, or of the next team by its chance, or the next mode."""
     policy, costs = untrained(seed=seed), CostModel(TEAM, masrouter_cards)
     modes, teams, models = chances(policy)
     count, free = policy.present.sum(axis=1), policy.allocate(TASK)
@@ -200,7 +200,7 @@ def test_under_a_budget_the_likeliest_models_that_can_be_paid(seed, masrouter_ca
         for mode in np.argsort(-modes):
             number = max((2, 3, 4), key=lambda one: np.exp(teams[mode][count == one]).sum())
             likeliest = max(np.flatnonzero(count == number), key=lambda place: teams[mode][place])
-            for chosen in (likeliest, int(count.argmin())):
+            for chosen in (likeliest, *np.argsort(-teams[mode])):
                 here = policy.present[chosen] > 0
                 options = [[*range(3)] if there else [3] for there in here]
                 grid = np.array(list(itertools.product(*options)))
@@ -234,6 +234,23 @@ def test_a_budget_that_nothing_keeps_to_names_the_cheapest(masrouter_cards, untr
             columns = np.where(present > 0, 0, 3)
             everything.append(CostModel(TEAM, masrouter_cards).exact(mode.name, columns[None].astype(int))[0])
     assert caught.value.cheapest == pytest.approx(min(everything))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("fixed", [[], [role("a", input_tokens=10, output_tokens=1)]])
+def test_a_dear_role_is_left_out_for_a_cheap_one_that_can_be_paid(seed, fixed, masrouter_cards, untrained):
+    dear, cheap = (role(name, optional=True, input_tokens=size, output_tokens=1) for name, size in (("dear", 1e5), ("cheap", 10)))
+    # No role counts as cheap for being one of few, nor as likely for being one of many.
+    policy = untrained(Team(roles=[*fixed, dear, cheap]), masrouter_cards, seed=seed)
+    teams = np.where(policy.present[:, -2] > 0, -np.inf, chances(policy)[1][0])
+    likeliest = {one.name for one, here in zip(policy.team.roles, policy.present[teams.argmax()], strict=True) if here}
+    assert policy.allocate(TASK, budget=1e-4).models.keys() == likeliest
+    with pytest.raises(BudgetError) as caught:
+        policy.allocate(TASK, budget=0.0)
+    options = [range(3) if not one.optional else range(4) for one in policy.team.roles]
+    everything = np.array([columns for columns in itertools.product(*options) if set(columns) != {3}])
+    [mode] = policy.team.modes
+    assert caught.value.cheapest == pytest.approx(policy.costs.exact(mode.name, everything).min())
 
 
 def test_unknown_prices_matter_only_under_a_budget(untrained):
