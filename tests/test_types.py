@@ -68,6 +68,8 @@ class TestModelCard:
             ModelCard(id=id_)
 
     def test_capabilities_become_a_set(self):
+        with pytest.raises(ConfigError, match=r"price=0.15 must be a Price"):
+            ModelCard(id="m", price=0.15)
         assert ModelCard(id="m", capabilities=["tools", "tools"]).capabilities == frozenset({"tools"})
         assert ModelCard(id="m", capabilities=[]).capabilities == frozenset()
         assert ModelCard(id="m").capabilities is None

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentroute.embedders import Embedder, as_embedder
-from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
+from agentroute.errors import ConfigError, LowSupportWarning, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
 from agentroute.teams._additive import AdditiveLogit, Observed
 from agentroute.teams._choosing import Chooser
@@ -44,6 +44,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Model = TypeVar("Model")
+Effects = TypeVar("Effects", bound=AdditiveLogit)
 
 _SURE: Final = 0.01  # p-value below which a sum of effects is not believed
 
@@ -101,6 +102,8 @@ class RoleAllocator:
                 raise ConfigError(
                     f"{name}={strength!r} must be above 0 and finite: it keeps effects of few runs from running away"
                 )
+        if log is not None and not hasattr(log, "append"):
+            raise ConfigError(f"log={log!r} must have append(run): give log=RunLog({str(log)!r})")
         self.team = team
         self.pool = models if isinstance(models, ModelPool) else ModelPool(models)
         self.ids = self.pool.ids
@@ -124,27 +127,19 @@ class RoleAllocator:
 
     # --- learning ---
 
-    def _additive(self, kinds: int) -> AdditiveLogit:
-        counts, prior = levels(self.team, self.ids), self._prior.mean
-        return AdditiveLogit(
-            counts, modes=len(self.team.modes), kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge
-        )
-
-    def _pairwise(self, kinds: int) -> PairwiseLogit:
-        counts, prior = levels(self.team, self.ids), self._prior.mean
-        return PairwiseLogit(
-            counts, modes=len(self.team.modes), kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge
-        )
+    def _made(self, kind: type[Effects], kinds: int) -> Effects:
+        counts, modes, prior = levels(self.team, self.ids), len(self.team.modes), self._prior.mean
+        return kind(counts, modes=modes, kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge)
 
     def _learn(self, seen: Observed, kinds: TaskKinds, costs: CostModel) -> None:
-        effects = self._additive(len(kinds))
+        effects = self._made(AdditiveLogit, len(kinds))
         effects.fit(seen)
         self._interaction = effects.interaction(seed=self.seed)
         pairs: PairwiseLogit | None = None
         self._unpaired = ""
         if self._interaction < _SURE:
             pairs, self._unpaired = proven(
-                lambda: self._pairwise(len(kinds)), lambda: self._additive(len(kinds)), seen, seed=self.seed
+                lambda: self._made(PairwiseLogit, len(kinds)), lambda: self._made(AdditiveLogit, len(kinds)), seen, seed=self.seed
             )
         self._seen = seen
         # All that decisions are made by, changed at once: others may be deciding meanwhile.
@@ -192,6 +187,12 @@ class RoleAllocator:
             What was learned of each role and model, and of what nothing can be learned.
         """
         given = only_runs(self.runs if runs is None else runs)
+        if runs is None and len(given) < len(self._seen):
+            warnings.warn(
+                f"fit() learns from {len(given)} runs, and forgets {len(self._seen)}: keep runs in a log, log=RunLog(...)",
+                LowSupportWarning,
+                stacklevel=2,
+            )
         kept, left_out = usable(self.team, self.ids, given)
         queries = self._embedded([run.query for run in kept])
         kept = [replace(run, query=query) for run, query in zip(kept, queries, strict=True)]

@@ -32,6 +32,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _COMBINATIONS: Final = 50_000  # so many are weighed one by one where money is worth something
+_LEANS: Final = 0.05  # logits by which runs have moved what the cards said
 _LEVELS: Final = np.linspace(0.0, 1.0, 33)
 
 
@@ -312,6 +313,7 @@ class Chooser:
     def _reasons(self, columns: Places, kinds: Floats, reason: str, said: Collection[str]) -> dict[str, str]:
         """Why each role has its model."""
         values, found, models = self.sum.values(kinds), {}, len(self.pool)
+        moved = values - self.sum.prior
         for row, role in enumerate(self.team.roles):
             column, effect = int(columns[row]), self.told.get((row, int(columns[row])))
             if column == models and (role.name in said or not role.optional):
@@ -323,7 +325,8 @@ class Chooser:
             elif column == models:
                 found[role.name] = "left out: it adds less than it costs"
             elif effect is not None and effect.logit is None:
-                found[role.name] = f"the runs cannot tell: {self.judged[role.name]}"
+                leans = abs(float(moved[row, column] - moved[row, :models].mean())) > _LEANS
+                found[role.name] = f"the runs {'lean a way, and ' * leans}cannot tell yet; at first {self.judged[role.name]}"
             else:
                 gain = float(values[row, column] - values[row, :models].mean())
                 by = self.judged[role.name] if effect is None else f"by {effect.runs} runs"

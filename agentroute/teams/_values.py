@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, Literal, SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from agentroute.errors import ConfigError, DataError
@@ -293,12 +294,14 @@ class TeamRun:
             raise DataError("propensity=0 of a run: what was run had some chance; leave it None when it is unknown")
 
 
-def only_runs(given: Iterable[object]) -> list[TeamRun]:
+def only_runs(given: Iterable[object] | str | Path) -> list[TeamRun]:
     """The runs, of which each is one.
 
     Raises:
         DataError: One is not.
     """
+    if isinstance(given, (str, Path)):
+        raise DataError(f"a team learns from TeamRun values, not {given!r}: RunLog({str(given)!r}) reads them from a file")
     found = []
     for one in given:
         if not isinstance(one, TeamRun):

@@ -87,6 +87,12 @@ class Price:
         return tokens / 1e6 + self.per_call
 
 
+def _priced(model: str, price: object) -> None:
+    if price is not None and not isinstance(price, Price):
+        msg = f"model {model!r}: price={price!r} must be a Price, in USD per million tokens: Price(input=..., output=...)"
+        raise ConfigError(msg)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """What is known of a model before it is called.
@@ -119,6 +125,7 @@ class ModelCard:
         if not self.id or not isinstance(self.id, str):
             msg = f"a model needs a non-empty id, not {self.id!r}"
             raise ConfigError(msg)
+        _priced(self.id, self.price)
         if self.capabilities is not None:
             object.__setattr__(self, "capabilities", names(self.capabilities, "capabilities"))
         for benchmark, score in self.scores.items():

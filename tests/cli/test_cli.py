@@ -281,7 +281,7 @@ def test_one_model_leaves_nothing_to_choose(folder, capsys, tmp_path):
 
 
 def run_process(*arguments, **options):
-    command = [sys.executable, "-m", "agentroute.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "agentroute", *map(str, arguments)]
     return subprocess.run(command, check=False, stderr=subprocess.PIPE, **options)
 
 

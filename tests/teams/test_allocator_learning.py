@@ -67,11 +67,20 @@ def test_runs_beat_the_cards_where_there_are_enough(cards, runs_of):
     assert best.verdict == "ok"
 
 
+def test_few_runs_that_move_a_model_are_not_denied(team, cards, runs_of):
+    few = [
+        replace(run, models={**run.models, "solver": ("small", "large")[number % 2]}, success=float(number % 2))
+        for number, run in enumerate(runs_of(team, 6, lambda models: 0.5))
+    ]
+    reason = RoleAllocator(team, cards, runs=few).allocate("x").reasons["solver"]
+    assert reason == "the runs lean a way, and cannot tell yet; at first judged by MMLU (100%)"
+
+
 def test_a_role_that_never_varied_is_told_as_such_and_never_by_a_number(team, cards, runs_of):
     runs = [replace(run, models={**run.models, "planner": "middle"}) for run in runs_of(team, 400, lambda models: 0.5)]
     allocator = RoleAllocator(team, cards)
     report = allocator.fit(runs)
-    assert allocator.allocate("x").reasons["planner"] == "the runs cannot tell: judged by MMLU (100%)"
+    assert allocator.allocate("x").reasons["planner"] == "the runs cannot tell yet; at first judged by MMLU (100%)"
     assert "not identifiable: role planner (never varied)" in report.verdicts
     assert "not identifiable: role planner" in str(report)
     told = [one for one in report.effects if one.role == "planner"]

@@ -85,6 +85,10 @@ def test_what_is_no_run_and_no_plan_is_refused():
     allocator = RoleAllocator(Team(roles=[Role(name="solver")]), CARDS)
     with pytest.raises(DataError, match="learns from TeamRun values, not 1"):
         allocator.fit([1])
+    with pytest.raises(DataError, match=r"RunLog\('runs\.jsonl'\) reads them from a file"):
+        allocator.fit("runs.jsonl")
+    with pytest.raises(ConfigError, match=r"give log=RunLog\('runs\.jsonl'\)"):
+        RoleAllocator(Team(roles=[Role(name="solver")]), CARDS, log="runs.jsonl")
     with pytest.raises(ConfigError, match=r"n=2\.5 must be a whole number, 0 or more"):
         allocator.exploration_plan(2.5)
     with pytest.raises(ConfigError, match="n=-1 must be a whole number"):
