@@ -183,8 +183,8 @@ class Watch:
                     query=call.decided.query,
                     model=step.model,
                     usage=spent.usage,
-                    # What was told of an answer on its way is less than it has cost in the end.
-                    cost=spent.cost if whole and not spent.cached else None,
+                    # What was told of an answer that its reader left is less than it has cost in the end.
+                    cost=spent.cost if (whole or error is not None) and not spent.cached else None,
                     latency=None if spent.cached else latency,
                     error=error,
                     decision_id=decision.id,

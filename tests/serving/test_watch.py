@@ -73,7 +73,9 @@ class TestSuccess:
         one = watch(call)
         one.open_end = True
         one.ended()
-        assert log.outcomes[0].metadata == {"truncated": True}
+        (outcome,) = log.outcomes
+        # What was told by then is less than it has cost.
+        assert (outcome.metadata, outcome.usage, outcome.cost) == ({"truncated": True}, USAGE, None)
 
     def test_nothing_known(self, call, log):
         attempt = watch(call, kind=Watch).ended()
@@ -158,6 +160,7 @@ class TestStopped:
             raise stop
         (outcome,) = log.outcomes
         assert (outcome.error, outcome.latency, outcome.metadata, outcome.usage) == (None, None, {"interrupted": True}, USAGE)
+        assert outcome.cost is None
 
     @pytest.mark.parametrize("stop", STOPS)
     def test_after_the_answer_was_whole_is_a_success(self, call, log, stop):
