@@ -16,6 +16,7 @@ from langchain_core.runnables.config import merge_configs
 from agentroute import serving
 from agentroute.cascades import Attempt, Call
 from agentroute.serving import Asked, Decider, Undecided, mistakes
+from agentroute.teams import RoleCall
 from langchain_agentroute._bindings import Binding, SchemaBinding
 from langchain_agentroute._candidates import Target
 from langchain_agentroute._ceilings import sizes
@@ -117,6 +118,16 @@ class RoutedCall(serving.RoutedCall):
         """Who decides within the candidate, where it is itself a routed model."""
         decider = getattr(getattr(self.target(step).chat, "_routing", None), "decider", None)
         return decider if isinstance(decider, Decider) else None
+
+    def again(self, step: Call) -> RoleCall:
+        """Sets as much aside as for the step once more, for a team's session: its model is asked another time.
+
+        Raises:
+            BudgetError: Less is left than that.
+        """
+        part = self.decided.part
+        assert part is not None  # noqa: S101  # something was set aside at first
+        return part.begin(model=step.model)
 
     def ready(self, step: Call) -> Ready:
         """Binds tools or schema and prepares the messages."""

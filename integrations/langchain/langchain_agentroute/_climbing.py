@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from agentroute import serving
 from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.serving import bubbling, mistakes
+from agentroute.teams import RoleCall
 from agentroute.types import Reply, Score
 from langchain_agentroute._bindings import SchemaBinding
 from langchain_agentroute._calls import Ready, RoutedCall
@@ -43,6 +44,12 @@ class CascadeCall(RoutedCall, serving.CascadeCall):
     def ceilings(self) -> Mapping[str, float | None]:
         """Model → the most USD that a call of it can cost; `None` = unknown."""
         return ceilings(self)
+
+    def again(self, step: Call) -> RoleCall:
+        """As for a routed call; the role has the model that the cascade begins with, whoever is asked again."""
+        part = self.decided.part
+        assert part is not None  # noqa: S101  # something was set aside at first
+        return part.begin(model=step.model, decided=self.decided.decision.by == "forced")
 
     # --- what users see ---
 

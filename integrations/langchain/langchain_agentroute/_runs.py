@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -25,7 +26,7 @@ from langchain_core.runnables.config import patch_config, run_in_executor, set_c
 from agentroute.serving import Decided
 from agentroute.types import Query
 
-__all__ = ["FORCED", "AsyncChainRun", "Capture", "ChainRun", "Run"]
+__all__ = ["FORCED", "AsyncChainRun", "Capture", "ChainRun", "Run", "Runs"]
 
 FORCED = "agentroute_model"
 """The configurable key that forces a candidate: `config={"configurable": {"agentroute_model": "small"}}`."""
@@ -160,28 +161,90 @@ def _within(config: RunnableConfig, function: Callable[[], T]) -> T:
         return context.run(function)
 
 
+class Runs(Protocol):
+    """Who is told of the model runs that a `Capture` sees."""
+
+    def begins(self, run: UUID) -> None:
+        """A run is about to begin; what this raises keeps it from doing so."""
+        ...
+
+    def ends(self, run: UUID, message: AIMessage | None) -> None:
+        """A run has given its answer; `None` = one of another kind."""
+        ...
+
+    def fails(self, run: UUID, error: BaseException) -> None:
+        """A run has failed, or was cancelled or left."""
+        ...
+
+
 class Capture(BaseCallbackHandler):
-    """Watches the model run inside a runnable whose result is no message, for its usage and its end."""
+    """Watches the model runs inside a runnable whose result is no message, for what they take and how they end.
+
+    There is more than one run where a middleware further in calls on several times.
+
+    Args:
+        routed: Whether the model is itself routed: then each of its calls is a run, by the chain run that it opens.
+    """
 
     run_inline = True  # in asynchronous code too: the usage must be there when the call returns
-    ignore_chain = True
+    raise_error = True  # a run that nobody can pay must not begin
     ignore_retriever = True
     ignore_agent = True
 
-    def __init__(self) -> None:
-        self.message: AIMessage | None = None
+    def __init__(self, *, routed: bool = False) -> None:
+        self.routed = routed
+        self.messages: list[AIMessage | None] = []
         self.error: BaseException | None = None
+        self.runs: Runs | None = None
 
-    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
-        """Nothing to note; without this method LangChain would call `on_llm_start` with a converted prompt."""
+    @property
+    def ignore_chain(self) -> bool:
+        """Whether chain runs are of no interest, as where the model opens a run of its own kind."""
+        return not self.routed
 
-    def on_llm_end(self, response: LLMResult, **_: Any) -> None:
+    @property
+    def ignore_llm(self) -> bool:
+        """As `ignore_chain`, of the ends of model runs."""
+        return self.routed
+
+    @property
+    def ignore_chat_model(self) -> bool:
+        """As `ignore_llm`, of their beginnings."""
+        return self.routed
+
+    @property
+    def answered(self) -> bool:
+        """Whether any run has given an answer."""
+        return any(message is not None for message in self.messages)
+
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """A run is about to begin; without this method LangChain would call `on_llm_start` with a converted prompt."""
+        if self.runs is not None:
+            self.runs.begins(run_id)
+
+    on_chain_start = on_chat_model_start
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Keeps the answer of the model."""
         generation = response.generations[0][0] if response.generations and response.generations[0] else None
-        if isinstance(generation, ChatGeneration) and isinstance(generation.message, AIMessage):
-            self.message = generation.message
-            self.error = None
+        self._ended(run_id, generation.message if isinstance(generation, ChatGeneration) else None)
 
-    def on_llm_error(self, error: BaseException, **_: Any) -> None:
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
+        """Keeps the answer of a routed model."""
+        self._ended(run_id, outputs.get("output") if isinstance(outputs, dict) else None)
+
+    def _ended(self, run: UUID, answer: Any) -> None:
+        message = answer if isinstance(answer, AIMessage) else None
+        self.messages.append(message)
+        if message is not None:
+            self.error = None
+        if self.runs is not None:
+            self.runs.ends(run, message)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
         """Keeps the failure of the model."""
         self.error = error
+        if self.runs is not None:
+            self.runs.fails(run_id, error)
+
+    on_chain_error = on_llm_error

@@ -126,7 +126,7 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         call = _call(self.model, begun.decide(), asked)
 
         def attempt(step: Call) -> Attempt[_Seen]:
-            capture = Capture()
+            capture = Capture(routed=call.asks(step) is not None)
             prepared = _prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = handler(prepared)
@@ -142,7 +142,7 @@ class RoutingMiddleware(AgentMiddleware[RoutingState, Any, Any]):
         call = _call(self.model, await _decided(begun), asked)
 
         async def attempt(step: Call) -> Attempt[_Seen]:
-            capture = Capture()
+            capture = Capture(routed=call.asks(step) is not None)
             prepared = _prepared(request, call, step, capture)
             with Watch(call, step, capture) as watch:
                 response = await handler(prepared)
@@ -210,8 +210,8 @@ def _watched(target: Target, call: RoutedCall, step: Call, capture: Capture) -> 
 def _attempt(
     step: Call, watch: Watch, capture: Capture, response: ModelResponse[Any] | None, broken: Exception | None = None
 ) -> Attempt[_Seen]:
-    seen = _Seen(response=response, replaced=capture.message is None, error=broken or capture.error)
-    if capture.message is not None:
+    seen = _Seen(response=response, replaced=not capture.answered, error=broken or capture.error)
+    if capture.answered:
         return watch.ended(seen)
     if capture.error is not None:
         watch.failed(capture.error)
@@ -287,7 +287,7 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         call = self._call(asked.begin().decide(), asked)
 
         def attempt(step: Call) -> Attempt[Any]:
-            capture = Capture()
+            capture = Capture(routed=call.asks(step) is not None)
             prepared = _prepared(request, call, step, capture)
             config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
@@ -311,7 +311,7 @@ class CascadeMiddleware(AgentMiddleware[CascadeState, Any, Any]):
         call = self._call(await _decided(asked.begin()), asked)
 
         async def attempt(step: Call) -> Attempt[Any]:
-            capture = Capture()
+            capture = Capture(routed=call.asks(step) is not None)
             prepared = _prepared(request, call, step, capture)
             config, held = call.shown(step, call.run.config)
             broken: Exception | None = None
