@@ -168,7 +168,7 @@ def _read(path: Path) -> list[TeamRun]:
     """
     if exists(path).is_dir():
         raise ConfigError(f"{path} is a folder: give the file of the runs")
-    found = list(RunLog(path))
+    found = list(iter(RunLog(path)))  # read once: of the log itself `list` would ask its length first
     if not found and path.stat().st_size:
         raise DataError(f"{path} holds no run of a team: a line is what agentroute.teams.RunLog writes")
     return found

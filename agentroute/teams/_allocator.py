@@ -175,7 +175,8 @@ class RoleAllocator:
     @property
     def runs(self) -> tuple[TeamRun, ...]:
         """The runs recorded: those of the log, where it can be read, else those kept in memory."""
-        return tuple(self.log) if isinstance(self.log, Iterable) else tuple(self._runs.values())
+        # Of the log itself `tuple` would ask its length first, and so read it twice.
+        return tuple(iter(self.log)) if isinstance(self.log, Iterable) else tuple(self._runs.values())
 
     def fit(self, runs: Iterable[TeamRun] | None = None) -> FitReport:
         """Learns from runs, all at once; what was learned before is forgotten.

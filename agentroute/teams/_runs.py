@@ -100,13 +100,14 @@ def _vector(query: Query) -> dict[str, Any]:
 
 
 def _embedded(query: Mapping[str, Any]) -> dict[str, Any]:
-    vector, fingerprint = query.get("embedding"), query.get("fingerprint")
-    if vector is None:
+    coded, fingerprint = query.get("embedding"), query.get("fingerprint")
+    if coded is None:
         return {}
-    return {
-        "embedding": np.frombuffer(base64.b64decode(vector), "<f4").astype(np.float32),
-        "fingerprint": None if fingerprint is None else Fingerprint(**fingerprint),
-    }
+    vector = np.frombuffer(base64.b64decode(coded), "<f4").astype(np.float32)
+    if not np.isfinite(vector).all():
+        msg = "the task's vector is not finite"
+        raise ValueError(msg)
+    return {"embedding": vector, "fingerprint": None if fingerprint is None else Fingerprint(**fingerprint)}
 
 
 def _part(part: Mapping[str, Any]) -> RoleUsage:
@@ -209,28 +210,33 @@ class RunLog:
 
     def __iter__(self) -> Iterator[TeamRun]:
         """All runs, each once, in the order in which they first came; recorded again, the last word on it counts."""
-        if not self.path.exists():
-            return
-        latest: dict[str, TeamRun] = {}
-        skipped = 0
-        with self.path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if not line.strip():
-                    continue
-                try:
-                    run = run_from_json(json.loads(line))
-                except (ValueError, DataError):
-                    skipped += 1
-                    continue
-                latest[run.id] = run
+        latest, skipped = self._read()
         if skipped:
             told = f"{self.path}: {skipped} line{'s' if skipped > 1 else ''} hold no run and were left out"
             warnings.warn(told, OutcomesSkippedWarning, stacklevel=2)
         yield from latest.values()
 
     def __len__(self) -> int:
-        """Number of runs."""
-        return sum(1 for _ in self)
+        """Number of runs; without a word on lines that hold none, as `list` asks for it, too. The file is read for it."""
+        return len(self._read()[0])
+
+    def _read(self) -> tuple[dict[str, TeamRun], int]:
+        """The last word on each run, by its id, and how many lines hold none."""
+        latest: dict[str, TeamRun] = {}
+        skipped = 0
+        if not self.path.exists():
+            return latest, skipped
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    run = run_from_json(json.loads(line))
+                except (ValueError, DataError, RecursionError):
+                    skipped += 1
+                    continue
+                latest[run.id] = run
+        return latest, skipped
 
     def __repr__(self) -> str:
         """The file."""

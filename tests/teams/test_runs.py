@@ -48,6 +48,9 @@ RUN = TeamRun(
 )
 
 
+TEAM = Team(roles=[Role(name="planner")])
+
+
 def same(one, other, *, words):
     for name in ("id", "models", "mode", "success", "cost", "latency", "roles", "propensity", "allocation_id", "at", "metadata"):
         assert getattr(one, name) == getattr(other, name)
@@ -125,7 +128,17 @@ def test_a_line_that_was_cut_off_costs_that_run_alone(tmp_path_factory, cut):
 
 @pytest.mark.parametrize(
     "line",
-    ["{}", "5", "null", "[1]", '{"id": "a"}', "no json", '{"id": "a", "query": {}, "models": {}, "success": 7}', "\xff\xfe"],
+    [
+        "{}",
+        "5",
+        "null",
+        "[1]",
+        '{"id": "a"}',
+        "no json",
+        "[" * 200_000,
+        '{"id": "a", "query": {}, "models": {}, "success": 7}',
+        "\xff\xfe",
+    ],
 )
 def test_what_is_no_run_is_left_out_with_a_warning(tmp_path, line):
     log = RunLog(tmp_path / "runs.jsonl")
@@ -135,6 +148,24 @@ def test_what_is_no_run_is_left_out_with_a_warning(tmp_path, line):
     log.append(replace(RUN, id="after"))
     with pytest.warns(OutcomesSkippedWarning, match="hold no run"):
         assert [run.id for run in log] == [RUN.id, "after"]
+
+
+def test_a_log_warns_once_however_it_is_read_and_is_learned_from_at_one_reading(tmp_path, monkeypatch):
+    log = RunLog(tmp_path / "runs.jsonl")
+    log.extend(replace(RUN, id=str(number)) for number in range(3))
+    with log.path.open("a") as file:
+        file.write("no run\n")
+    for kind in (list, tuple, lambda runs: [*runs], lambda runs: RoleAllocator(TEAM, ["small"], log=runs).fit()):
+        with pytest.warns(OutcomesSkippedWarning) as warned:
+            kind(log)
+        assert len(warned) == 1
+    assert len(log) == 3
+    # What learns from a long log reads it once.
+    read = []
+    monkeypatch.setattr("agentroute.teams._runs.run_from_json", lambda row: read.append(row) or run_from_json(row))
+    with pytest.warns(OutcomesSkippedWarning):
+        assert len(RoleAllocator(TEAM, ["small"], log=log).runs) == 3
+    assert len(read) == 3
 
 
 def test_metadata_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
@@ -244,6 +275,9 @@ def test_what_is_not_known_of_a_row_is_an_error_that_says_what_to_do():
         {"roles": {"planner": {"latency": math.nan}}},
         {"roles": {"planner": {"score": 1.5}}},
         {"roles": {"planner": {"models": [["small"]]}}},
+        {"query": {"id": "q", "embedding": "AADAfwAAwH8="}},  # two NaN
+        {"query": {"id": "q", "embedding": "AACAfwAAAAA="}},  # infinity and 0
+        {"query": {"id": "q", "embedding": "AADAfw"}},
     ],
 )
 def test_an_odd_line_is_left_out_and_the_others_are_read(tmp_path, odd):
