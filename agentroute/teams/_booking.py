@@ -45,6 +45,9 @@ class Standing:
 class RoleCall:
     """One call of a role's model, for which money is set aside. End it with `settle`, `failed` or `release`; the first counts.
 
+    Where the budget cannot be written, each raises its error, and what was set aside stays so. The call is on the run's record
+    all the same: ending it again tells the budget what it has cost, and so does the end of the session.
+
     Attributes:
         role: The role; `None` = it belongs to none.
         model: Whom to ask.
@@ -100,24 +103,29 @@ class RoleCall:
 
     def release(self) -> None:
         """The call was not made."""
-        if self._book.ends(self, made=False) and self._reservation is not None:
-            self._reservation.release()
+        self._book.drop(self)
+        self._pay()
 
     def _end(
         self, usage: Usage | None, cost: float | None, latency: float | None, error: str | None, *, again: bool = False
     ) -> None:
         # Before the call is off the book: else what is set aside for it would be held for ever.
         cost = None if cost is None else amount(cost, "cost")
-        latency = None if latency is None else amount(latency, "latency")
-        if not self._book.ends(self):
-            return
-        if cost is None and usage is not None:
-            cost = self._book.priced(self.model, usage)
-        seconds = time.perf_counter() - self._started if latency is None else latency
+        seconds = time.perf_counter() - self._started if latency is None else amount(latency, "latency")
         self._book.book(self, usage, cost, seconds, error, again=again)
-        if self._reservation is not None:
-            # Nobody knows what an unknown cost was, but at most this.
-            self._reservation.settle(self._reservation.usd if cost is None else cost)
+        self._pay()
+
+    def _pay(self) -> None:
+        """Takes what it cost from the budget, unless somebody has; where that fails it is still to be taken."""
+        usd = self._book.due(self)
+        if usd is None or self._reservation is None:
+            return
+        try:
+            self._reservation.settle(usd)
+        except BaseException:
+            if not self._reservation.ended:
+                self._book.owes(self, usd)
+            raise
 
 
 class Book:
@@ -131,6 +139,7 @@ class Book:
         self.priced = priced
         self._lock = threading.Lock()
         self._open: dict[RoleCall, str | None] = {}
+        self._due: dict[RoleCall, float] = {}
         self._made: Counter[str] = Counter()
         self._failed: set[tuple[str, str]] = set()
         self._parts: dict[str, RoleUsage] = {}
@@ -153,22 +162,30 @@ class Book:
                 self._made[call.role] += 1
                 self._given.setdefault(call.role, []).append(given)
 
-    def ends(self, call: RoleCall, *, made: bool = True) -> bool:
-        """Whether this ends a call, which ends but once; `made` = whether it has been made at all."""
+    def drop(self, call: RoleCall) -> None:
+        """A call ends that was not made; nothing where it has ended before."""
         with self._lock:
             if call not in self._open:
-                return False
+                return
             given = self._open.pop(call)
-            if call.role is not None and not made and given is not None:
+            if call.role is not None and given is not None:
                 self._made[call.role] -= 1
                 self._given[call.role].remove(given)
-            return True
+            self._due[call] = 0.0
 
     def book(
         self, call: RoleCall, usage: Usage | None, cost: float | None, latency: float, error: str | None, *, again: bool
     ) -> None:
-        """What a call has taken."""
+        """A call ends that has taken so much; nothing where it has ended before."""
         with self._lock:
+            if call not in self._open:
+                return
+            # Priced, off the open calls and booked at once: a run that ends waits for it, and has it in one place or the other.
+            if cost is None and usage is not None:
+                cost = self.priced(call.model, usage)
+            del self._open[call]
+            # Nobody knows what an unknown cost was, but at most what is set aside.
+            self._due[call] = call.held or 0.0 if cost is None else cost
             if call.role is None:
                 self._beside = _sum(self._beside, cost)
                 return
@@ -184,6 +201,16 @@ class Book:
                 if not again:
                     self._failed.add((call.role, call.model))
             self._parts[call.role] = _added(before, usage, cost, latency, error)
+
+    def due(self, call: RoleCall) -> float | None:
+        """USD that the budget has still to be told of a call, by whoever asks first; `None` = it has been."""
+        with self._lock:
+            return self._due.pop(call, None)
+
+    def owes(self, call: RoleCall, usd: float) -> None:
+        """The budget could not be told what a call has cost."""
+        with self._lock:
+            self._due[call] = usd
 
     def score(self, role: str, score: float) -> None:
         """How good a role's part was.
@@ -204,14 +231,14 @@ class Book:
             return {role: replace(part, score=self._parts[role].score) for role, part in parts.items()}
 
     def abandon(self) -> None:
-        """Ends the calls that were begun and never ended: they may have been billed."""
+        """Ends the calls that were begun and never ended: they may have been billed. Of others the budget may still be told."""
         with self._lock:
-            left = list(self._open)
+            left = [*self._open, *self._due]
         for call in left:
             try:
                 call.failed("Abandoned")
             except Exception as problem:  # declared fallback point: the others are ended, and the run is told
-                told = f"a call that was never ended was not booked: {type(problem).__name__}: {problem}"
+                told = f"what a call has cost was not booked: {type(problem).__name__}: {problem}"
                 warnings.warn(told, OutcomeDroppedWarning, stacklevel=4)
 
     def told(self, planned: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, RoleUsage], float | None]:

@@ -23,14 +23,14 @@ class Ledger(Protocol):
     """Where the reservations of a budget are booked; amounts are in whole units of its own."""
 
     def book(self, key: int, held: int, spent: int) -> None:
-        """Ends a reservation of `held`, of which `spent` was needed."""
+        """Ends a reservation of `held`, of which `spent` was needed; when it raises, all of it stays set aside."""
 
 
 class Reservation:
     """USD that are set aside for one call, until it is known what the call has cost.
 
     As a context manager it books the whole amount on leaving, unless it was settled or released before: a call that broke off
-    may have been billed.
+    may have been billed. Where the budget cannot be written, the money stays set aside, and it can be ended again.
 
     Args:
         ledger: The budget that it belongs to.
@@ -51,6 +51,11 @@ class Reservation:
         """What is set aside."""
         return self._held / self._unit
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has been settled or released."""
+        return self._open.locked()
+
     def settle(self, usd: float) -> None:
         """Books what the call has cost, and gives the rest back.
 
@@ -61,9 +66,8 @@ class Reservation:
             ConfigError: The amount is negative or no number, or the reservation has been settled or released before.
         """
         spent = units(usd, self._unit)
-        if not self._open.acquire(blocking=False):
+        if not self._ends(spent):
             raise ConfigError("this reservation has been settled or released before: reserve anew for each call")
-        self._ledger.book(self._key, self._held, spent)
         if spent > self._held * (1.0 + SLACK) + 1:
             message = (
                 f"a call cost ${usd:.6g}, for which ${self.usd:.6g} were set aside: the budget may be exceeded; "
@@ -73,8 +77,18 @@ class Reservation:
 
     def release(self) -> None:
         """Gives all of it back: the call was not made. Does nothing once it is settled or released."""
-        if self._open.acquire(blocking=False):
-            self._ledger.book(self._key, self._held, 0)
+        self._ends(0)
+
+    def _ends(self, spent: int) -> bool:
+        """Ends it, unless somebody else has or is about to."""
+        if not self._open.acquire(blocking=False):
+            return False
+        try:
+            self._ledger.book(self._key, self._held, spent)
+        except BaseException:
+            self._open.release()
+            raise
+        return True
 
     def __enter__(self) -> Self:
         """The reservation itself."""
@@ -82,8 +96,7 @@ class Reservation:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Books the whole amount, unless it was settled or released."""
-        if self._open.acquire(blocking=False):
-            self._ledger.book(self._key, self._held, self._held)
+        self._ends(self._held)
 
     def __repr__(self) -> str:
         """The amount."""
@@ -92,16 +105,18 @@ class Reservation:
 
 @runtime_checkable
 class Budget(Protocol):
-    """USD that several may spend from at once: what is spent and set aside together never exceeds it.
+    """USD that several may spend from at once: nobody is given more than is left.
 
-    It is kept to within a billionth of it, which is for roundings: a run that costs exactly the budget is no overspending.
+    So what is spent never exceeds it, as long as no call costs more than was set aside for it. What one costs beyond that is
+    booked too, and warned of. It is kept to within a billionth of it, which is for roundings: a run that costs exactly the budget
+    is no overspending.
     """
 
     def left(self) -> float:
         """USD neither spent nor set aside; 0 when it is overdrawn."""
 
     def reserve(self, usd: float) -> Reservation:
-        """Sets money aside for one call, the most that it can cost.
+        """Sets money aside for one call, the most that it can cost, until the reservation is settled or released.
 
         Raises:
             BudgetError: Less than that is left; nothing is set aside.

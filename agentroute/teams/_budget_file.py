@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -42,15 +43,16 @@ FROM budgets WHERE name = ?
 class SqliteBudget:
     """A budget in one SQLite file, for several processes and all their threads at once.
 
-    What is spent survives the death of a process (`kill -9`). What a process had set aside when it died stays set aside for
-    the rest of its lease, and is free again after it; that process's last calls may have been billed all the same.
+    What is spent survives the death of a process (`kill -9`), and what it had set aside when it died stays set aside: its last
+    calls may have been billed. The same holds where the file could not be written when a call had ended.
     Keep the file on a local disk: SQLite's write-ahead log does not work over a network.
 
     Args:
         path: The file; created when it does not exist. It may hold several budgets.
         name: Which of them.
         usd: What may be spent in all; `None` = as it was first opened with.
-        lease: Seconds for which money is set aside: longer than the longest call, retries included.
+        lease: Seconds after which what this process has set aside, and neither settled nor released, is free again, though it may
+            be spent; `None` = never. Longer than the longest call, retries included.
 
     Raises:
         ConfigError: The amount is no amount or above $4,000,000, another one than that of the budget of this name, or `None` for
@@ -64,9 +66,9 @@ class SqliteBudget:
     0.08
     """
 
-    def __init__(self, path: str | Path, name: str, usd: float | None = None, *, lease: float = 900.0) -> None:
-        if not lease > 0.0:
-            raise ConfigError(f"lease={lease!r} must be a positive number of seconds")
+    def __init__(self, path: str | Path, name: str, usd: float | None = None, *, lease: float | None = None) -> None:
+        if lease is not None and not lease > 0.0:
+            raise ConfigError(f"lease={lease!r} must be a positive number of seconds, or None for ever")
         self.path = Path(path).absolute()  # the working directory may change
         self.name = name
         self.lease = lease
@@ -148,7 +150,7 @@ class SqliteBudget:
             total, spent, held = self._state(connection)
             if lacks(wanted, total - spent - held, total):
                 raise short(wanted, total - spent - held, total, _UNIT)
-            row = (self.name, wanted, time.time() + self.lease)
+            row = (self.name, wanted, math.inf if self.lease is None else time.time() + self.lease)
             key = connection.execute("INSERT INTO reservations (name, held, until) VALUES (?, ?, ?)", row).lastrowid
         return Reservation(self, key or 0, wanted, _UNIT)
 

@@ -263,10 +263,10 @@ class TeamSession:
         metadata = {name: _plain(name, value) for name, value in metadata.items()}
         with self._ending:
             before = self._run
+            with self._lock:
+                self._over = True
+            self._book.abandon()
             if before is None:
-                with self._lock:
-                    self._over = True
-                self._book.abandon()
                 run = self._told(success, metadata)
             else:
                 if success is not None and before.success not in {None, success}:

@@ -262,18 +262,19 @@ def test_processes_that_open_a_new_file_at_once_make_one_budget(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is known to POSIX alone")
-def test_what_a_killed_process_set_aside_is_free_after_its_lease(tmp_path):
+@pytest.mark.parametrize(("lease", "left"), [(None, 0.3), (3.0, 0.9)])
+def test_what_a_killed_process_set_aside_is_free_after_its_lease_alone(tmp_path, lease, left):
     path = tmp_path / "money.sqlite"
     code = (
         "import sys, time\n"
         "from agentroute.teams._budget_file import SqliteBudget\n"
-        "budget = SqliteBudget(sys.argv[1], 'x', 1.0, lease=float(sys.argv[2]))\n"
+        f"budget = SqliteBudget(sys.argv[1], 'x', 1.0, lease={lease})\n"
         "budget.reserve(0.1).settle(0.1)\n"
         "budget.reserve(0.6)\n"
         "print('ready', flush=True)\n"
         "time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(path), "3"], stdout=subprocess.PIPE) as worker:
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as worker:
         assert worker.stdout.readline() == b"ready\n"
         worker.kill()
     with SqliteBudget(path, "x") as budget:
@@ -281,11 +282,11 @@ def test_what_a_killed_process_set_aside_is_free_after_its_lease(tmp_path):
         with pytest.raises(BudgetError):
             budget.reserve(0.5)
         deadline = time.monotonic() + 30.0
-        while budget.left() < 0.9 and time.monotonic() < deadline:
+        while budget.left() < left and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert budget.left() == 0.9
-        budget.reserve(0.9).settle(0.9)
-        assert budget.spent() == 1.0
+        assert budget.left() == left
+        budget.reserve(left).settle(left)
+        assert (budget.spent(), budget.left()) == (pytest.approx(0.1 + left, abs=1e-12), 0.0)
 
 
 def test_a_lease_that_ran_out_is_booked_all_the_same(tmp_path):
@@ -315,6 +316,33 @@ def test_a_forked_child_spends_from_the_same_budget(tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         budget.reserve(0.3).settle(0.3)
         assert budget.spent() == 0.6
+
+
+def test_what_could_not_be_booked_stays_set_aside_until_it_can_be(tmp_path, monkeypatch):
+    path = tmp_path / "money.sqlite"
+    monkeypatch.setattr("agentroute.outcomes._schema.BUSY_SECONDS", 0.05)
+    with SqliteBudget(path, "x", 1.0) as budget:
+        ends = {
+            "settle": lambda one: one.settle(0.2),
+            "release": lambda one: one.release(),
+            "block": lambda one: one.__exit__(*[None] * 3),
+        }
+        open_ = {name: budget.reserve(0.3) for name in ends}
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # another program holds the file
+        for name, end in ends.items():
+            with pytest.raises(StorageError):
+                end(open_[name])
+            assert not open_[name].ended
+        other.execute("ROLLBACK")
+        other.close()
+        assert (budget.spent(), budget.left()) == (0.0, 0.1)
+        for name, end in ends.items():
+            end(open_[name])
+            assert open_[name].ended
+        assert (budget.spent(), budget.left()) == (0.5, 0.5)
+        with pytest.raises(ConfigError, match="settled or released before"):
+            open_["settle"].settle(0.2)
 
 
 def test_budgets_of_one_file_do_not_mix(tmp_path):

@@ -2,15 +2,18 @@
 
 import math
 import threading
+import warnings
 from contextvars import copy_context
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agentroute.errors import ConfigError, DataError, OutcomeDroppedWarning, StorageError
+from agentroute.errors import BudgetOverrunWarning, ConfigError, DataError, OutcomeDroppedWarning, StorageError
 from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, RunLog, Team, TeamSession, current_session
-from agentroute.types import ModelCard, Price
+from agentroute.types import ModelCard, Price, Usage
 
 CARDS = [
     ModelCard(id=name, price=Price(input=usd, output=usd), scores={"MMLU": score})
@@ -26,6 +29,17 @@ class Full(MemoryBudget):
 
     def book(self, key, held, spent):
         raise StorageError("disk full")
+
+
+class Stuck(MemoryBudget):
+    """A budget that cannot be written for a while."""
+
+    stuck = True
+
+    def book(self, key, held, spent):
+        if self.stuck:
+            raise StorageError("database is locked")
+        super().book(key, held, spent)
 
 
 @pytest.fixture
@@ -71,6 +85,103 @@ def test_without_an_error_of_the_applications_nothing_is_raised_either(allocator
     with pytest.warns(OutcomeDroppedWarning, match="disk full"), allocator.session("x", budget=Full(1.0)) as session:
         session.begin("planner")
     assert len(log) == 1
+
+
+ENDS = {
+    "settle": (lambda call: call.settle(cost=0.05), 0.05),
+    "unknown": (lambda call: call.settle(), 0.25),
+    "failed": (lambda call: call.failed("Down", cost=0.01), 0.01),
+    "release": (lambda call: call.release(), 0.0),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("again", ["again", "otherwise", "finish", "finish twice"])
+def test_what_the_budget_could_not_be_told_is_told_later(allocator, end, again):
+    (end, usd), budget = ENDS[end], Stuck(1.0)
+    with allocator.session("x", budget=budget) as session:
+        call = session.begin("planner", ceiling=lambda _: 0.25)
+        with pytest.raises(StorageError, match="locked"):
+            end(call)
+        # Nobody else has it meanwhile.
+        assert (budget.left(), budget.spent()) == (0.75, 0.0)
+        if again == "finish twice":
+            with pytest.warns(OutcomeDroppedWarning, match="not booked: StorageError"):
+                session.finish()
+        budget.stuck = False
+        if again == "again":
+            end(call)
+        elif again == "otherwise":
+            call.settle(cost=0.2)  # how it ended first is how it ended
+        run = session.finish()
+    assert (budget.left(), budget.spent()) == (pytest.approx(1.0 - usd), pytest.approx(usd))
+    assert run.cost == (None if usd == 0.25 else usd)
+    assert session.finish() is run
+
+
+def test_a_warning_that_is_an_error_does_not_keep_a_call_due(allocator):
+    with allocator.session("x", budget=1.0) as session:
+        call = session.begin("planner", ceiling=lambda _: 0.25)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(BudgetOverrunWarning):
+                call.settle(cost=0.5)
+            session.finish()
+    assert session.budget.spent() == 0.5
+
+
+def test_a_call_that_is_settled_while_the_run_ends_is_on_its_record(allocator, monkeypatch):
+    priced, ending = threading.Event(), threading.Event()
+    price = TeamSession._priced
+
+    def slowly(self, model, usage):
+        priced.set()
+        ending.wait(5.0)
+        return price(self, model, usage)
+
+    monkeypatch.setattr(TeamSession, "_priced", slowly)
+    with allocator.session("x", budget=1.0, fixed={"planner": "large"}) as session:
+        call = session.begin("planner")
+        settling = threading.Thread(target=call.settle, kwargs={"usage": Usage(input_tokens=500, output_tokens=500)})
+        settling.start()
+        assert priced.wait(5.0)
+        threading.Timer(0.05, ending.set).start()
+        run = session.finish(success=1.0)
+        settling.join()
+    assert (run.roles["planner"].error, run.roles["planner"].cost, run.cost) == (None, 0.1, 0.1)
+    assert session.budget.spent() == 0.1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["settle", "failed", "release"]), min_size=1, max_size=8), st.integers(0, 8))
+def test_whatever_ends_when_run_and_budget_agree(ends, before):
+    session = RoleAllocator(TEAM, CARDS).session("x", budget=1.0, fixed={"planner": "small"})
+    with session:
+        calls = [session.begin("planner", ceiling=lambda _: 0.0625, model="small") for _ in ends]
+        does = {
+            "settle": lambda call: call.settle(cost=0.03125),
+            "failed": lambda call: call.failed("Down", cost=0.03125, again=True),
+            "release": lambda call: call.release(),
+        }
+        threads = [threading.Thread(target=does[end], args=(call,)) for end, call in zip(ends, calls, strict=True)]
+        for thread in threads[:before]:
+            thread.start()
+        for thread in threads[:before]:
+            thread.join()
+        for thread in threads[before:]:
+            thread.start()
+        run = session.finish()
+        for thread in threads:
+            thread.join()
+    part = run.roles.get("planner")
+    made = 0 if part is None else part.calls
+    made_at_least = sum(end != "release" for end in ends)
+    assert made_at_least <= made <= len(ends)
+    if run.cost is not None:
+        assert session.budget.spent() == run.cost == made * 0.03125
+    else:
+        assert part.error == "Abandoned"
+        assert session.budget.spent() <= len(ends) * 0.0625
 
 
 # --- metadata ---
