@@ -69,7 +69,8 @@ class RoleAllocator:
         log: Where the runs of sessions go, such as a `RunLog`; `None`, or one that cannot be read = they are kept in memory.
         ridge: How strongly a model's effect is held toward what its card says.
         kind_ridge: How strongly its effect in one kind of task is held toward its effect in all.
-        seed: Of exploration and clusters.
+        seed: Of clusters, plans, and the lots of `explore`; `None` = lots differ from process to process, as they must where
+            several explore at once.
 
     Raises:
         ConfigError: The team or the models do not fit together, or an option is out of range.
@@ -93,7 +94,7 @@ class RoleAllocator:
         log: Any = None,
         ridge: float = 1.0,
         kind_ridge: float = 4.0,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         if not willingness_to_pay > 0.0:
             raise ConfigError(f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD for a success")
@@ -114,13 +115,13 @@ class RoleAllocator:
         self.willingness_to_pay = float(willingness_to_pay)
         self.task = task
         self.log = log
-        self.ridge, self.kind_ridge, self.seed = float(ridge), float(kind_ridge), int(seed)
+        self.ridge, self.kind_ridge, self.seed = float(ridge), float(kind_ridge), int(seed or 0)
         self.embedder = embedder
         self.drawn = 0
         self._runs: dict[str, TeamRun] = {}
         self._rng, self._dice = np.random.default_rng(seed), threading.Lock()
         self._prior = card_prior(team, self.pool, task=task, embedder=embedder)
-        self._learn(observed(team, self.ids, []), TaskKinds(seed=seed).fit(()), CostModel(team, self.pool))
+        self._learn(observed(team, self.ids, []), TaskKinds(seed=self.seed).fit(()), CostModel(team, self.pool))
         given = list(runs)
         if given:
             self.fit(given)

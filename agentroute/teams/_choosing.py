@@ -323,7 +323,7 @@ class Chooser:
             elif role.model is not None or reason:
                 found[role.name] = reason or "the team says so"
             elif column == models:
-                found[role.name] = "left out: it adds less than it costs"
+                found[role.name] = f"left out: {self._why_left_out(values[row])}"
             elif effect is not None and effect.logit is None:
                 leans = abs(float(moved[row, column] - moved[row, :models].mean())) > _LEANS
                 found[role.name] = f"the runs {'lean a way, and ' * leans}cannot tell yet; at first {self.judged[role.name]}"
@@ -332,6 +332,12 @@ class Chooser:
                 by = self.judged[role.name] if effect is None else f"by {effect.runs} runs"
                 found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
         return found
+
+    def _why_left_out(self, values: Floats) -> str:
+        if math.isfinite(self.willingness_to_pay):
+            return "it adds less than it costs"
+        adds = values[:-1].max() > values[-1]
+        return "the budget does not reach so far" if adds else "the team does no worse without it"
 
     def named(self, columns: Places) -> dict[str, str]:
         pairs = zip(self.team.roles, columns.tolist(), strict=True)

@@ -65,8 +65,9 @@ def load(kind: type[RoleAllocator], folder: str | Path, *, embedder: Embedder | 
             log=log,
             ridge=config["ridge"],
             kind_ridge=config["kind_ridge"],
-            seed=config["seed"],
         )
+        # Its lots are drawn anew: several that load one folder must not draw the same ones.
+        made.seed = config["seed"]
         check_embedder(config["embedder"], embedder)
         seen = Observed(
             columns=arrays["columns"],

@@ -80,7 +80,40 @@ def test_roles_that_the_caller_settled_have_no_number_for_a_reason(team, cards):
     reasons = chooser.allocation(choice, kinds, None, 1.0, "", said={"planner", "critic"}).reasons
     assert (reasons["planner"], reasons["critic"]) == ("you said so", "left out, as you said")
     assert "judged by MMLU" in reasons["solver"]
-    assert chooser.allocation(choice, kinds, None, 1.0, "").reasons["critic"] == "left out: it adds less than it costs"
+    assert chooser.allocation(choice, kinds, 0.02, 1.0, "").reasons["critic"] == "left out: the budget does not reach so far"
+
+
+def test_why_a_role_is_left_out(team, cards, runs_of):
+    def critic(**options):
+        allocator = RoleAllocator(team, cards, **options)
+        return allocator.allocate("x", fixed={"planner": "small", "solver": "small"}, budget=0.0003)
+
+    assert critic().reasons["critic"] == "left out: the budget does not reach so far"
+    assert critic(willingness_to_pay=1e-4).reasons["critic"] == "left out: it adds less than it costs"
+    harm = runs_of(team, 400, lambda models: 0.9 if models["critic"] == NONE else 0.1)
+    assert critic(runs=harm).reasons["critic"] == "left out: the team does no worse without it"
+
+
+def test_of_equally_good_modes_the_cheaper_is_taken():
+    modes = [Mode(name="dear", rounds=3), Mode(name="cheap")]
+    for either in (modes, modes[::-1]):
+        assert RoleAllocator(Team(roles=[Role(name="a")], modes=either), [PLAN]).allocate("x").mode == "cheap"
+
+
+def test_lots_keep_to_what_most_runs_stay_below_where_that_is_asked_for():
+    team = Team(roles=[Role(name="a")], modes=[Mode(name="io")])
+    spent = [("code", 0.001), ("code", 0.001), ("plan", 0.001), ("plan", 0.003)] * 100
+    runs = [
+        TeamRun(query=Query(text="x"), models={"a": model}, mode="io", success=1.0, roles={"a": RoleUsage(cost=usd)}, cost=usd)
+        for model, usd in spent
+    ]
+    allocator = RoleAllocator(team, [CODE, PLAN], runs=runs, seed=0)
+
+    def lots(**options):
+        return {allocator.allocate("x", budget=0.0025, explore=1.0, **options).models["a"] for _ in range(30)}
+
+    assert lots() == {"code", "plan"}  # .002 on average
+    assert lots(upper=True) == {"code"}  # one run in two costs .003
 
 
 @pytest.mark.parametrize("growth", ["none", "previous", "all"])

@@ -67,6 +67,21 @@ def test_runs_beat_the_cards_where_there_are_enough(cards, runs_of):
     assert best.verdict == "ok"
 
 
+def test_lots_differ_from_process_to_process_unless_a_seed_says_otherwise(team, cards, tmp_path):
+    def lots(allocator):
+        return [tuple(allocator.allocate("x", explore=0.9).models.items()) for _ in range(12)]
+
+    def seeded():
+        return RoleAllocator(team, cards, seed=4)
+
+    assert lots(seeded()) == lots(seeded())
+    assert lots(RoleAllocator(team, cards)) != lots(RoleAllocator(team, cards))
+    seeded().save(tmp_path / "team")
+    assert lots(RoleAllocator.load(tmp_path / "team")) != lots(RoleAllocator.load(tmp_path / "team"))
+    first = Counter(tuple(RoleAllocator(team, cards).allocate("x", explore=0.5).models.items()) for _ in range(60))
+    assert len(first) > 10  # each with the chance that is logged, also where every process draws but once
+
+
 def test_few_runs_that_move_a_model_are_not_denied(team, cards, runs_of):
     few = [
         replace(run, models={**run.models, "solver": ("small", "large")[number % 2]}, success=float(number % 2))

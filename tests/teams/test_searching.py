@@ -170,3 +170,20 @@ def test_of_equally_good_assignments_the_cheaper_is_taken_then_the_first():
     values, allowed = np.zeros((2, 2)), np.ones((2, 2), bool)
     assert search(values, allowed, matrix_price(np.array([[2.0, 1.0], [1.0, 1.0]]))).columns.tolist() == [1, 0]
     assert search(values, allowed, matrix_price(np.ones((2, 2)))).columns.tolist() == [0, 0]
+
+
+def test_a_climb_from_several_starts_finds_what_pairs_hide(monkeypatch):
+    """With strong pairs one start gets stuck; the random ones find the best of all."""
+    alone, several = [], []
+    for seed in range(30):
+        _, values, pairs, _ = drawn(seed, 6, 4)
+        allowed, price = np.ones((6, 4), bool), matrix_price(np.zeros((6, 4)))
+        best = search(values, allowed, price, pairs=3.0 * pairs).logit
+        monkeypatch.setattr(_searching, "_COMBINATIONS", 0)
+        several.append(best - search(values, allowed, price, pairs=3.0 * pairs).logit)
+        monkeypatch.setattr(_searching, "_STARTS", 1)
+        alone.append(best - search(values, allowed, price, pairs=3.0 * pairs).logit)
+        monkeypatch.undo()
+    assert min(alone) >= -1e-9
+    assert np.mean(np.array(several) < 1e-9) > np.mean(np.array(alone) < 1e-9) + 0.2
+    assert np.mean(np.array(several) < 1e-9) > 0.8
