@@ -26,7 +26,7 @@ __all__ = ["run_allocate", "run_fit", "run_report"]
 
 
 def run_fit(runs: Path, team_file: Path, output: Path, *, cards: Path | None, willingness_to_pay: float | None) -> None:
-    """Learns from all runs, saves what was learned, and says of what nothing can be.
+    """Learns from all runs, saves what was learned, and says of what nothing can be; of runs that tell nothing, nothing is saved.
 
     Args:
         runs: A log of runs.
@@ -40,6 +40,11 @@ def run_fit(runs: Path, team_file: Path, output: Path, *, cards: Path | None, wi
     with progress_bar() as tell:
         tell("learning", 0.2)
         report = made.fit(found)
+    if report.useless:
+        known = {role.name for role in made.team.roles}
+        strange = [role for role in dict.fromkeys(role for run in found for role in run.models) if role not in known]
+        lacks = f"; {team_file} lacks {', '.join(map(repr, strange))}" if strange else ""
+        raise DataError(f"{runs}: nothing can be learned from {report.useless}{lacks}")
     made.save(output)
     console = Console()
     team = f"{len(made.team.roles)} roles and {len(made.ids)} models"

@@ -88,7 +88,8 @@ def team_png(diagnosis: TeamDiagnosis, *, scale: float = 2, dark: bool = False) 
     if not 0 < scale <= 10:
         raise ConfigError(f"scale={scale!r}: give a number above 0 and up to 10, 2 for most screens")
     if not diagnosis.fit.runs:
-        raise ConfigError("there are no runs yet, and so nothing to draw: log runs of the team first")
+        why = f"nothing could be learned from {diagnosis.fit.useless}" if diagnosis.fit.useless else "there are no runs yet"
+        raise ConfigError(f"{why}, and so there is nothing to draw: log runs of the team, and whether they succeed")
     alt, vl_convert = libraries()
     title = textwrap.wrap(typeset(plain(f"{diagnosis.verdict}. {diagnosis.headline}")), _LINE, max_lines=4, placeholder=" …")
     told = (
@@ -107,7 +108,7 @@ def _names(diagnosis: TeamDiagnosis) -> tuple[str, ...]:
 def _facts(diagnosis: TeamDiagnosis, source: str, made: datetime) -> list[tuple[str, str]]:
     team = f"{counted(len(diagnosis.team.roles), 'role')}, {counted(len(diagnosis.models), 'model')}"
     fit = diagnosis.fit
-    runs = f"{counted(fit.runs, 'run')}, {fit.drawn:,} drawn by lot" if fit.runs else "no runs"
+    runs = f"{counted(fit.runs, 'run')}, {fit.drawn:,} drawn by lot" if fit.runs else fit.useless or "no runs"
     success = percent(diagnosis.base) if fit.runs else ""
     facts = [("From", plain(source)), ("Team", team), ("Runs", runs), ("Mean success", typeset(success))]
     return [(name, value) for name, value in [*facts, ("Made", f"{made:%d %B %Y, %H:%M} {made.tzname() or ''}".strip())] if value]

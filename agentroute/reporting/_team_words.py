@@ -12,6 +12,7 @@ from agentroute.evaluation import Interval
 from agentroute.reporting._team_values import TeamDiagnosis, Way
 from agentroute.reporting.words import brief, counted, figure, gained, noise, percent, plain, points, thousand
 from agentroute.teams import NONE, RoleEffect
+from agentroute.teams._observing import UNKNOWN
 
 __all__ = ["advice", "called", "headline", "left_to_say", "limits", "reasons", "shared"]
 
@@ -88,6 +89,11 @@ def headline(found: TeamDiagnosis) -> tuple[str, str]:
 
 def _verdict(found: TeamDiagnosis) -> tuple[str, str]:
     fit, standings = found.fit, _standings(found)
+    if fit.useless:
+        return (
+            "Nothing can be told yet",
+            f"Nothing could be learned from {plain(fit.useless)}: allocations go by the models' cards.",
+        )
     if not fit.runs:
         return (
             "No runs yet",
@@ -228,6 +234,8 @@ def shared(way: Way, role: str) -> str:
 def _next(found: TeamDiagnosis) -> str:
     fit = found.fit
     stuck = [plain(role) for role in fit.unidentifiable]
+    if not fit.runs and set(fit.left_out) == {UNKNOWN}:
+        return "Log whether each run succeeded: only that tells what the models were worth."
     if not fit.runs:
         return "Run the team by a plan, RoleAllocator.exploration_plan(n), and log whether each run succeeds."
     if stuck:

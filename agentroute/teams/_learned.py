@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agentroute.teams._additive import AdditiveLogit
+from agentroute.teams._observing import AGAIN
 from agentroute.teams._prior import CardPrior
 from agentroute.teams._values import NONE, Team
 
@@ -80,10 +81,17 @@ class FitReport:
         return (*found, *(f"left out: {_runs(count)} ({why})" for why, count in self.left_out.items()))
 
     @property
+    def useless(self) -> str:
+        """The runs of which none could be learned from, and why, in a phrase; empty = some could, or there are none."""
+        why = {one: count for one, count in self.left_out.items() if one != AGAIN}
+        return f"{_runs(sum(why.values()))} ({', '.join(why)})" if why and not self.runs else ""
+
+    @property
     def verdicts(self) -> tuple[str, ...]:
         """What stands in the way of trusting it, in sentences; empty = nothing does."""
         if not self.runs:
-            return ("no runs yet: allocations go by the models' cards",)
+            none = f"nothing could be learned from {self.useless}" if self.useless else "no runs yet"
+            return (f"{none}: allocations go by the models' cards",)
         found = [f"not identifiable: role {role} ({why})" for role, why in self.unidentifiable.items()]
         few = [f"{effect.model} as {effect.role}" for effect in self.effects if effect.verdict == "too few runs"]
         if few:

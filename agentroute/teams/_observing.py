@@ -14,7 +14,7 @@ import numpy.typing as npt
 from agentroute.teams._additive import Observed
 from agentroute.teams._values import NONE, Team, TeamRun
 
-__all__ = ["REPLAYS", "REPLAY_OF", "admissible", "column_of", "levels", "observed", "settled", "usable"]
+__all__ = ["AGAIN", "REPLAYS", "REPLAY_OF", "UNKNOWN", "admissible", "column_of", "levels", "observed", "settled", "usable"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -25,6 +25,8 @@ REPLAY_OF: Final = "replay_of"
 
 REPLAYS: Final = "replays, which are compared with their runs"
 """Why they are left out."""
+UNKNOWN: Final = "success unknown"
+AGAIN: Final = "recorded again"
 _BROKE_OFF: Final = "broke_off"
 _OURS: Final = frozenset(
     {
@@ -94,16 +96,18 @@ def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[
     latest: dict[str, TeamRun] = {}
     left: Counter[str] = Counter()
     for run in runs:
-        left["recorded again"] += run.id in latest
+        left[AGAIN] += run.id in latest
         latest[run.id] = run
     kept = []
     for run in map(settled, latest.values()):
         if REPLAY_OF in run.metadata:
             left[REPLAYS] += 1
         elif run.success is None:
-            left["broke off, and not for a model" if run.metadata.get("error") else "success unknown"] += 1
+            left["broke off, and not for a model" if run.metadata.get("error") else UNKNOWN] += 1
         elif run.mode not in modes:
             left["unknown mode"] += 1
+        elif not any(role.name in run.models for role in team.roles):
+            left["roles of another team"] += 1  # where all roles are optional it would count as a run of nobody
         elif column_of(team, models, run) is None:
             left["unknown model, or a role left out that is not optional"] += 1
         else:

@@ -129,6 +129,30 @@ def test_fit_says_what_cannot_be_told(folder, capsys, tmp_path):
     assert row.split() == ["planner", "large", "0", "not", "identifiable"]
 
 
+def test_fit_refuses_runs_of_another_team_and_saves_nothing(folder, capsys, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text('[[roles]]\nname = "writer"\n[[roles]]\nname = "critic"\n')
+    said = fails(capsys, "fit", folder / "runs.jsonl", "--team", other, "-o", tmp_path / "t")
+    assert "nothing can be learned from 240 runs (unknown model, or a role left out that is not optional)" in said
+    assert said.rstrip().endswith("other.toml lacks 'planner', 'coder'")
+    other.write_text('[[roles]]\nname = "writer"\noptional = true\n[[roles]]\nname = "editor"\noptional = true\n')
+    said = fails(capsys, "fit", folder / "runs.jsonl", "--team", other, "-o", tmp_path / "t")
+    assert "240 runs (roles of another team)" in said
+    assert not (tmp_path / "t").exists()
+
+
+def test_runs_that_nobody_has_judged_are_told_as_such(folder, capsys, tmp_path):
+    log = tmp_path / "unjudged.jsonl"
+    RunLog(log).extend(TeamRun(query=run.query, models=run.models) for run in planted(60))
+    said = fails(capsys, "fit", log, "--team", folder / "team.toml", "-o", tmp_path / "t")
+    assert "nothing can be learned from 60 runs (success unknown)" in said
+    assert "lacks" not in said
+    assert runs("report", log, "-o", tmp_path / "team.html") == 0
+    assert "Nothing could be learned from 60 runs (success unknown)" in capsys.readouterr().out
+    said = fails(capsys, "report", log, "-o", tmp_path / "team.html", "--png", tmp_path / "team.png")
+    assert "nothing could be learned from 60 runs (success unknown)" in said
+
+
 def test_fit_before_any_run_goes_by_the_cards(folder, capsys, tmp_path):
     empty = tmp_path / "none.jsonl"
     empty.touch()

@@ -172,6 +172,20 @@ def test_without_runs_the_cards_speak(team_of_three, reader):
         team_png(found)
 
 
+def test_runs_that_tell_nothing_are_counted_with_the_reason(team_runs, team_of_three, reader):
+    found = diagnose_team(RoleAllocator(*team_of_three), [replace(run, success=None) for run in team_runs()[:60]], **FAST)
+    assert found.verdict == "Nothing can be told yet"
+    assert found.headline.startswith(
+        "Nothing could be learned from 60 runs (success unknown): allocations go by the models' cards."
+    )
+    assert dict(advice(found))["Next"].startswith("Log whether each run succeeded")
+    text = " ".join(reader(team_html(found, made=MADE)).text)
+    assert "60 runs (success unknown)" in text
+    assert "No runs yet" not in text
+    with pytest.raises(ConfigError, match=r"nothing could be learned from 60 runs"):
+        team_png(found)
+
+
 def test_what_an_allocator_has_learned_is_told_without_its_runs(team_runs, team_of_three, found):
     made = RoleAllocator(*team_of_three, runs=team_runs())
     before = made.report()
