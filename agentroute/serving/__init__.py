@@ -5,7 +5,7 @@ A plug-in turns its framework's messages into `Turn`s and asks a `Decider` (or a
 """
 
 from agentroute.serving._calls import RoutedCall
-from agentroute.serving._candidates import Cards, cards_of, ceiling
+from agentroute.serving._candidates import Cards, cards_of, ceiling, most_in
 from agentroute.serving._climbing import CascadeCall
 from agentroute.serving._deciding import Asked, Decided, Decider, Rule, SupportsRoute, Undecided, known_model
 from agentroute.serving._options import check_cascade, check_log, check_names, record_feedback
@@ -54,6 +54,7 @@ __all__ = [
     "known_model",
     "limit_in",
     "mistakes",
+    "most_in",
     "priced",
     "question",
     "record_feedback",

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agentroute.errors import ConfigError, UnknownModelError
 from agentroute.pool import ModelPool
+from agentroute.serving._told import limit_in
+from agentroute.teams import current_session
 from agentroute.types import ModelCard, Price, Usage
 
-__all__ = ["Cards", "cards_of", "ceiling"]
+__all__ = ["Cards", "cards_of", "ceiling", "most_in"]
 
 Cards: TypeAlias = Mapping[str, ModelCard] | Iterable[ModelCard]
 """Cards by name, or cards whose ids are the names."""
 
+# The answers that one call asks for, all of which are billed: by OpenAI's name for it, Google's and Hugging Face's.
+_ANSWERS: Final = ("n", "candidate_count", "num_return_sequences")
 _OPEN = ("price", "context_window", "max_output_tokens", "capabilities", "provider")
 
 
@@ -73,3 +77,33 @@ def ceiling(card: ModelCard, *, input_tokens: int | Callable[[], int], most: int
     dearest = Price(input=max(rate for rate in rates if rate is not None), output=card.price.output, per_call=card.price.per_call)
     tokens = input_tokens() if callable(input_tokens) else input_tokens
     return dearest.cost(Usage(input_tokens=tokens, output_tokens=most))
+
+
+def most_in(card: ModelCard, *holders: Any) -> int | None:
+    """The most tokens that a call may be given: the limit of an answer, times the answers that it asks for.
+
+    Args:
+        card: The model's, for a limit where nobody sets one; else that of the team around it.
+        *holders: Arguments of a call, or a client with such settings among its attributes; the first that sets one counts.
+
+    Returns:
+        Tokens; `None` = nobody sets a limit. For one answer the card's is left to `ceiling`.
+    """
+    limit, answers = limit_in(*holders), _answers(holders)
+    if answers == 1:
+        return limit
+    if limit is None:
+        session = current_session()
+        team = None if session is None else session.card(card.id)
+        limit = card.max_output_tokens or (None if team is None else team.max_output_tokens)
+    return None if limit is None else limit * answers
+
+
+def _answers(holders: Iterable[Any]) -> int:
+    """How many answers a call asks for; 1 = nobody says."""
+    told = (
+        holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+        for holder in holders
+        for name in _ANSWERS
+    )
+    return next((count for count in told if isinstance(count, int) and not isinstance(count, bool) and count > 0), 1)

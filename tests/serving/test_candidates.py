@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentroute.errors import ConfigError, UnknownModelError
 from agentroute.pool import ModelPool
-from agentroute.serving import cards_of, ceiling, priced
+from agentroute.serving import cards_of, ceiling, most_in, priced
 from agentroute.types import ModelCard, Price, Usage
 
 PRICE = Price(input=1.0, output=2.0)
@@ -116,3 +116,30 @@ class TestPriced:
         assert priced(usage, PRICE) is None
         usage = Usage(input_tokens=10, output_tokens=0, cache_read_tokens=5, cache_write_tokens=5)
         assert math.isfinite(priced(usage, PRICE))
+
+
+# --- several answers ---
+
+
+class Client:
+    """A client with a setting among its attributes."""
+
+    n = 4
+
+
+@pytest.mark.parametrize(
+    ("limit", "holders", "most"),
+    [
+        (100, (), None),  # one answer: the card's limit is left to `ceiling`
+        (100, ({"n": 1},), None),
+        (100, ({"n": 3},), 300),
+        (None, ({"n": 3},), None),
+        (None, ({"n": 3, "max_tokens": 7},), 21),
+        (100, ({"max_tokens": 7}, Client()), 28),
+        (100, ({"candidate_count": 2}, Client()), 200),
+        (100, (None, {"num_return_sequences": 2}), 200),
+        (100, ({"n": True}, {"n": 0}, {"n": "5"}), None),
+    ],
+)
+def test_the_most_tokens_are_those_of_all_answers(limit, holders, most):
+    assert most_in(ModelCard(id="m", max_output_tokens=limit), *holders) == most

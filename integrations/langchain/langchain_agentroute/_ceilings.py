@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from agentroute.serving import Size, ceiling, limit_in
+from agentroute.serving import Size, ceiling, most_in
 from agentroute.types import ModelCard
 from langchain_agentroute._bindings import SchemaBinding, ToolBinding
 from langchain_agentroute._messages import prompt_tokens
@@ -50,7 +51,7 @@ def sizes(request: Request, counted: int | None = None) -> Size:
 
     @cache
     def bound() -> int:
-        return _bound_tokens(request)
+        return _bound_characters(request)
 
     @cache
     def as_asked() -> int:
@@ -59,27 +60,37 @@ def sizes(request: Request, counted: int | None = None) -> Size:
     @cache
     def size(model: str) -> tuple[int, int | None]:
         tokens = as_asked() if prepare is None else prompt_tokens(prepare(list(request.messages), targets[model].chat))
-        return bound() + tokens, _most(request, targets[model])
+        characters = bound() + _lengths(targets[model].kwargs)
+        return tokens + characters // _CHARACTERS_PER_TOKEN, _most(request, targets[model])
 
     return size
 
 
 def _most(request: Request, target: Target) -> int | None:
-    """The limit of a model's answer, by whoever sets it first."""
+    """The most tokens that a model may answer with, by whoever sets a limit first."""
     binding = request.binding
     bound = binding.kwargs if isinstance(binding, (ToolBinding, SchemaBinding)) else {}
-    return limit_in(request.kwargs, target.kwargs, bound, vars(target.chat))
+    own = vars(target.chat)
+    card = request.routing.pool.card(target.name)
+    return most_in(card, request.kwargs, target.kwargs, bound, own.get("model_kwargs"), own)
 
 
-def _bound_tokens(request: Request) -> int:
-    """Tokens of the tools or the schema, which are part of the prompt."""
+def _bound_characters(request: Request) -> int:
+    """Characters of the tools or the schema that are asked for, which are part of the prompt."""
     binding = request.binding
-    tools: list[Any] = [*(request.kwargs.get("tools") or ()), *request.beside]
+    tools: list[Any] = [*request.beside]
     if isinstance(binding, ToolBinding):
         tools += binding.tools
     elif isinstance(binding, SchemaBinding):
         tools.append(binding.schema)
-    return sum(_length(tool) for tool in tools) // _CHARACTERS_PER_TOKEN
+    bound = binding.kwargs if isinstance(binding, ToolBinding) else {}
+    return sum(map(_length, tools)) + _lengths(request.kwargs) + _lengths(bound)
+
+
+def _lengths(kwargs: Mapping[str, Any]) -> int:
+    """Characters of the tools and of the schema among a call's arguments."""
+    schema = kwargs.get("response_format")
+    return sum(map(_length, kwargs.get("tools") or ())) + (_length(schema) if schema else 0)
 
 
 def _length(tool: Any) -> int:
