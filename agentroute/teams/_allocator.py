@@ -25,7 +25,7 @@ from agentroute.teams._designs import Trial, exploration_plan
 from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._observing import levels, observed, usable
-from agentroute.teams._opening import allocation_of, purse_of
+from agentroute.teams._opening import allocation_of, kept_of, purse_of
 from agentroute.teams._pairs import PairwiseLogit, proven
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
@@ -342,7 +342,7 @@ class RoleAllocator:
             allocation = allocation_of(allocation, self.team, partial(self.allocate, query))
         chooser = self._chooser
         [mode] = chooser.modes(allocation.mode)
-        scope = Scope(chooser, mode, query, allocation.models, options.get("fixed"))
+        scope = Scope(chooser, mode, query, allocation.models, options.get("fixed") or kept_of(allocation))
         return TeamSession(scope, allocation, query, purse, self.record)
 
     def models(self, task: str | Query, among: Mapping[str, Model], **options: Any) -> dict[str, Model]:

@@ -11,7 +11,7 @@ from agentroute.teams._budget import Budget, MemoryBudget
 from agentroute.teams._designs import Trial
 from agentroute.teams._values import NONE, Allocation, Team, amount
 
-__all__ = ["allocation_of", "purse_of"]
+__all__ = ["allocation_of", "kept_of", "purse_of"]
 
 
 def purse_of(budget: float | Budget | None) -> tuple[Budget | None, float | None]:
@@ -50,4 +50,10 @@ def allocation_of(trial: Trial, team: Team, allocate: Callable[..., Allocation])
     except NoEligibleModelError as error:
         error.add_note("a trial's models are kept to: give it a task that they can do, or plan anew")
         raise
-    return replace(found, propensity=trial.propensity)
+    # It begins as planned, and what the money changes is on the run's record: no role is kept to its model at any price.
+    return replace(found, propensity=trial.propensity, fixed=frozenset())
+
+
+def kept_of(allocation: Allocation) -> dict[str, str]:
+    """Role → the model that a session keeps to, of the roles that the caller has decided about."""
+    return {role: model for role, model in allocation.models.items() if role in allocation.fixed}

@@ -199,6 +199,7 @@ class Allocation:
         propensity: The chance with which it was drawn; 1 = it was chosen.
         reasons: Role → why, in a sentence.
         exact: Whether no better allocation exists under the model; costs that were rounded up may hide one by a hair.
+        fixed: The roles about which the caller has decided, not the allocator: a session keeps their models, or raises an error.
         id: The key under which its run is recorded.
     """
 
@@ -212,6 +213,7 @@ class Allocation:
     propensity: float = 1.0
     reasons: Mapping[str, str] = field(default_factory=dict)
     exact: bool = True
+    fixed: frozenset[str] = frozenset()
     id: str = field(default_factory=new_id)
 
 

@@ -1,9 +1,12 @@
 """What a session's budget is worth: a run that costs as much as was expected is paid to its end, and no more is spent."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentroute.errors import BudgetError
 from agentroute.teams import Mode, Role, RoleAllocator, Team
 from agentroute.types import ModelCard, Price
 
@@ -74,3 +77,19 @@ def test_a_call_that_failed_is_still_to_be_made():
         session.begin("talker").failed("TooLong", cost=0.1, again=True)
         # $0.19 are left, and two calls of $0.1 are to come.
         assert session.model("talker") == "middle"
+
+
+def test_roles_that_the_caller_has_settled_keep_their_models(allocator):
+    allocation = allocator.allocate("x", fixed={"planner": "large", "solver": "middle", "critic": "small"})
+    for fixed, found in (
+        (("planner", "critic"), {"planner": "large", "solver": "small", "critic": "small"}),
+        ((), dict.fromkeys(("planner", "solver", "critic"), "middle")),
+    ):
+        # $0.105: the large planner and little else, where all are expected to take $0.111.
+        given = replace(allocation, fixed=frozenset(fixed))
+        with allocator.session("x", allocation=given, budget=0.105) as session:
+            assert {role: session.begin(role).model for role in ("planner", "solver", "critic")} == found
+    with allocator.session("x", allocation=replace(allocation, fixed=frozenset({"planner"})), budget=0.09) as session:
+        with pytest.raises(BudgetError, match="'planner' may need"):
+            session.begin("planner")
+        assert session.begin("solver").model == "small"
