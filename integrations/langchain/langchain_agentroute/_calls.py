@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ from langchain_core.runnables.config import merge_configs
 from agentroute import serving
 from agentroute.cascades import Attempt, Call
 from agentroute.serving import Asked, Decider, Undecided, mistakes
-from agentroute.teams import RoleCall
+from agentroute.teams import RoleCall, TeamSession, current_session
 from langchain_agentroute._bindings import Binding, SchemaBinding
 from langchain_agentroute._candidates import Target
 from langchain_agentroute._ceilings import sizes
@@ -47,6 +48,7 @@ class Request:
         needs: Capabilities that tools or schema ask for.
         config: LangChain's configuration of the call.
         beside: Tools and schemas that somebody else binds, which are part of the prompt all the same.
+        session: The team's session in which it was asked, though its answer may be read elsewhere.
     """
 
     routing: Routing
@@ -57,6 +59,11 @@ class Request:
     needs: frozenset[str]
     config: RunnableConfig
     beside: Sequence[Any] = ()
+    session: TeamSession | None = field(default_factory=current_session)
+
+    def within(self) -> AbstractContextManager[Any]:
+        """Within, the session is the one in which it was asked: a generator runs only when it is read."""
+        return nullcontext() if self.session is None else self.session.active()
 
     @property
     def max_output_tokens(self) -> int | None:

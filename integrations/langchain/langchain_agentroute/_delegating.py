@@ -83,19 +83,23 @@ class DelegatingChatModel(BaseChatModel):
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None, **kwargs: Any
     ) -> AIMessage:
         """Routes one call and waits for the answer."""
-        request = self._request(input, config, stop, kwargs)
+        return cast("AIMessage", self._answer(self._request(input, config, stop, kwargs)))
+
+    def _answer(self, request: Request) -> Any:
         with ChainRun(self, request.config, request.messages) as run:
             call = request.routing.decide(request, run)
-            return cast("AIMessage", self._finish(call, call.drive(call.invoke)))
+            return self._finish(call, call.drive(call.invoke))
 
     async def ainvoke(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None, **kwargs: Any
     ) -> AIMessage:
         """As `invoke`. The router works on a worker thread."""
-        request = self._request(input, config, stop, kwargs)
+        return cast("AIMessage", await self._aanswer(self._request(input, config, stop, kwargs)))
+
+    async def _aanswer(self, request: Request) -> Any:
         async with AsyncChainRun(self, request.config, request.messages) as run:
             call = await request.routing.adecide(request, run)
-            return cast("AIMessage", self._finish(call, await call.adrive(call.ainvoke)))
+            return self._finish(call, await call.adrive(call.ainvoke))
 
     @staticmethod
     def _finish(call: RoutedCall, answered: CascadeResult[Any]) -> Any:
@@ -144,21 +148,18 @@ class DelegatingChatModel(BaseChatModel):
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None, **kwargs: Any
     ) -> Iterator[AIMessageChunk]:
         """Routes one call and passes the chunks on as they come. Failover ends with the first chunk that shows anything."""
-        if self._whole(kwargs):
-            yield cast("AIMessageChunk", self.invoke(input, config, stop=stop, **kwargs))
-            return
-        yield from self._items(self._request(input, config, stop, kwargs), CHUNKS)
+        whole = self._whole(kwargs)
+        # Not when it is first read: the session may be over by then, and it would be nobody's call.
+        request = self._request(input, config, stop, kwargs)
+        return self._once(request) if whole else self._items(request, CHUNKS)
 
-    async def astream(
+    def astream(
         self, input: LanguageModelInput, config: RunnableConfig | None = None, *, stop: list[str] | None = None, **kwargs: Any
     ) -> AsyncIterator[AIMessageChunk]:
         """As `stream`."""
-        if self._whole(kwargs):
-            yield cast("AIMessageChunk", await self.ainvoke(input, config, stop=stop, **kwargs))
-            return
-        async with aclosing(self._aitems(self._request(input, config, stop, kwargs), CHUNKS)) as items:
-            async for item in items:
-                yield item
+        whole = self._whole(kwargs)
+        request = self._request(input, config, stop, kwargs)
+        return self._aonce(request) if whole else self._aitems(request, CHUNKS)
 
     def _whole(self, kwargs: dict[str, Any]) -> bool:
         """Whether streaming is switched off for this call."""
@@ -239,11 +240,24 @@ class DelegatingChatModel(BaseChatModel):
         stream.set_start(start)
         return stream
 
+    def _once(self, request: Request) -> Iterator[Any]:
+        """A whole answer as the one item of a stream."""
+        with request.within():
+            answer = self._answer(request)
+        yield answer
+
+    async def _aonce(self, request: Request) -> AsyncIterator[Any]:
+        """As `_once`."""
+        with request.within():
+            answer = await self._aanswer(request)
+        yield answer
+
     def _items(self, request: Request, door: Door) -> Iterator[Any]:
         """The items of the candidate's stream, one of them with the record on it."""
         with ChainRun(self, request.config, request.messages) as run:
-            call = request.routing.decide(request, run)
-            answered = call.drive(lambda step: call.open(step, door))
+            with request.within():
+                call = request.routing.decide(request, run)
+                answered = call.drive(lambda step: call.open(step, door))
             opened: Opened = answered.answer
             passing = Passing(door, call.record(answered), opened, run, partial(call.totals, answered))
             with opened.watch as watch:
@@ -258,12 +272,13 @@ class DelegatingChatModel(BaseChatModel):
     async def _aitems(self, request: Request, door: Door) -> AsyncGenerator[Any]:
         """As `_items`."""
         async with AsyncChainRun(self, request.config, request.messages) as run:
-            call = await request.routing.adecide(request, run)
+            with request.within():
+                call = await request.routing.adecide(request, run)
 
-            async def open_stream(step: Call) -> Any:
-                return await call.aopen(step, door)
+                async def open_stream(step: Call) -> Any:
+                    return await call.aopen(step, door)
 
-            answered = await call.adrive(open_stream)
+                answered = await call.adrive(open_stream)
             opened: Opened = answered.answer
             passing = Passing(door, call.record(answered), opened, run, partial(call.totals, answered))
             with opened.watch as watch:
