@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache
-from string import ascii_letters, whitespace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
+from agentroute.serving._bounds import tokens_at_most
 from agentroute.serving._candidates import ceiling
 from agentroute.serving._retry import is_overflow, refused, retryable
 from agentroute.teams import RoleCall, TeamSession, current_session
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentroute.serving._deciding import Asked, Decider
     from agentroute.serving._watch import Spent
 
-__all__ = ["EVERYBODY", "Part", "Size", "book", "forgiving", "is_paid", "part_of", "paying", "tokens_at_most"]
+__all__ = ["EVERYBODY", "Part", "Size", "book", "forgiving", "is_paid", "part_of", "paying"]
 
 Size: TypeAlias = Callable[[str], tuple[int, int | None]]
 """Model → tokens of the prompt as it would see it, and the most tokens of its answer; `None` = nobody limits it."""
@@ -31,23 +31,6 @@ _MARGIN: Final = 1.5
 """Times a framework's own count of a prompt: it is an estimate, or that of another model's tokenizer."""
 _AROUND: Final = 16
 """Tokens that a provider may put around each message."""
-_WORDY: Final = ascii_letters.encode() + whitespace.encode()
-_LETTERS_PER_TOKEN: Final = 8 / 3
-_WORD: Final = 40
-"""Bytes: what is longer is no word, but a key or encoded bytes, of which a token may take a single one."""
-
-
-def tokens_at_most(text: str) -> int:
-    """Tokens that a text hardly exceeds, whatever the model's tokenizer.
-
-    Tokenizers of today begin with single bytes and have words, and parts of words, for what is common: ordinary English has
-    about four letters to a token, of which less than three are counted on here, and everything else may be a token a byte:
-    digits, signs, other scripts. Of `cl100k_base` this is 1.6 times its count for English, 1.9 for code, 2.9 for Chinese.
-    """
-    data = text.encode("utf-8", "surrogatepass")
-    odd = sum(len(word) for word in data.split() if len(word) > _WORD)
-    wordy = max(0, len(data) - len(data.translate(None, _WORDY)) - odd)
-    return len(data) - wordy + round(wordy / _LETTERS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

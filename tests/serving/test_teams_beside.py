@@ -9,7 +9,7 @@ from agentroute.errors import AllModelsFailedError, BudgetError, NoEligibleModel
 from agentroute.pool import ModelPool
 from agentroute.scorers import as_scorer
 from agentroute.serving import Asked, CascadeCall, CascadeDecider, Decider, JudgesVoice, RoutedCall, Spent, Turn, Watch
-from agentroute.serving._teams import tokens_at_most
+from agentroute.serving._bounds import tokens_at_most
 from agentroute.teams import Mode, Role, RoleAllocator, Team
 from agentroute.types import ModelCard, Price, Reply, Score
 

@@ -4,7 +4,7 @@ import base64
 
 from llama_index.core.utils import get_tokenizer
 
-from agentroute.serving._teams import tokens_at_most
+from agentroute.serving._bounds import tokens_at_most
 
 
 def test_no_text_has_more_tokens_than_are_counted_on():
