@@ -68,7 +68,7 @@ def write_artefact(
     """
     folder = Path(folder)
     if folder.exists() and not _replaceable(folder):
-        raise ArtefactError(folder, "this exists and is not a saved router; choose another folder")
+        raise ArtefactError(folder, f"this exists and is not a saved {kind}; choose another folder")
     packed = io.BytesIO()
     np.savez(packed, **{name: array for name, array in arrays.items() if name != _GRAPH})  # type: ignore[arg-type]  # numpy's stub mistakes ** for allow_pickle
     files = {f"{kind}.json": _canonical(config), _ARRAYS: packed.getvalue()}
@@ -130,7 +130,7 @@ def read_artefact(folder: str | Path, *, kind: Kind = "router") -> tuple[dict[st
     """
     folder = Path(folder)
     if not folder.is_dir():
-        what = "is a file, not the folder of a saved router" if folder.exists() else "no such folder; save a router there first"
+        what = f"is a file, not the folder of a saved {kind}" if folder.exists() else f"no such folder; save a {kind} there first"
         raise ArtefactError(folder, what)
     manifest = _manifest(folder, kind)
     listed = manifest["files"]
@@ -158,7 +158,7 @@ def _manifest(folder: Path, kind: Kind) -> dict[str, Any]:
         body = path.read_bytes()
         manifest = json.loads(body)
     except FileNotFoundError:
-        raise ArtefactError(folder, "holds no manifest.json, so it is not a saved router") from None
+        raise ArtefactError(folder, f"holds no manifest.json, so it is not a saved {kind}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(path, f"cannot be read ({error}); fit and save again") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None

@@ -177,7 +177,7 @@ class MasRouterPolicy:
             raise ConfigError(f"budget={budget!r} must be 0 USD or more; None = no budget")
         [query] = embedded([task if isinstance(task, Query) else Query(text=task)], self.embedder)
         allowed = self._allowed(query)
-        can = ~((self.present > 0.0) & ~allowed[:, :-1].any(axis=1)).any(axis=1)
+        can: Flags = np.asarray(~((self.present > 0.0) & ~allowed[:, :-1].any(axis=1)).any(axis=1), bool)
         if not can.any():
             raise NoEligibleModelError({"the whole team": "all roles are optional, and no model may have any of them"})
         context = self._net.task(inputs([query], self.kinds, self.weights["centre"]))

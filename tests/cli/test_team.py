@@ -219,6 +219,18 @@ def test_allocate_refuses_in_one_line(folder, capsys):
     assert _fixed(["a = b=c"]) == {"a": "b=c"}
 
 
+def test_a_folder_that_is_no_team_is_told_as_such(folder, capsys, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    for said in (
+        fails(capsys, "allocate", tmp_path / "full", "x"),
+        fails(capsys, "fit", folder / "runs.jsonl", "--team", folder / "team.toml", "-o", tmp_path / "full"),
+        fails(capsys, "allocate", folder / "team.toml", "x"),
+    ):
+        assert "a saved team" in said
+        assert "router" not in said
+
+
 def test_report_from_runs_measures_and_from_a_folder_expects(folder, capsys, tmp_path):
     page, picture = tmp_path / "r.html", tmp_path / "r.png"
     assert runs("report", folder / "runs.jsonl", folder / "fitted", "-o", page, "--png", picture) == 0
