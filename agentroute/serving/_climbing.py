@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from agentroute.cascades import Attempt, Call, CascadeResult, Flow, Limits, Step, cascade
-from agentroute.errors import BudgetError, DeadlineExceededError, OutcomeDroppedWarning
+from agentroute.errors import BudgetError, DeadlineExceededError, OutcomeDroppedWarning, StorageError
 from agentroute.scorers import Scorer
 from agentroute.serving._calls import RoutedCall
 from agentroute.serving._planning import Climb, JudgesVoice
@@ -24,6 +24,8 @@ from agentroute.types import Outcome, Reply, Score
 __all__ = ["CascadeCall"]
 
 _LEAST = 1e-12  # USD: what is free may be called even when nothing is left
+_UNPAID = (BudgetError, StorageError)
+"""Nothing could be set aside: there is too little, or nobody knows how much there is. Answers that there are stay good."""
 _USABLE = Score(value=1.0, reason="it can be used, and nobody judges")
 
 
@@ -108,7 +110,7 @@ class CascadeCall(RoutedCall):
                         self.left(step.attempt)
                 else:
                     seen[-1] = attempt
-                    if not isinstance(attempt.check_error, BudgetError):
+                    if not isinstance(attempt.check_error, _UNPAID):
                         self.voice.hear(attempt)
                 step = flow.send(attempt)
         except StopIteration as stop:
@@ -119,7 +121,7 @@ class CascadeCall(RoutedCall):
             self._settle(seen if result is None else result.attempts, result)
 
     def _paid_step(self, step: Step[Any]) -> Generator[Step[Any], Attempt[Any], Attempt[Any]]:
-        """The step; in a team's session with its money set aside, or an error in its place when there is too little."""
+        """The step; in a team's session with its money set aside, or an error in its place when it cannot be."""
         part = self.decided.part
         if part is None or (part.role is None and isinstance(step, Call) and self.asks(step) is not None):
             return (yield step)
@@ -131,7 +133,7 @@ class CascadeCall(RoutedCall):
                 return (yield step)
             else:
                 booking = part.check(step.attempt.model, self.judge.ceiling)
-        except BudgetError as error:
+        except _UNPAID as error:
             if isinstance(step, Call):
                 return Attempt(model=step.model, error=error)
             return replace(step.attempt, check_error=error)

@@ -9,13 +9,11 @@ from dataclasses import replace
 import pytest
 
 from agentroute.cascades import Limits
-from agentroute.errors import (
-    AgentRouteWarning,
-    BudgetError,
-)
+from agentroute.errors import AgentRouteWarning, BudgetError, OutcomeDroppedWarning, StorageError
 from agentroute.pool import ModelPool
 from agentroute.scorers import as_scorer
 from agentroute.serving import Asked, CascadeCall, CascadeDecider, JudgesVoice, Turn, Watch
+from agentroute.teams import MemoryBudget
 from agentroute.types import Reply, Score
 
 TURNS = (Turn(role="user", text="x"),)
@@ -100,6 +98,44 @@ async def test_when_the_money_goes_between_two_rungs_the_best_answer_is_given(al
     assert (answered.model, answered.accepted) == ("small", False)
     assert isinstance(answered.attempts[-1].error, BudgetError)
     assert told.roles["planner"].calls == 1
+
+
+class Closing(MemoryBudget):
+    """A budget that can be reserved from so often, and settled so often."""
+
+    def __init__(self, usd, reserved, booked):
+        super().__init__(usd)
+        self.reserved, self.booked = reserved, booked
+
+    def reserve(self, usd):
+        self.reserved -= 1
+        if self.reserved < 0:
+            raise StorageError("disk full")
+        return super().reserve(usd)
+
+    def book(self, key, held, spent):
+        self.booked -= 1
+        if self.booked < 0:
+            raise StorageError("disk full")
+        super().book(key, held, spent)
+
+
+@pytest.mark.parametrize(("reserved", "booked", "error"), [(1, 9, StorageError), (2, 9, None), (9, 1, None), (9, 0, None)])
+async def test_a_budget_that_breaks_on_the_way_costs_no_answer(allocator, both_ways, rung, reserved, booked, error):
+    budget = Closing(2.0, reserved, booked)
+    with warnings.catch_warnings(), allocator.session("x", budget=budget, fixed={"planner": "small"}) as session:
+        warnings.simplefilter("ignore", OutcomeDroppedWarning)
+        call = climbing(only("middle", cost=0.03), most=0.04)
+        answered = await both_ways(call, rung(call))
+        budget.booked = 9
+        session.finish()
+    assert (answered.answer, answered.attempts[0].model) == ("yes", "small")
+    if reserved == 9:
+        assert answered.model == "middle"
+        # All was booked in the end.
+        assert budget.spent() == pytest.approx(0.01 + 0.03 + 0.1 + 0.03)
+    if error is not None:
+        assert isinstance(answered.attempts[0].check_error, error)
 
 
 async def test_a_check_is_paid_for_too(allocator, both_ways, rung):
