@@ -71,6 +71,19 @@ def test_a_role_without_a_description_is_known_by_its_name_and_what_the_team_is_
     assert best(nameless, task="Writes Python programs.") == ["coder"]
 
 
+@pytest.mark.parametrize("scored", ["MATH", "AIME", "GSM8K", "MGSM"])
+@pytest.mark.parametrize("name", ["Mathematician", "mathematician", "Math teacher", "Math solver", "Mathematics expert"])
+@pytest.mark.parametrize("described", [True, False])
+def test_who_does_mathematics_is_known_by_any_score_in_it(scored, name, described):
+    cards = [
+        ModelCard(id="coder", scores={"HumanEval": 0.92, "MBPP": 0.88, "MMLU": 0.62, scored: 0.60}),
+        ModelCard(id="scholar", scores={"HumanEval": 0.55, "MBPP": 0.52, "MMLU": 0.91, scored: 0.70}),
+        ModelCard(id="mathematician", scores={"HumanEval": 0.50, "MBPP": 0.50, "MMLU": 0.65, scored: 0.95}),
+    ]
+    role = Role(name=name, description=f"{name}." if described else "")
+    assert best(Team(roles=[role]), cards) == ["mathematician"]
+
+
 def flat(texts):
     """Code is one direction, everything else another."""
     return [[1.0, 0.0] if "code" in text else [0.0, 1.0] for text in texts]
