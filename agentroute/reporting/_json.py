@@ -35,6 +35,8 @@ def as_plain(value: Any) -> Any:
         return {_text(name): as_plain(one) for name, one in value.items()}
     if isinstance(value, tuple | list):
         return [as_plain(one) for one in value]
+    if isinstance(value, frozenset):
+        return sorted(map(as_plain, value))
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, float):  # numpy's, too

@@ -186,6 +186,7 @@ def test_allocate_as_json_is_the_allocation(folder, capsys):
         Query(text="x", task="capital"), budget=0.03, fixed={"planner": "large", "critic": NONE}, mode="chain"
     )
     assert found["models"] == dict(expected.models) == {"planner": "large", "coder": "large"}
+    assert found["fixed"] == sorted(expected.fixed)
     assert found["expected_quality"] == pytest.approx(expected.expected_quality)
     assert found["expected_cost"] == pytest.approx(expected.expected_cost)
     assert found["expected_cost"] <= found["budget"] == 0.03
