@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from agentroute.collection._ladder import load_ladder
 from agentroute.collection._pool import PoolEntry
 from agentroute.collection._tasks import Task
 from agentroute.teams import Role, RoleUsage, Team, TeamRun
-from agentroute.types import Query, Usage
+from agentroute.types import Price, Query, Usage
 
 __all__ = ["RecordedTeam", "load_team", "runs_of", "team_spec"]
 
@@ -65,7 +66,9 @@ def team_spec() -> tuple[Team, dict[str, str], dict[str, int]]:
 
 
 def runs_of(rows: Iterable[Mapping[str, Any]], part: str) -> tuple[TeamRun, ...]:
-    """One part of the recorded rows as runs, with costs by the ladder's declared prices.
+    """One part of the recorded rows as runs, with costs by the ladder's declared prices; what nobody told is unknown.
+
+    Processor seconds by role, which are not how long anybody waited, are in a run's `metadata["cpu_seconds"]`.
 
     Args:
         rows: What `scripts/team/record.py` writes.
@@ -77,24 +80,29 @@ def runs_of(rows: Iterable[Mapping[str, Any]], part: str) -> tuple[TeamRun, ...]
     for row in rows:
         if row["part"] != part:
             continue
-        roles: dict[str, RoleUsage] = {}
-        for name, told in row["roles"].items():
-            usage = Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"])
-            price = prices[row["assignment"][name]]
-            roles[name] = RoleUsage(usage=usage, cost=None if price is None else price.cost(usage), latency=told["cpu_seconds"])
+        roles = {name: _part(told, prices[row["assignment"][name]]) for name, told in row["roles"].items()}
+        costs = [part.cost for part in roles.values()]
         found.append(
             TeamRun(
                 id=f"{row['task']} {json.dumps(row['assignment'])}",
                 query=Query(text=ladder.tasks[row["task"]].prompt, id=row["task"], task=row["kind"]),
                 models=row["assignment"],
                 success=row["success"],
-                cost=sum(role.cost or 0.0 for role in roles.values()),
-                latency=sum(role.latency or 0.0 for role in roles.values()),
+                cost=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
                 roles=roles,
                 propensity=row["propensity"],
+                metadata={"cpu_seconds": {name: told["cpu_seconds"] for name, told in row["roles"].items()}},
             )
         )
     return tuple(found)
+
+
+def _part(told: Mapping[str, Any], price: Price | None) -> RoleUsage:
+    """What a role has taken; an endpoint that told no tokens leaves them and their cost unknown."""
+    if told["input_tokens"] is None or told["output_tokens"] is None:
+        return RoleUsage()
+    usage = Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"])
+    return RoleUsage(usage=usage, cost=None if price is None else price.cost(usage))
 
 
 def load_team() -> RecordedTeam:

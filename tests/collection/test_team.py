@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from agentroute.collection import load_team, verify
+from agentroute.collection import load_team, runs_of, verify
 from agentroute.teams import NONE, RoleAllocator
 
 
@@ -40,6 +40,30 @@ def test_costs_are_tokens_by_price(recorded):
         parts = [prices[run.models[role]].cost(part.usage) for role, part in run.roles.items()]
         assert run.cost == pytest.approx(math.fsum(parts))
         assert set(run.roles) == {role for role, model in run.models.items() if model != NONE}
+
+
+def test_what_nobody_told_is_unknown(recorded):
+    used = {"input_tokens": 100, "output_tokens": 20, "cpu_seconds": 1.5}
+    row = {
+        "part": "random",
+        "task": "arithmetic-000",
+        "kind": "arithmetic",
+        "assignment": {"planner": "smollm2-135m", "solver": "smollm2-135m", "critic": NONE},
+        "propensity": 1 / 36,
+        "success": 1.0,
+        "roles": {"planner": used, "solver": used},
+    }
+    [run] = runs_of([row], "random")
+    cost = next(entry.card.price for entry in recorded.entries if entry.card.id == "smollm2-135m").cost(run.roles["solver"].usage)
+    assert run.cost == pytest.approx(2 * cost)
+    assert runs_of([row], "held") == ()
+    # Processor seconds are not how long anybody waited.
+    assert run.latency is run.roles["solver"].latency is None
+    assert run.metadata["cpu_seconds"] == {"planner": 1.5, "solver": 1.5}
+    for missing in ("input_tokens", "output_tokens"):
+        [run] = runs_of([{**row, "roles": {"planner": used, "solver": {**used, missing: None}}}], "random")
+        assert run.cost is run.roles["solver"].cost is run.roles["solver"].usage is None
+        assert run.roles["planner"].cost == pytest.approx(cost)
 
 
 def test_prompts_name_what_is_filled_in(recorded):
