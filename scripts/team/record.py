@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import threading
 import tomllib
@@ -39,6 +40,17 @@ ROLES = tomllib.loads((resources.files("agentroute") / "data" / "team.toml").rea
 Todo: TypeAlias = tuple[str, str, dict[str, str], float | None]
 
 
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """What a file holds; a last line that a crash has cut off is taken away, and done again."""
+    if not file.exists():
+        return []
+    body = file.read_bytes()
+    whole = body[: body.rfind(b"\n") + 1]
+    if len(whole) < len(body):
+        os.truncate(file, len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 class Calls:
     """Answers, asked once and then remembered in a file."""
 
@@ -46,8 +58,7 @@ class Calls:
         self.file = file
         self.endpoints = endpoints
         self.lock = threading.Lock()
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        self.known = {(row["model"], row["prompt"]): row for row in map(json.loads, lines)}
+        self.known = {(row["model"], row["prompt"]): row for row in rows_of(file)}
 
     def ask(self, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
         """The answer, with its tokens and processor seconds."""
@@ -139,8 +150,7 @@ def main() -> None:
     singles = {model: {kind: {role["name"]: model for role in ROLES} for kind in KINDS} for model in MODELS}
     arms = json.loads(given.arms.read_text()) if given.arms else singles
     file = given.folder / "runs.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    done = {(row["task"], json.dumps(row["assignment"])) for row in map(json.loads, lines)}
+    done = {(row["task"], json.dumps(row["assignment"])) for row in rows_of(file)}
     tasks = load_ladder().tasks
     lock = threading.Lock()
     with ExitStack() as stack, file.open("a", encoding="utf-8") as out:

@@ -1,11 +1,17 @@
 """The recorded runs of a team: what ships can be learned from, and judged on tasks that nothing was learned from."""
 
 import math
+import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from agentroute.collection import load_team, runs_of, verify
 from agentroute.teams import NONE, RoleAllocator
+
+RECORD = Path(__file__).parents[2] / "scripts" / "team" / "record.py"
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +70,28 @@ def test_what_nobody_told_is_unknown(recorded):
         [run] = runs_of([{**row, "roles": {"planner": used, "solver": {**used, missing: None}}}], "random")
         assert run.cost is run.roles["solver"].cost is run.roles["solver"].usage is None
         assert run.roles["planner"].cost == pytest.approx(cost)
+
+
+@pytest.mark.skipif(not RECORD.exists(), reason="the scripts are not part of what is installed")
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_recording_goes_on_after_a_crash_has_cut_off_the_last_line(tmp_path, cut):
+    record = SimpleNamespace(**runpy.run_path(str(RECORD)))
+    file = tmp_path / "calls.jsonl"
+    endpoint = SimpleNamespace(answer=lambda prompt, _: SimpleNamespace(text=prompt.upper(), usage=None, cpu_seconds=1.0))
+
+    def calls():
+        return record.Calls(file, {"small": endpoint})
+
+    first = calls()
+    for prompt in ("one", "two"):
+        first.ask("small", prompt, 8)
+    whole = file.read_bytes()
+    os.truncate(file, len(whole) - cut)
+    again = calls()
+    assert set(again.known) == {("small", "one")}
+    assert again.ask("small", "two", 8)["text"] == "TWO"
+    assert file.read_bytes() == whole
+    assert set(calls().known) == {("small", "one"), ("small", "two")}
 
 
 def test_prompts_name_what_is_filled_in(recorded):
