@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning
-from agentroute.teams._budget import Reservation
+from agentroute.teams._budget import Reservation, overrun
 from agentroute.teams._values import RoleUsage, amount
 from agentroute.types import Usage
 
@@ -121,11 +121,14 @@ class RoleCall:
         if usd is None or self._reservation is None:
             return
         try:
-            self._reservation.settle(usd)
+            more = self._reservation.pay(usd)
         except BaseException:
             if not self._reservation.ended:
                 self._book.owes(self, usd)
             raise
+        if more and self._book.news(self):
+            whose = "of no role" if self.role is None else f"{'in' if self.check else 'for'} the role {self.role!r}"
+            overrun(f"{'judging' if self.check else 'a call of'} {self.model} {whose}", usd, self._reservation.usd)
 
 
 class Book:
@@ -147,6 +150,7 @@ class Book:
         # Of each role the models that its calls were given, and those that answered.
         self._given: dict[str, list[str]] = {}
         self._answered: dict[str, list[str]] = {}
+        self._above: set[tuple[str | None, str, bool]] = set()  # whose calls have cost more than was set aside for them
 
     def standing(self, models: Mapping[str, str], left: float, slack: float) -> Standing:
         """How far the run has come, where the roles have these models and so much money is left."""
@@ -211,6 +215,14 @@ class Book:
         """The budget could not be told what a call has cost."""
         with self._lock:
             self._due[call] = usd
+
+    def news(self, call: RoleCall) -> bool:
+        """Whether no other call of its model for its role is known to have cost more than was set aside for it."""
+        key = (call.role, call.model, call.check)
+        with self._lock:
+            known = key in self._above
+            self._above.add(key)
+        return not known
 
     def score(self, role: str, score: float) -> None:
         """How good a role's part was.

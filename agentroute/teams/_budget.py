@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 import warnings
 from types import TracebackType
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import Final, NoReturn, Protocol, Self, runtime_checkable
 
 from agentroute.errors import BudgetError, BudgetOverrunWarning, ConfigError
+from agentroute.teams._values import number
 
-__all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "lacks", "short", "units"]
+__all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "lacks", "overrun", "short", "units"]
 
 SLACK: Final = 1e-9
 """Part of a budget by which calls may come out above it, because each amount is rounded up, and sums of floats before it."""
 _UNIT: Final = 10**18
 """Whole units of a dollar: sums of floats would drift, and two threads could each find room for the same cent. So small that the
 roundings of thousands of calls are no billionth of the smallest budget."""
+_BETWEEN: Final = frozenset(
+    {"agentroute", "asyncio", "concurrent", "contextlib", "langchain_agentroute", "langchain_core", "langgraph", "llama_index"}
+    | {"llama_index_instrumentation", "threading", "workflows"}
+)
+"""Packages that stand between the user's line and what is said of it."""
 
 
 class Ledger(Protocol):
@@ -65,15 +72,15 @@ class Reservation:
         Raises:
             ConfigError: The amount is negative or no number, or the reservation has been settled or released before.
         """
+        if self.pay(usd):
+            overrun("a call", usd, self.usd)
+
+    def pay(self, usd: float) -> bool:
+        """As `settle`, without a word: whether it was more than had been set aside. Who knows whose call it was can say so."""
         spent = units(usd, self._unit)
         if not self._ends(spent):
             raise ConfigError("this reservation has been settled or released before: reserve anew for each call")
-        if spent > self._held * (1.0 + SLACK) + 1:
-            message = (
-                f"a call cost ${usd:.6g}, for which ${self.usd:.6g} were set aside: the budget may be exceeded; "
-                "reserve the most that a call can cost"
-            )
-            warnings.warn(message, BudgetOverrunWarning, stacklevel=2)
+        return spent > self._held * (1.0 + SLACK) + 1
 
     def release(self) -> None:
         """Gives all of it back: the call was not made. Does nothing once it is settled or released."""
@@ -141,8 +148,8 @@ class MemoryBudget:
     """
 
     def __init__(self, usd: float) -> None:
-        self.usd = usd
         self._total = units(usd, _UNIT, up=False)
+        self.usd = number(usd)
         self._spent = 0
         self._held = 0
         self._lock = threading.Lock()
@@ -177,6 +184,14 @@ class MemoryBudget:
             self._held -= held
             self._spent += spent
 
+    def __reduce__(self) -> NoReturn:
+        """Refuses to be copied or pickled: its money would be there twice.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("a MemoryBudget cannot be copied, or its money could be spent twice: use SqliteBudget among processes")
+
     def __repr__(self) -> str:
         """The amounts."""
         return f"MemoryBudget(usd={self.usd:g}, left={self.left():g})"
@@ -188,11 +203,24 @@ def units(usd: float, unit: int, *, up: bool = True) -> int:
     Raises:
         ConfigError: The amount is negative or no number.
     """
-    if not (usd >= 0.0 and math.isfinite(usd)):
-        raise ConfigError(f"${usd!r} is no amount of money: give USD, 0 or more")
+    plain = number(usd)
+    if not (plain >= 0.0 and math.isfinite(plain)):
+        raise ConfigError(f"{usd!r} is no amount of money: give USD, 0 or more")
     # Three places below a unit are looked at: what is beyond comes from the float, not from anybody's price.
-    exact = round(usd * unit, 3)
+    exact = round(plain * unit, 3)
     return math.ceil(exact) if up else math.floor(exact)
+
+
+def overrun(what: str, cost: float, held: float) -> None:
+    """Warns of a call that cost more than was set aside for it, at the line of the user's that is nearest."""
+    message = (
+        f"{what} cost ${cost:.6g}, for which ${held:.6g} were set aside: the budget may be exceeded; set aside the most that it "
+        "can cost: give the answer a limit (max_tokens, or max_output_tokens on the model's card)"
+    )
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, BudgetOverrunWarning, stacklevel=1 if frame is None else level)
 
 
 def lacks(wanted: int, left: int, total: int) -> bool:

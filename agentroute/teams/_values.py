@@ -32,10 +32,20 @@ def amount(value: object, name: str) -> float:
     Raises:
         ConfigError: It is none, or it is negative or infinite.
     """
-    found = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
+    found = number(value)
     if not (found >= 0.0 and math.isfinite(found)):
         raise ConfigError(f"{name}={value!r} must be a number of 0 or more; leave it out when it is unknown")
     return found
+
+
+def number(value: object) -> float:
+    """The plain number of any kind of one, such as NumPy's; NaN = it is none."""
+    if not isinstance(value, SupportsFloat) or isinstance(value, bool) or getattr(value, "ndim", None):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _named(what: str, name: object) -> None:
