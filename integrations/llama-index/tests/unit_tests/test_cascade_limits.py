@@ -146,9 +146,9 @@ def test_a_candidates_own_limit_counts_whatever_its_name(name):
 def test_a_limit_that_goes_to_the_provider_as_it_is_comes_before_the_field():
     fields = {"max_tokens": (int, 10), "additional_kwargs": (dict, {"max_completion_tokens": 20})}
     kind = create_model("Limited", __base__=ScriptedLLM, **fields)
-    assert most_tokens(kind()) == 20
-    assert most_tokens(kind(additional_kwargs={})) == 10
-    assert most_tokens(ScriptedLLM()) is None
+    assert most_tokens(ModelCard(id="m"), kind(), {}) == 20
+    assert most_tokens(ModelCard(id="m"), kind(additional_kwargs={}), {}) == 10
+    assert most_tokens(ModelCard(id="m"), ScriptedLLM(), {}) is None
 
 
 def test_unknown_cost_is_not_free():

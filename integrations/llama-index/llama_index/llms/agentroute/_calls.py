@@ -87,6 +87,11 @@ class LlamaWatch(Watch):
         """Whether an answer was cut off on its way: it came to its end and does not say why."""
         return any(heard.ended and broke_off(heard.answer, heard.finish) for heard in self.ear.heard)
 
+    def complete(self) -> bool:
+        """Whether all that the model was asked has come to its end, as where no object could be made of a whole answer."""
+        heard = self.ear.heard
+        return super().complete() or (bool(heard) and all(one.ended for one in heard) and not self.truncated())
+
     def spent(self) -> Spent:
         """Also what a candidate that is itself routed has spent on its answer."""
         for record in (*(record_on(heard.answer) for heard in self.ear.heard), self.ear.record):

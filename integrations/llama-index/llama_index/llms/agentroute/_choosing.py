@@ -45,6 +45,7 @@ from llama_index.llms.agentroute._delegating import DelegatingLLM
 from llama_index.llms.agentroute._listening import Ear, ear_of
 from llama_index.llms.agentroute._messages import Authors, normalised, said, step_question
 from llama_index.llms.agentroute._requests import Request, most_tokens
+from llama_index.llms.agentroute._sizes import prompt_size
 from llama_index.llms.agentroute._tool_calls import tool_calls
 from llama_index.llms.agentroute.allocation import allocated
 from llama_index.llms.agentroute.events import run_of
@@ -126,8 +127,14 @@ class Serving:
 
     def size(self, request: Request) -> Size:
         """Model → tokens of the prompt, and the limit of its answer, by which a team's budget sets money aside."""
-        count = cache(request.count)
-        return lambda model: (count(), request.max_output_tokens or most_tokens(self.targets[model].llm))
+
+        @cache
+        def size(model: str) -> tuple[int, int | None]:
+            target = self.targets[model]
+            most = most_tokens(self.pool.card(model), target.llm, request.kwargs)
+            return prompt_size(request, target, self), most
+
+        return size
 
     def scope(self) -> str:
         """What tells conversations of the same words apart: the role and, but for conversations that go on, the run."""

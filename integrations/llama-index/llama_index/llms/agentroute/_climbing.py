@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
@@ -14,10 +15,11 @@ from agentroute import serving
 from agentroute.cascades import Attempt, Call, CascadeResult
 from agentroute.scorers import Scorer
 from agentroute.serving import bubbling, ceiling, is_overflow
-from agentroute.types import Reply, Score
+from agentroute.types import ModelCard, Reply, Score
 from llama_index.llms.agentroute._calls import LlamaCall, LlamaWatch, Opened, speaks
 from llama_index.llms.agentroute._replies import reply_of
 from llama_index.llms.agentroute._requests import most_tokens
+from llama_index.llms.agentroute._sizes import prompt_size
 from llama_index.llms.agentroute.events import ROUTED, tagged
 
 __all__ = ["ClimbingCall"]
@@ -49,16 +51,15 @@ class ClimbingCall(LlamaCall, serving.CascadeCall):
 
     def ceilings(self) -> Mapping[str, float | None]:
         """Model → the most USD that a call of it can cost; `None` = unknown."""
-        count, asked = self.request.count, self.request.max_output_tokens
-        tokens = self.decided.query.input_tokens
-        return {
-            model: ceiling(
-                self.pool.card(model),
-                input_tokens=count if tokens is None else tokens,
-                most=asked or most_tokens(self.serving.targets[model].llm),
-            )
-            for model in self.climb.models
-        }
+        return {model: self._ceiling(self.pool.card(model)) for model in self.climb.models}
+
+    def _ceiling(self, card: ModelCard) -> float | None:
+        target = self.serving.targets[card.id]
+        return ceiling(
+            card,
+            input_tokens=partial(prompt_size, self.request, target, self.serving),
+            most=most_tokens(card, target.llm, self.request.kwargs),
+        )
 
     def settings(self, step: Call) -> dict[str, Any]:
         """Where its answer is judged, the candidate is asked with what the judge reads."""

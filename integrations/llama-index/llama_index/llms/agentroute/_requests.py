@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate, PromptType, SelectorPromptTemplate
 
 from agentroute.errors import ConfigError
-from agentroute.serving import Turn, limit_in
+from agentroute.serving import Turn, limit_in, most_in
+from agentroute.types import ModelCard
 from llama_index.llms.agentroute._candidates import Target
 from llama_index.llms.agentroute._messages import prompt_question, prompt_tokens, prompt_turns, turns_of
 
@@ -35,6 +36,7 @@ __all__ = [
     "predict",
     "predict_and_call",
     "structured",
+    "turn_tokens",
     "with_tools",
 ]
 
@@ -97,7 +99,7 @@ class Request:
         tools: The tools that may be called.
         schema: The class of the object that is wanted.
         forced: The candidate that the caller insists on.
-        max_output_tokens: The limit that the caller sets on the answer, if any.
+        kwargs: The arguments that the candidate's call gets.
     """
 
     shape: Shape
@@ -109,7 +111,12 @@ class Request:
     tools: Sequence[Any] = ()
     schema: Any = None
     forced: Any = None
-    max_output_tokens: int | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The limit that the caller sets on the answer, if any."""
+        return limit_in(self.kwargs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,9 +147,17 @@ def carried(prompt: BasePromptTemplate, prompt_args: dict[str, Any], llm_kwargs:
     return Carried(forced=forced, text=prompt_question(prompt, prompt_args))
 
 
-def most_tokens(llm: Any) -> int | None:
-    """The limit that a candidate sets on its answers: what it gives its provider besides its fields comes first, as there."""
-    return limit_in(getattr(llm, "additional_kwargs", None), llm)
+def most_tokens(card: ModelCard, llm: Any, kwargs: Mapping[str, Any]) -> int | None:
+    """The most tokens that a candidate may answer with; `None` = nobody sets a limit.
+
+    What a call says comes before what the candidate gives its provider besides its fields, and that before the fields.
+
+    Args:
+        card: The candidate's.
+        llm: The candidate.
+        kwargs: Arguments of the call.
+    """
+    return most_in(card, kwargs, getattr(llm, "additional_kwargs", None), llm)
 
 
 def chat(messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
@@ -160,7 +175,7 @@ def chat(messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Request:
         count=lambda: prompt_tokens(messages),
         needs=frozenset({"tools"}) if tools else frozenset(),
         forced=forced,
-        max_output_tokens=limit_in(kwargs),
+        kwargs=kwargs,
     )
 
 
@@ -178,7 +193,7 @@ def complete(prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Request:
         ready=ready,
         count=lambda: prompt_tokens([_from_user(prompt)]),
         forced=forced,
-        max_output_tokens=limit_in(kwargs),
+        kwargs=kwargs,
     )
 
 
@@ -225,7 +240,7 @@ def with_tools(
         needs=frozenset({"tools"}) if tools else frozenset(),
         tools=tools,
         forced=forced,
-        max_output_tokens=limit_in(kwargs),
+        kwargs=kwargs,
     )
 
 
@@ -274,7 +289,7 @@ def predict_and_call(
         needs=frozenset({"tools"}),
         tools=tools,
         forced=forced,
-        max_output_tokens=limit_in(kwargs),
+        kwargs=kwargs,
     )
 
 
@@ -287,7 +302,7 @@ def predict(prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Request:
         own, args = _filled(prompt, prompt_args, target, fit)
         return Ready(door="predict", args=(own,), kwargs=args)
 
-    return Request(shape="text", turns=turns, ready=ready, count=lambda: _tokens(turns), text=text, forced=forced)
+    return Request(shape="text", turns=turns, ready=ready, count=lambda: turn_tokens(turns), text=text, forced=forced)
 
 
 def structured(
@@ -307,11 +322,11 @@ def structured(
         shape="object",
         turns=turns,
         ready=ready,
-        count=lambda: _tokens(turns),
+        count=lambda: turn_tokens(turns),
         text=text,
         schema=output_cls,
         forced=forced,
-        max_output_tokens=limit_in(llm_kwargs),
+        kwargs=llm_kwargs,
     )
 
 
@@ -343,6 +358,7 @@ def _own(prompt: BasePromptTemplate, target: Target) -> BasePromptTemplate:
     return own
 
 
-def _tokens(turns: Sequence[Turn]) -> int:
+def turn_tokens(turns: Sequence[Turn]) -> int:
+    """About how many tokens turns are."""
     files = sum(len(turn.wants) for turn in turns)
     return prompt_tokens([_from_user(turn.text) for turn in turns]) + files * _TOKENS_PER_FILE
