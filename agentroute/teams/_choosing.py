@@ -297,8 +297,9 @@ class Chooser:
         upper = choice.cost
         if self.costs.gamma_:
             upper = float(self.costs.exact(choice.mode.name, choice.columns[None], upper=True)[0])
+        named = self.named(choice.columns)
         return Allocation(
-            models=self.named(choice.columns),
+            models=named,
             mode=choice.mode.name,
             expected_quality=chance,
             quality_interval=(low, high),
@@ -307,6 +308,7 @@ class Chooser:
             budget=budget,
             propensity=propensity,
             reasons=self._reasons(choice.columns, kinds, reason, said),
+            fixed=frozenset(said) & named.keys(),
             exact=choice.exact,
         )
 

@@ -83,6 +83,14 @@ def test_roles_that_the_caller_settled_have_no_number_for_a_reason(team, cards):
     assert chooser.allocation(choice, kinds, 0.02, 1.0, "").reasons["critic"] == "left out: the budget does not reach so far"
 
 
+def test_what_the_caller_settled_stays_settled_in_a_session(team, cards):
+    allocation = RoleAllocator(team, cards).allocate("x", fixed={"planner": "large", "critic": NONE})
+    assert allocation.fixed == {"planner"}
+    with RoleAllocator(team, cards).session("x", allocation=allocation, budget=0.0140) as session:
+        assert session.model("planner") == "large"
+        assert session.begin("solver").model == "small"
+
+
 def test_why_a_role_is_left_out(team, cards, runs_of):
     def critic(**options):
         allocator = RoleAllocator(team, cards, **options)
