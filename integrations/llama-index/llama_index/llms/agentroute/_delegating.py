@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from llama_index.core.base.llms.types import (
@@ -22,6 +23,7 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode, TokenAsyncGen, TokenGen
 
 from agentroute.cascades import Attempt, Call
+from agentroute.teams import TeamSession, current_session
 from llama_index.llms.agentroute import _requests as requests
 from llama_index.llms.agentroute._calls import apassed, passed
 from llama_index.llms.agentroute._requests import Carried, Request
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["DelegatingLLM", "door"]
 
 D = TypeVar("D", bound=Callable[..., Any])
+
+_END = object()
 
 
 def door(method: D) -> D:
@@ -271,7 +275,7 @@ class DelegatingLLM(FunctionCallingLLM):
         if self._has_own_prompts():
             llm_kwargs = dict(llm_kwargs or {})
             ask = self._llamas("stream_structured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
-            return cast("Generator[Any, None, None]", ask(output_cls, prompt, llm_kwargs, **prompt_args))
+            return _within(current_session(), ask(output_cls, prompt, llm_kwargs, **prompt_args))
         return cast("Generator[Any, None, None]", self._stream(requests.structured(output_cls, prompt, llm_kwargs, prompt_args)))
 
     @door
@@ -282,6 +286,32 @@ class DelegatingLLM(FunctionCallingLLM):
         if self._has_own_prompts():
             llm_kwargs = dict(llm_kwargs or {})
             ask = self._llamas("astream_structured_predict", requests.carried(prompt, prompt_args, llm_kwargs))
-            return cast("AsyncGenerator[Any, None]", await ask(output_cls, prompt, llm_kwargs, **prompt_args))
+            return _awithin(current_session(), await ask(output_cls, prompt, llm_kwargs, **prompt_args))
         asked = requests.structured(output_cls, prompt, llm_kwargs, prompt_args)
         return cast("AsyncGenerator[Any, None]", await self._astream(asked))
+
+
+def _within(session: TeamSession | None, items: Any) -> Generator[Any, None, None]:
+    """A stream that LlamaIndex begins only when it is read, read in the team's session in which it was asked for."""
+    try:
+        while True:
+            with nullcontext() if session is None else session.active():
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield item
+    finally:
+        items.close()
+
+
+async def _awithin(session: TeamSession | None, items: Any) -> AsyncGenerator[Any, None]:
+    """As `_within`."""
+    try:
+        while True:
+            with nullcontext() if session is None else session.active():
+                item = await anext(items, _END)
+            if item is _END:
+                return
+            yield item
+    finally:
+        await items.aclose()
