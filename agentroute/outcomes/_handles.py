@@ -6,8 +6,9 @@ import os
 import sqlite3
 import threading
 import weakref
+from pathlib import Path
 
-__all__ = ["Handle", "leave_behind"]
+__all__ = ["Handle", "file_at", "leave_behind"]
 
 
 class Handle:
@@ -57,6 +58,15 @@ class Handle:
 
 _HANDLES: weakref.WeakSet[Handle] = weakref.WeakSet()
 _INHERITED: list[sqlite3.Connection] = []
+
+
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path, by device and number, so that one that takes its place is another; `None` = there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def leave_behind(connection: sqlite3.Connection) -> None:

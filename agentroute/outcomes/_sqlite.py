@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self, get_args
 
 from agentroute.errors import ConfigError, StorageError
-from agentroute.outcomes._handles import Handle, leave_behind
+from agentroute.outcomes._handles import Handle, file_at, leave_behind
 from agentroute.outcomes._log import CHOSEN, SEVERAL_SOURCES, checked_score, feedback_key
 from agentroute.outcomes._rows import clean, decode_fingerprint, decode_outcome, encode_outcome, encode_query, microseconds
 from agentroute.outcomes._schema import Durability, connect, open_database, storage_error
@@ -118,21 +118,14 @@ class SqliteOutcomeLog:
                 raise StorageError(f"{self.path}: the log is closed")
             if handle.connection is None:
                 handle.connection = open_database(self.path, durability=self.durability)
-                handle.file = self._file()
-            elif self._file() != handle.file:
+                handle.file = file_at(self.path)
+            elif file_at(self.path) != handle.file:
                 # What is written to a deleted file is gone, although SQLite sees nothing wrong with it.
                 raise StorageError(f"{self.path}: was removed or replaced while the log was open; open the log again")
             try:
                 yield handle.connection
             except sqlite3.Error as error:
                 raise storage_error(self.path, error) from error
-
-    def _file(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

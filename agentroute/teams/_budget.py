@@ -73,7 +73,7 @@ class Reservation:
             ConfigError: The amount is negative or no number, or the reservation has been settled or released before.
         """
         if self.pay(usd):
-            overrun("a call", usd, self.usd)
+            overrun("a call", number(usd), self.usd)
 
     def pay(self, usd: float) -> bool:
         """As `settle`, without a word: whether it was more than had been set aside. Who knows whose call it was can say so."""

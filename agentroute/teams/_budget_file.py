@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
 from agentroute.errors import ConfigError, StorageError
-from agentroute.outcomes._handles import Handle
+from agentroute.outcomes._handles import Handle, file_at
 from agentroute.outcomes._schema import BUSY_SECONDS, connect, storage_error
 from agentroute.teams._budget import Reservation, lacks, short, units
 
@@ -23,6 +27,10 @@ _MOST: Final = 4 * 10**18
 """Units: SQLite's integers go to twice as much, and its sums beyond them would be floats."""
 _APPLICATION: Final = 0x61677270
 """`PRAGMA application_id` of our budgets ("agrp"): tells them from every other SQLite file."""
+_LOOK: Final = 1.0
+"""Seconds after which it is looked at, at the latest, whether a lease must be renewed."""
+_LEAST: Final = 0.01
+"""Seconds between two looks at least, however short a lease is."""
 _TABLES: Final = (
     "CREATE TABLE budgets (name TEXT PRIMARY KEY, total INTEGER NOT NULL, spent INTEGER NOT NULL) WITHOUT ROWID",
     # AUTOINCREMENT: the number of a reservation that ran out is never given to another.
@@ -47,12 +55,15 @@ class SqliteBudget:
     calls may have been billed. The same holds where the file could not be written when a call had ended.
     Keep the file on a local disk: SQLite's write-ahead log does not work over a network.
 
+    Copies and pickles are of the same file and spend the same money, so that a budget can be given to other processes.
+
     Args:
         path: The file; created when it does not exist. It may hold several budgets.
         name: Which of them.
         usd: What may be spent in all; `None` = as it was first opened with.
-        lease: Seconds after which what this process has set aside, and neither settled nor released, is free again, though it may
-            be spent; `None` = never. Longer than the longest call, retries included.
+        lease: Seconds after which what this process had set aside when it died is free again, though it may be spent; `None` =
+            never. While the process lives, a thread renews the lease of what can still be settled, however long that takes. Take
+            minutes: a process that is stopped for longer, such as by a laptop's sleep, may find its money given to others.
 
     Raises:
         ConfigError: The amount is no amount or above $4,000,000, another one than that of the budget of this name, or `None` for
@@ -73,6 +84,10 @@ class SqliteBudget:
         self.name = name
         self.lease = lease
         self._handle = Handle(self)
+        # By process, since a forked child knows those of its parent, and by number. Whoever lets go of one cannot settle it.
+        self._held: weakref.WeakValueDictionary[tuple[int, int], Reservation] = weakref.WeakValueDictionary()
+        self._keeper: threading.Thread | None = None
+        self._renewal = 0.0
         try:
             self.usd = self._total(None if usd is None else _units(usd, up=False)) / _UNIT
         except BaseException:
@@ -100,9 +115,13 @@ class SqliteBudget:
         with handle.lock:
             if handle.closed:
                 raise StorageError(f"{self.path}: the budget is closed")
+            if handle.file not in {None, file_at(self.path)}:
+                # What is set aside in a deleted file, no other process hears of.
+                raise StorageError(f"{self.path}: was removed or replaced while the budget was open; open the budget again")
             try:
                 if handle.connection is None:
                     handle.connection = _opened(self.path)
+                    handle.file = file_at(self.path) or (0, 0)  # it may be gone at once
                 yield handle.connection
             except sqlite3.Error as error:
                 raise storage_error(self.path, error) from error
@@ -145,14 +164,19 @@ class SqliteBudget:
             StorageError: The file cannot be written, or stayed locked for 30 s.
         """
         wanted = _units(usd)
+        key = None
         with self._transaction() as connection:
-            connection.execute("DELETE FROM reservations WHERE name = ? AND until < ?", (self.name, time.time()))
+            self._expire(connection)
             total, spent, held = self._state(connection)
-            if lacks(wanted, total - spent - held, total):
-                raise short(wanted, total - spent - held, total, _UNIT)
-            row = (self.name, wanted, math.inf if self.lease is None else time.time() + self.lease)
-            key = connection.execute("INSERT INTO reservations (name, held, until) VALUES (?, ?, ?)", row).lastrowid
-        return Reservation(self, key or 0, wanted, _UNIT)
+            if not lacks(wanted, total - spent - held, total):
+                row = (self.name, wanted, self._until())
+                key = connection.execute("INSERT INTO reservations (name, held, until) VALUES (?, ?, ?)", row).lastrowid
+        if key is None:
+            raise short(wanted, total - spent - held, total, _UNIT)
+        found = Reservation(self, key, wanted, _UNIT)
+        if self.lease is not None:
+            self._keep(key, found, self.lease)
+        return found
 
     def book(self, key: int, held: int, spent: int) -> None:  # noqa: ARG002 # the file knows what it holds
         """Ends a reservation; `Reservation` calls it. One whose lease had run out is booked all the same."""
@@ -160,6 +184,55 @@ class SqliteBudget:
             connection.execute("DELETE FROM reservations WHERE seq = ?", (key,))
             row = (min(spent, _MOST), _MOST, self.name)
             connection.execute("UPDATE budgets SET spent = min(spent + ?, ?) WHERE name = ?", row)
+        self._held.pop((os.getpid(), key), None)
+
+    # --- leases ---
+
+    def _until(self) -> float:
+        return math.inf if self.lease is None else time.time() + self.lease
+
+    def _mine(self) -> set[int]:
+        """The numbers of what this process has set aside and can still settle."""
+        return {key for process, key in list(self._held) if process == os.getpid()}
+
+    def _expire(self, connection: sqlite3.Connection) -> None:
+        """Frees what processes had set aside that are gone; what is found of this one's, after a long sleep, is still its own."""
+        rows = connection.execute("SELECT seq FROM reservations WHERE name = ? AND until < ?", (self.name, time.time()))
+        late = {key for (key,) in rows}
+        if late:
+            mine = late & self._mine()
+            self._renew(connection, mine)
+            connection.executemany("DELETE FROM reservations WHERE seq = ?", [(key,) for key in late - mine])
+
+    def _renew(self, connection: sqlite3.Connection, keys: set[int]) -> None:
+        until = self._until()
+        connection.executemany("UPDATE reservations SET until = ? WHERE seq = ?", [(until, key) for key in keys])
+
+    def _keep(self, key: int, reservation: Reservation, lease: float) -> None:
+        """Renews a reservation's lease for as long as it is not ended and somebody can still end it."""
+        with self._handle.lock:
+            self._held[os.getpid(), key] = reservation
+            if self._keeper is None or not self._keeper.is_alive():
+                self._renewal = time.time() + lease / 3.0
+                work = (weakref.ref(self), max(_LEAST, min(_LOOK, lease / 3.0)))
+                self._keeper = threading.Thread(target=_keeping, args=work, name="agentroute-budget-lease", daemon=True)
+                self._keeper.start()
+
+    def kept(self) -> bool:
+        """Renews the leases where it is time to; whether there is anything left to keep. The thread asks it."""
+        with self._handle.lock:
+            mine = self._mine()
+            if not mine or self.lease is None or self._handle.closed:
+                self._keeper = None
+                return False
+            if time.time() >= self._renewal:
+                try:
+                    with self._transaction() as connection:
+                        self._renew(connection, mine)
+                    self._renewal = time.time() + self.lease / 3.0
+                except StorageError:
+                    pass  # declared fallback point: it is tried again at the next look, and whoever settles is told
+            return True
 
     def close(self) -> None:
         """Closes the file; using the budget afterwards raises `StorageError`. Closing twice does nothing."""
@@ -172,6 +245,10 @@ class SqliteBudget:
     def __exit__(self, *_: object) -> None:
         """Closes the file."""
         self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., SqliteBudget], tuple[Path, str]]:
+        """A copy, in another process too, is of the same budget. Without its amount: where the file is lost, so is the budget."""
+        return partial(type(self), lease=self.lease), (self.path, self.name)
 
     def __repr__(self) -> str:
         """The path, the name and the amount."""
@@ -188,6 +265,16 @@ def _units(usd: float, *, up: bool = True) -> int:
     if found > _MOST:
         raise ConfigError(f"${usd:g} is more than a budget in a file can hold: ${_MOST // _UNIT:,}")
     return found
+
+
+def _keeping(of: weakref.ref[SqliteBudget], pause: float) -> None:
+    """What a budget's thread does: it looks again and again, and keeps the budget from nobody who has let go of it."""
+    going = True
+    while going:
+        time.sleep(pause)
+        budget = of()
+        going = budget is not None and budget.kept()
+        del budget
 
 
 @contextmanager

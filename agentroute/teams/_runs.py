@@ -8,9 +8,10 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,10 @@ class RunLog:
                     continue
                 latest[run.id] = run
         return latest, skipped
+
+    def __reduce__(self) -> tuple[Callable[..., RunLog], tuple[Path]]:
+        """A copy, in another process too, is of the same file."""
+        return partial(type(self), store_prompts=self.store_prompts), (self.path.absolute(),)
 
     def __repr__(self) -> str:
         """The file."""

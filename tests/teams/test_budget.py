@@ -289,17 +289,6 @@ def test_what_a_killed_process_set_aside_is_free_after_its_lease_alone(tmp_path,
         assert (budget.spent(), budget.left()) == (pytest.approx(0.1 + left, abs=1e-12), 0.0)
 
 
-def test_a_lease_that_ran_out_is_booked_all_the_same(tmp_path):
-    with SqliteBudget(tmp_path / "money.sqlite", "x", 1.0, lease=0.02) as budget:
-        late = budget.reserve(0.8)
-        time.sleep(0.05)
-        other = budget.reserve(0.5)
-        late.settle(0.4)
-        assert budget.spent() == 0.4
-        other.settle(0.5)
-        assert (budget.spent(), budget.left()) == (0.9, 0.1)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
 def test_a_forked_child_spends_from_the_same_budget(tmp_path):
     with SqliteBudget(tmp_path / "money.sqlite", "x", 1.0) as budget:

@@ -57,12 +57,15 @@ def test_what_is_no_number_is_refused_in_plain_words(tmp_path, usd):
 # --- what costs more than was set aside ---
 
 
-@pytest.mark.parametrize(("part", "told"), [(1.0 + SLACK / 2, False), (1.0 + 3 * SLACK, True), (1.5, True)])
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [(1.0 + SLACK / 2, False), (1.0 + 3 * SLACK, True), (1.5, True), (Fraction(3, 2), True), (np.array(1.5), True)],
+)
 def test_what_is_more_than_roundings_is_told(part, told):
     one = MemoryBudget(10.0).reserve(2.0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        one.settle(2.0 * part)
+        one.settle(part * 2)
     assert [warning.category for warning in caught] == [BudgetOverrunWarning] * told
     if told:
         assert caught[0].filename == __file__
