@@ -324,7 +324,7 @@ class RoleAllocator:
             task: What the team is asked.
             budget: Most USD of the run; or a `Budget` that is shared with other runs.
             allocation: What to begin with: an allocation, or a trial of `exploration_plan`, whose propensity is on the run's
-                record as long as its models are kept; `None` = `allocate(task, budget=...)`.
+                record unless the money changes its models; `None` = `allocate(task, budget=...)`.
             **options: As for `allocate`.
 
         Raises:

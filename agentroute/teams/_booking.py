@@ -136,10 +136,12 @@ class Book:
 
     Args:
         priced: USD that a model's tokens cost; `None` = unknown.
+        planned: Role → the model that it was to have, of those that take part.
     """
 
-    def __init__(self, priced: Callable[[str, Usage], float | None]) -> None:
+    def __init__(self, priced: Callable[[str, Usage], float | None], planned: Mapping[str, str]) -> None:
         self.priced = priced
+        self.planned = dict(planned)
         self._lock = threading.Lock()
         self._open: dict[RoleCall, str | None] = {}
         self._due: dict[RoleCall, float] = {}
@@ -147,8 +149,10 @@ class Book:
         self._failed: set[tuple[str, str]] = set()
         self._parts: dict[str, RoleUsage] = {}
         self._beside: float | None = 0.0  # USD of the calls that belong to no role
-        # Of each role the models that its calls were given, and those that answered.
-        self._given: dict[str, list[str]] = {}
+        # Of each role the models that its calls were given, those that failed for it, and those that answered.
+        self._given: dict[str, dict[RoleCall, str]] = {}
+        self._stumbled: set[tuple[str, str | None]] = set()
+        self._moved: set[RoleCall] = set()  # given another model than planned, for which no failure is to blame
         self._answered: dict[str, list[str]] = {}
         self._above: set[tuple[str | None, str, bool]] = set()  # whose calls have cost more than was set aside for them
 
@@ -164,7 +168,10 @@ class Book:
             self._open[call] = given
             if call.role is not None and given is not None:
                 self._made[call.role] += 1
-                self._given.setdefault(call.role, []).append(given)
+                self._given.setdefault(call.role, {})[call] = given
+                planned = self.planned.get(call.role)
+                if given != planned and (call.role, planned) not in self._stumbled:
+                    self._moved.add(call)
 
     def drop(self, call: RoleCall) -> None:
         """A call ends that was not made; nothing where it has ended before."""
@@ -174,7 +181,8 @@ class Book:
             given = self._open.pop(call)
             if call.role is not None and given is not None:
                 self._made[call.role] -= 1
-                self._given[call.role].remove(given)
+                del self._given[call.role][call]
+                self._moved.discard(call)
             self._due[call] = 0.0
 
     def book(
@@ -202,6 +210,7 @@ class Book:
                 self._answered.setdefault(call.role, []).append(call.model)
             else:
                 self._made[call.role] -= 1  # it is still to be made, by whomever
+                self._stumbled.add((call.role, call.model))
                 if not again:
                     self._failed.add((call.role, call.model))
             self._parts[call.role] = _added(before, usage, cost, latency, error)
@@ -253,12 +262,17 @@ class Book:
                 told = f"what a call has cost was not booked: {type(problem).__name__}: {problem}"
                 warnings.warn(told, OutcomeDroppedWarning, stacklevel=4)
 
-    def told(self, planned: Mapping[str, str]) -> tuple[dict[str, list[str]], dict[str, RoleUsage], float | None]:
-        """Of each planned role the models that it was given, in order, of each that spoke what it has taken, and USD beside."""
+    def told(self) -> tuple[dict[str, str], bool, dict[str, RoleUsage], float | None]:
+        """What is told of a run.
+
+        Returns:
+            Role → the model that it was first given, else the planned one; whether all had their planned models, failures aside;
+            role → what it has taken; and USD of the calls that belong to no role, `None` = unknown.
+        """
         with self._lock:
-            given = {role: list(self._given.get(role) or [model]) for role, model in planned.items()}
-            parts = {role: replace(part, models=self._others(role, given[role][-1])) for role, part in self._parts.items()}
-            return given, parts, self._beside
+            given = {role: next(iter(self._given.get(role, {}).values()), model) for role, model in self.planned.items()}
+            parts = {role: replace(part, models=self._others(role, given[role])) for role, part in self._parts.items()}
+            return given, not self._moved, parts, self._beside
 
     def _others(self, role: str, given: str) -> tuple[str, ...]:
         """Who answered for a role, in order, where it was not only the model that it was given."""

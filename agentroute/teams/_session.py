@@ -72,7 +72,7 @@ class TeamSession:
         self._lock = threading.Lock()
         self._ending = threading.RLock()
         self._models = dict(allocation.models)
-        self._book = Book(self._priced)
+        self._book = Book(self._priced, allocation.models)
         # As the budget itself allows: what is left of it has been rounded too, and what a run costs is a sum of floats.
         self._slack = 0.0 if budget is None else SLACK * budget.left()
         self._started = time.perf_counter()
@@ -286,15 +286,16 @@ class TeamSession:
 
     def _told(self, success: float | None, metadata: Mapping[str, Any]) -> TeamRun:
         """The run as it is recorded."""
-        planned, drawn = self.allocation.models, self.allocation.propensity
-        given, parts, beside = self._book.told(planned)
-        # Once the money or a failure has had a say, the models were not drawn with that chance.
-        kept = all(set(models) == {planned[role]} for role, models in given.items())
+        # By intention to treat: what a role was first given is what it is judged by, for who took over is not to blame for the
+        # failure, and were the chance dropped with each failure, only those that survived would be told from it. Once the money
+        # has had a say, the models were not drawn with that chance.
+        given, kept, parts, beside = self._book.told()
+        drawn = self.allocation.propensity
         costs = [*(part.cost for part in parts.values()), beside]
         known = [cost for cost in costs if cost is not None]
         return TeamRun(
             query=self.query,
-            models={role: given[role][-1] if role in given else NONE for role in self.roles},
+            models={role: given.get(role, NONE) for role in self.roles},
             mode=self.allocation.mode,
             success=None if success is None else float(success),
             cost=sum(known) if len(known) == len(costs) else None,

@@ -238,7 +238,7 @@ class RoleUsage:
         calls: Calls of its model.
         score: How good its part was, in [0, 1], where somebody has said so.
         error: The class name of what went wrong last; `None` = nothing did.
-        models: Models that answered for it, in order, where there were others than the one allocated.
+        models: Models that answered for it, in order, where there were others than the one that it was first given.
 
     Raises:
         DataError: A number is out of range.
@@ -266,13 +266,15 @@ class TeamRun:
 
     Attributes:
         query: The task, with its embedding where it has one.
-        models: Role → model that it was given, `NONE` where an optional role was left out.
+        models: Role → model that it was first given, whoever took over when it failed or the money ran short; `NONE` where an
+            optional role was left out.
         mode: How they worked together.
         success: In [0, 1]; `None` = nobody has said yet.
         cost: USD of the whole run; `None` = unknown.
         latency: Seconds of the whole run; `None` = unknown.
         roles: Role → what it has taken.
-        propensity: The chance with which these models and this mode were drawn together; `None` = unknown or not drawn.
+        propensity: The chance with which these models and this mode were drawn together; `None` = unknown or not drawn, or the
+            money has changed what was drawn.
         allocation_id: The allocation that it followed.
         at: When it ended.
         metadata: Plain JSON values to keep with the run.

@@ -159,9 +159,10 @@ def test_a_model_that_fails_for_a_role_is_not_asked_again_for_it(allocator):
         assert session.model("solver") == "large"
         run = session.finish(success=1.0)
     planner = run.roles["planner"]
-    assert run.models["planner"] == "middle"
-    assert (planner.calls, planner.error, planner.models) == (2, "TimeoutError", ())
-    assert run.propensity is None
+    # The run is that of the model that failed, and the role's part says who took over.
+    assert run.models["planner"] == "large"
+    assert (planner.calls, planner.error, planner.models) == (2, "TimeoutError", ("middle",))
+    assert run.propensity is None  # nobody drew
 
 
 def test_after_all_models_of_a_role_there_is_none(allocator):
@@ -329,9 +330,26 @@ def test_what_was_drawn_keeps_its_chance_as_long_as_it_is_kept_to(allocator):
             session.begin(role).settle(usage=USAGE)
         assert session.finish().propensity == pytest.approx(1 / 27)
     with allocator.session("x", explore=1.0) as session:
-        session.begin("solver").failed("Down")
+        drawn = dict(session.models)
+        for model in [drawn["solver"], *({"small", "middle", "large"} - {drawn["solver"]})][:2]:
+            session.begin("solver", among={model}).failed("Down", again=model == drawn["solver"])
         session.begin("solver").settle()
-        assert session.finish().propensity is None
+        # A failure is part of what comes of what was drawn.
+        run = session.finish()
+        assert (run.propensity, run.models) == (pytest.approx(1 / 27), drawn)
+    for first in (True, False):
+        with allocator.session("x", explore=1.0, budget=1.0) as session:
+            drawn, [other, *_] = dict(session.models), {"small", "middle", "large"} - {session.models["solver"]}
+            if not first:
+                session.begin("solver").settle(usage=USAGE)
+            session.begin("solver", among={other}).settle(usage=USAGE)
+            run = session.finish()
+        # Whatever else has changed the models, they were not drawn so.
+        assert (run.propensity, run.models["solver"]) == (None, other if first else drawn["solver"])
+    with allocator.session("x", explore=1.0) as session:
+        [other, *_] = {"small", "middle", "large"} - {session.models["solver"]}
+        session.begin("solver", among={other}).release()
+        assert session.finish().propensity == pytest.approx(1 / 27)  # it was not called
     with allocator.session("x") as session:
         assert session.finish().propensity is None  # nobody drew
 

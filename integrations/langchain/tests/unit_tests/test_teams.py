@@ -227,7 +227,7 @@ async def test_a_model_that_fails_is_decided_anew_in_the_same_call_and_not_asked
         await run(graph, way)
         told = session.finish(success=1.0)
     assert len(chats["large"].asked) == 2  # once for the planner, once for the solver
-    assert told.models == {"planner": "middle", "solver": "middle", "critic": "small"}
+    assert told.models == {"planner": "large", "solver": "large", "critic": "small"}  # who failed, and not who took over
     planner = told.roles["planner"]
     assert (planner.calls, planner.error) == (3, "ConnectionError")
     assert planner.cost is None  # nobody knows what the failed call was billed
@@ -271,7 +271,7 @@ def test_when_all_fail_all_errors_are_told(chats, allocator):
     assert len(caught.value.exceptions) == 3
     assert "no other model was asked" in caught.value.__notes__[0]
     assert told.roles["planner"].calls == 3
-    assert told.models["planner"] == "small"
+    assert told.models["planner"] == "large"
 
 
 def test_too_little_money_for_another_attempt_leaves_the_error_as_it_is(chats, allocator):

@@ -235,7 +235,7 @@ async def test_a_model_that_fails_is_decided_anew_in_the_same_call_and_not_asked
         await crew.run(task="2 + 2")
         told = session.finish(success=1.0)
     assert len(llms["large"].calls) == 2
-    assert told.models == {"planner": "middle", "solver": "middle", "critic": "small"}
+    assert told.models == {"planner": "large", "solver": "large", "critic": "small"}  # who failed, and not who took over
     assert (told.roles["planner"].calls, told.roles["planner"].error) == (3, "ConnectionError")
     assert told.propensity is None
 
