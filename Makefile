@@ -15,8 +15,10 @@ BIN := .venv/bin
 UV = $$(command -v $(BIN)/uv || command -v uv)
 FIND_LINKS = $(foreach place,$(PIP_FIND_LINKS),--find-links $(place))
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints.txt $(FIND_LINKS)
-# Without CUDA, which is gigabytes. No index has it under this version: it is taken where PIP_FIND_LINKS has it.
+# Without CUDA, which is gigabytes. No index has it under this version: it is taken where a folder of PIP_FIND_LINKS has its wheel.
 TORCH := torch==2.13.0+cpu
+TAG = $(shell $(BIN)/python -c 'import sys; print("cp{}{}".format(*sys.version_info))')
+TORCH_WHEEL = $(wildcard $(foreach place,$(PIP_FIND_LINKS),$(place:file://%=%)/$(subst ==,-,$(TORCH))-$(TAG)-*.whl))
 MANIFESTS := pyproject.toml integrations/langchain/pyproject.toml integrations/llama-index/pyproject.toml constraints.txt
 
 help: ## this list
@@ -78,7 +80,8 @@ $(BIN)/python:
 .venv/.dev: $(MANIFESTS) | $(BIN)/python
 	@echo "installing the development environment into .venv"
 	@$(INSTALL) -e '.[demo,parquet,prices,report,sklearn]' -e 'integrations/langchain[agents,demo]' -e 'integrations/llama-index[demo]' --group test --group check
-	@[ -n "$(PIP_FIND_LINKS)" ] && $(INSTALL) $(TORCH) 2>/dev/null || echo "no $(TORCH) at hand: how MasRouterPolicy is trained is not tested here"
+	@if [ -n "$(TORCH_WHEEL)" ]; then $(INSTALL) $(TORCH); \
+	else echo "no $(TORCH) in a folder of PIP_FIND_LINKS: how MasRouterPolicy is trained is not tested here"; fi
 	@touch $@
 
 .venv/.docs: $(MANIFESTS) | $(BIN)/python
