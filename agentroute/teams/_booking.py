@@ -300,4 +300,5 @@ def _added(before: RoleUsage | None, usage: Usage | None, cost: float | None, la
         latency=_sum(before.latency, latency),
         calls=before.calls + 1,
         error=error or before.error,
+        recovered=error is None and before.error is not None,
     )

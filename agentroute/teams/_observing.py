@@ -76,12 +76,12 @@ def settled(run: TeamRun) -> TeamRun:
 
     Nobody says how such a run ended. Were it left out, a model whose failures end runs would be known by those that it survived,
     and look the better the more often it fails. A crash without a model's failure stays what it is: nobody knows. So does one
-    after a failure that no model can help, such as a wrong key, a call that was cancelled, or a mistake in the program; errors
-    are told by the names of their classes.
+    after a failure that was got over, as the role's last call went well, and one after a failure that no model can help, such as
+    a wrong key, a call that was cancelled, or a mistake in the program; errors are told by the names of their classes.
     """
     if run.success is not None or not run.metadata.get("error") or run.metadata["error"] in _OURS:
         return run
-    if all(used.error is None or used.error in _OURS for used in run.roles.values()):
+    if all(used.error is None or used.recovered or used.error in _OURS for used in run.roles.values()):
         return run
     return replace(run, success=0.0, metadata={**run.metadata, _BROKE_OFF: True})
 

@@ -238,6 +238,7 @@ class RoleUsage:
         calls: Calls of its model.
         score: How good its part was, in [0, 1], where somebody has said so.
         error: The class name of what went wrong last; `None` = nothing did.
+        recovered: Whether a later call of it went well after that.
         models: Models that answered for it, in order, where there were others than the one that it was first given.
 
     Raises:
@@ -251,6 +252,7 @@ class RoleUsage:
     score: float | None = None
     error: str | None = None
     models: tuple[str, ...] = ()
+    recovered: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ranges."""

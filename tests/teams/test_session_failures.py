@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from agentroute.teams import Mode, Role, RoleAllocator, Team
+from agentroute.teams import Mode, Role, RoleAllocator, RunLog, Team
+from agentroute.teams._observing import settled
 from agentroute.types import ModelCard, Price
 
 TEAM = Team(roles=[Role(name="planner"), Role(name="coder")], modes=[Mode(name="alone")])
@@ -43,3 +44,19 @@ def test_all_runs_count_where_a_model_is_judged_and_not_those_alone_that_it_surv
     judged = RoleAllocator(TEAM, CARDS).evaluate(frail_runs, others=teams, resamples=50)
     assert judged.policy("frail").success.value == pytest.approx(0.42, abs=0.06)
     assert judged.policy("steady").success.value == pytest.approx(0.70, abs=0.06)
+
+
+@pytest.mark.parametrize("ends", ["fail", "crash", "fail again"])
+def test_a_crash_of_the_application_after_a_failure_that_was_got_over_is_no_failure_of_the_team(tmp_path, ends):
+    log = RunLog(tmp_path / "runs.jsonl")
+    allocator = RoleAllocator(TEAM, CARDS, log=log)
+    with suppress(ZeroDivisionError), allocator.session("x") as session:
+        session.begin("planner").failed("RateLimitError", again=True)
+        if ends != "fail":
+            session.begin("planner").settle(cost=0.0)
+        if ends == "fail again":
+            session.begin("planner").failed("RateLimitError")
+        raise ZeroDivisionError
+    [run] = log
+    assert (run.roles["planner"].error, run.roles["planner"].recovered) == ("RateLimitError", ends == "crash")
+    assert settled(run).success == (None if ends == "crash" else 0.0)
