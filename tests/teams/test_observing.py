@@ -53,7 +53,7 @@ def served(allocator, number, rng, error=TimeoutError):
 
 def test_a_model_whose_failures_end_runs_does_not_look_the_better_for_it(tmp_path):
     log = RunLog(tmp_path / "runs.jsonl")
-    allocator, rng = RoleAllocator(TEAM, CARDS, log=log), random.Random(0)
+    allocator, rng = RoleAllocator(TEAM, CARDS, log=log, seed=0), random.Random(0)
     for number in range(240):
         served(allocator, number, rng, TimeoutError if number % 2 else RateLimitError)
     report = allocator.fit()
