@@ -142,8 +142,8 @@ def _halves(worth: list[Floats], extra: list[Floats], spare: float) -> tuple[lis
 def sums(terms: list[Floats]) -> Floats:
     """The sum of one of each, of all combinations, the last one turning fastest."""
     total = np.zeros(1)
-    for term in terms:
-        total = (total[:, None] + term).ravel()
+    for term in reversed(terms):  # in this order the rows that are added are long
+        total = (term[:, None] + total).ravel()
     return total
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agentroute.errors import BudgetError
+from agentroute.errors import BudgetError, ConfigError
 from agentroute.teams._costs import CostModel
 from agentroute.teams._knapsack import ROUNDING, Solution, cheapest, solve, sums, too_little
 from agentroute.teams._terms import Terms
@@ -21,6 +21,7 @@ Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _COMBINATIONS: Final = 50_000
+_SOON: Final = 20_000  # so many are looked at sooner than a knapsack is solved first
 _BLOCK: Final = 128
 
 
@@ -31,8 +32,8 @@ def solve_team(
 
     Two knapsacks bound what is wanted: in one each role reads the least of the others that it can, in the other the most.
     What the first finds cannot be bettered, and is the answer when its true cost keeps to the budget. Else all combinations
-    that are worth as much as what the second allows are looked at, best first, up to 50,000; where there are more, a
-    knapsack halfway between the two is solved, and bettered role by role.
+    that are worth as much as what the second allows are looked at, best first, up to 50,000 (at once, where there are at most
+    20,000); where there are more, a knapsack halfway between the two is solved, and bettered role by role.
 
     Args:
         values: float64 [k, m + 1], columns as in `CostModel`; finite where allowed.
@@ -55,12 +56,15 @@ def solve_team(
     if budget == math.inf:
         best = solve(values, np.nan_to_num(terms.bound(allowed, most=True), nan=0.0), allowed)
         return replace(best, cost=float(problem.price(best.choice[None])[0]))
+    if not allowed.any(axis=1).all():
+        raise ConfigError(f"row {int(allowed.any(axis=1).argmin())} may have no column at all")
     costs.require(allowed)
-    least = terms.bound(allowed, most=False)
-    ideal = problem.knapsack(least)
+    least, most = (terms.bound(allowed, most=most) for most in (False, True))
+    # Where many a combination needs a look anyway, a knapsack that is solved first is time lost.
+    looked = problem.size <= _SOON and bool((most > least * (1.0 + ROUNDING))[allowed].any())
+    ideal = None if looked else problem.knapsack(least)
     found = problem.checked(ideal)
-    if ideal is not None and found is None:
-        most = terms.bound(allowed, most=True)
+    if found is None and (looked or ideal is not None):
         found = problem.between(least, most) if problem.size <= _COMBINATIONS else problem.blended(least, most)
     if found is None:
         raise too_little(budget, float(problem.price(problem.cheapest()[None])[0]))
@@ -113,7 +117,7 @@ class _Problem:
             sums([table[k, columns] for k, columns in enumerate(self.places)]) for table in (self.values, least, most)
         )
         # What even the most reading leaves affordable need not be beaten by what is worth less.
-        sure = worth.max(where=high <= self.limit, initial=-math.inf)
+        sure = np.where(high <= self.limit, worth, -math.inf).max()
         open_ = np.flatnonzero((worth >= sure) & (low <= self.limit))
         open_ = open_[np.lexsort((low[open_], -worth[open_]))]
         for start in range(0, len(open_), _BLOCK):
