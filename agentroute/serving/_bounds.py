@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-from string import ascii_letters, whitespace
-from typing import Final
+from functools import cache
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 __all__ = ["tokens_at_most"]
 
-_WORDY: Final = ascii_letters.encode() + whitespace.encode()
-_LETTERS_PER_TOKEN: Final = 8 / 3
-_WORD: Final = 40
-"""Bytes: what is longer is no word, but a key or encoded bytes, of which a token may take a single one."""
+Thirds: TypeAlias = npt.NDArray[np.uint8]
+
+_WHOLE: Final = 3
+"""All is counted in thirds of a token."""
+_PAIRS: Final = (
+    "abcdgilmnprsty bel caehkot daeis eacdeflmnprstvx failor geh haeio icdefglmnost ke ladefilosu mabeop nacdegopst "
+    "oadfglmnorstuw paelort qu radeinorstuy sacehikostw taehiorstuy uaemnrst vae waehin"
+)
+"""The 150 commonest pairs of letters of English text and code: each letter, and those that follow it."""
 
 
 def tokens_at_most(text: str) -> int:
-    """Tokens that a text hardly exceeds, whatever the model's tokenizer.
+    """Tokens that a text hardly exceeds with the tokenizers of today.
 
-    Tokenizers of today begin with single bytes and have words, and parts of words, for what is common: ordinary English has
-    about four letters to a token, of which less than three are counted on here, and everything else may be a token a byte:
-    digits, signs, other scripts. Of `cl100k_base` this is 1.6 times its count for English, 1.9 for code, 2.9 for Chinese.
+    They begin with single bytes and have words, and parts of words, for what is common. So a byte may be a token (digits, signs,
+    other scripts than the Latin one), and where a word, a line or a capital begins, a token does. Within a word three letters
+    are taken for a token where they are common ones, for ordinary English has about four, and each for one of its own where two
+    follow one another that seldom do, as in keys, proteins or names from afar.
+
+    Measured with `cl100k_base`, `o200k_base` and the tokenizers of Qwen2.5 and SmolLM2 (49,000 tokens), whichever takes most:
+    of 1,500 benchmark prompts and 79 kinds of text, from Welsh to base32, none was longer than this. The prompts and Python code
+    were half as long, Chinese three fifths, and long runs of spaces a thirtieth. A smaller vocabulary may exceed it, and so may a
+    text that is made to.
     """
-    data = text.encode("utf-8", "surrogatepass")
-    odd = sum(len(word) for word in data.split() if len(word) > _WORD)
-    wordy = max(0, len(data) - len(data.translate(None, _WORDY)) - odd)
-    return len(data) - wordy + round(wordy / _LETTERS_PER_TOKEN)
+    # As if a line began here: before the first byte there is nothing that it could be one token with.
+    data = np.frombuffer(b"\n" + text.encode("utf-8", "surrogatepass"), np.uint8)
+    thirds = int(_costs()[data[:-1], data[1:]].sum(dtype=np.int64))
+    return min(-(-thirds // _WHOLE), len(data) - 1)
+
+
+@cache
+def _costs() -> Thirds:
+    """What a byte adds after another one: uint8 [256, 256], in thirds of a token."""
+    costs = np.full((256, 256), _WHOLE, np.uint8)
+    for first, *then in _PAIRS.split():
+        for second in then:
+            costs[ord(first), ord(second)] = 1
+    # A space is the beginning of a word's first token, of a digit's only with some tokenizers, and of more space.
+    space = ord(" ")
+    costs[:, space] = 1
+    costs[space, _codes(ascii_lowercase + ascii_uppercase)] = _WHOLE - 1
+    costs[space, _codes(digits)] = 2 * _WHOLE - 1
+    # Empty lines are one token with many tokenizers, and what a line is indented with another one.
+    costs[np.ix_(_codes(" \n\r\t"), _codes("\n\r"))] = 1
+    costs[np.ix_(_codes("\n\t"), [space])] = _WHOLE
+    costs[space, space] = _WHOLE - 1
+    return costs
+
+
+def _codes(characters: str) -> list[int]:
+    return list(characters.encode())
