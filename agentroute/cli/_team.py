@@ -80,7 +80,7 @@ def run_allocate(
         raise ConfigError(
             f"no price and no logged cost for {models}: log what each role of a run cost, or fit with prices, --cards POOL.toml"
         ) from error
-    _, kinds, _ = made.parts()
+    kinds = made.parts()[1]
     if kinds.by_ == "task" and kind not in kinds.names_:
         why = "no --task is given" if kind is None else f"no task of the kind {plain(kind)!r} was logged often enough"
         told = f"note: {why}: this is what is best for all tasks; known are {', '.join(map(plain, kinds.names_))}"

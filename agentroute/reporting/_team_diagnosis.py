@@ -56,7 +56,7 @@ def diagnose_team(
         sources = replace(sources, tasks=len({run.query.key() for run in kept}), left_out=fit.left_out)
     else:
         fit = made.report()
-    seen, _, _ = made.parts()
+    seen = made.parts()[0]
     # A breath toward one half, so that a team that never or always succeeds has a logit.
     base = (float(seen.success.sum()) + 0.5) / (len(seen) + 1.0)
     found = TeamDiagnosis(

@@ -94,7 +94,7 @@ def frontier(
 
 def _tasks(made: RoleAllocator) -> list[tuple[Query, float]]:
     """A task of each kind, with the kind's share of the runs."""
-    seen, kinds, _ = made.parts()
+    seen, kinds = made.parts()[:2]
     if kinds.by_ == "none" or not len(seen):
         return [(Query(text=""), 1.0)]
     shares = seen.kinds.mean(axis=0).tolist()
@@ -108,7 +108,7 @@ def _tasks(made: RoleAllocator) -> list[tuple[Query, float]]:
 
 def _mapped(made: RoleAllocator) -> RoleAllocator:
     """The same without kinds of tasks: its allocation is the best map for all."""
-    seen, _, costs = made.parts()
+    seen, _, costs, _ = made.parts()
     other = anew(made)
     other.adopt(made.drawn, TaskKinds(seed=made.seed).fit(()), costs, replace(seen, kinds=seen.kinds[:, :0]))
     return other

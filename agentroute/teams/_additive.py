@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from agentroute.errors import ConfigError, DataError, NotFittedError
 from agentroute.teams._doubting import doubt
+from agentroute.teams._evidence import FIRST, fitted, mixed, tried
 from agentroute.teams._newton import logistic, newton
 from agentroute.teams._telling import Effect, aliased
 
@@ -20,6 +22,7 @@ __all__ = ["AdditiveLogit", "Effect", "Observed", "held"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 
+_SMALLEST: Final = 1e-6  # a ridge below which rounding decides
 _LOOSE: Final = 0.01
 """What is left of the ridge where the runs are to speak nearly alone: effects are then held within some ten logits."""
 _Z95: Final = 1.959963984540054
@@ -61,16 +64,17 @@ class AdditiveLogit:
     """The logit of a team's success: a sum of effects of the task's kind, the mode, and each role's model, also by kind.
 
     `logit = b + kind + mode + sum over roles (theta[role, model] + phi[kind, role, model])`, each effect held toward its prior
-    mean by a ridge. Fractions of success count as what they are. A role's own score, where there is one, counts as a run in which
-    nothing but this role's model mattered.
+    mean by a ridge. How strongly, the runs tell where nobody says it: of several ridges each counts as its evidence says, so that
+    effects that runs hardly show are held close. Fractions of success count as what they are. A role's own score, where there is
+    one, counts as a run in which nothing but this role's model mattered.
 
     Args:
         levels: int64 [k], columns of each role: the models, and one more where the role is optional.
         modes: Number of modes.
         kinds: Number of kinds of task.
         prior: float64 [k, m], prior means of theta, with at least as many columns as the role with most; `None` = 0.
-        ridge: Of theta, 1 / variance.
-        kind_ridge: Of phi, which has many more cells to fill.
+        ridge: Of theta, 1 / variance; `None` = told by the runs.
+        kind_ridge: Of phi, which has many more cells to fill; likewise.
         few: Runs of a (role, model) below which nothing is said of it.
 
     Raises:
@@ -79,6 +83,7 @@ class AdditiveLogit:
     Attributes:
         coef_: float64 [p].
         covariance_: float64 [p, p], of Laplace's approximation.
+        ridges_: The likeliest ridge of theta and of phi, or those that were given.
         runs_: int64 [k, m], runs of each (role, model).
         seen_: The runs.
 
@@ -89,6 +94,7 @@ class AdditiveLogit:
 
     coef_: Floats
     covariance_: Floats
+    ridges_: tuple[float, float]
     runs_: Places
     seen_: Observed
 
@@ -99,8 +105,8 @@ class AdditiveLogit:
         modes: int = 1,
         kinds: int = 0,
         prior: Floats | None = None,
-        ridge: float = 1.0,
-        kind_ridge: float = 4.0,
+        ridge: float | None = 1.0,
+        kind_ridge: float | None = 4.0,
         few: int = 10,
     ) -> None:
         self.levels = np.asarray(levels, np.int64)
@@ -109,7 +115,8 @@ class AdditiveLogit:
         if modes < 1 or kinds < 0 or few < 1:
             raise ConfigError(f"modes={modes!r} and few={few!r} must be 1 or more, kinds={kinds!r} 0 or more")
         self.modes, self.kinds, self.few = modes, kinds, few
-        self.ridge, self.kind_ridge = held(ridge, "ridge"), held(kind_ridge, "kind_ridge")
+        self.ridge = None if ridge is None else held(ridge, "ridge")
+        self.kind_ridge = None if kind_ridge is None else held(kind_ridge, "kind_ridge")
         most = int(self.levels.max())
         self.prior = np.zeros((len(self.levels), most)) if prior is None else np.asarray(prior, np.float64)
         if self.prior.ndim != 2 or len(self.prior) != len(self.levels) or self.prior.shape[1] < most:
@@ -168,18 +175,19 @@ class AdditiveLogit:
             design[here, at + (1 + kind) * self._roles * self.width] = seen.kinds[rows, kind]
         return design, seen.scores[rows, roles]
 
-    def _penalty(self) -> tuple[Floats, Floats]:
+    def _penalty(self, ridge: float, kind_ridge: float) -> tuple[Floats, Floats]:
         """Precision and mean of each parameter's prior."""
-        precision = np.full(self.size, self.kind_ridge)
-        # The intercept is free but for a breath that keeps one-sided logs finite; kinds and modes are as wide as main effects.
+        precision = np.full(self.size, kind_ridge)
+        # The intercept is free but for a breath that keeps one-sided logs finite. How hard a kind is, or a mode, says nothing
+        # of how much models differ.
         precision[0] = 1e-2
-        precision[1 : self._theta] = self.ridge
-        precision[self._theta : self._theta + self._roles * self.width] = self.ridge
+        precision[1 : self._theta] = FIRST[0] if self.ridge is None else ridge
+        precision[self._theta : self._theta + self._roles * self.width] = ridge
         mean = np.zeros(self.size)
         mean[self._theta : self._theta + self._roles * self.width] = self.prior.ravel()
         return precision, mean
 
-    def fit(self, seen: Observed) -> AdditiveLogit:
+    def fit(self, seen: Observed) -> Self:
         """Learns from runs; of none it knows the prior. A model without kinds does not look at those of the runs.
 
         Raises:
@@ -194,13 +202,42 @@ class AdditiveLogit:
         if seen.scores is not None and not np.isnan(seen.scores).all():
             more, scores = self._scored(seen)
             design, target = np.concatenate([design, more]), np.concatenate([target, scores])
-        precision, mean = self._penalty()
-        self.coef_, self.covariance_ = newton(design, target, precision, mean)
+        ridge, kind_ridge = self.ridge, self.kind_ridge
+        if not len(seen):
+            ridge, kind_ridge = (FIRST[0] if ridge is None else ridge, FIRST[1] if kind_ridge is None else kind_ridge)
+        found = tried(design, target, self._penalty, ridge=ridge, kind_ridge=kind_ridge, kinds=self.kinds)
+        self.ridges_ = max(found, key=lambda one: one.evidence).ridges
+        self.coef_, self.covariance_ = mixed(found)
         self._told = design, target
         self._nearly: tuple[Floats, Floats] | None = None
+        return self._saw(seen)
+
+    def _saw(self, seen: Observed) -> Self:
         self.runs_ = np.stack([np.bincount(seen.columns[:, role], minlength=self.width) for role in range(self._roles)])
         self.seen_ = seen
         return self
+
+    def state(self) -> dict[str, Floats]:
+        """What was learned, in arrays: `taught` with the same runs makes it again, and need not fit."""
+        loose, covariance = self.loose()
+        known = {"coef": self.coef_, "covariance": self.covariance_, "ridges": np.array(self.ridges_)}
+        return {**known, "loose": loose, "loose_covariance": covariance}
+
+    def taught(self, seen: Observed, state: Mapping[str, Floats]) -> Self:
+        """As after `fit(seen)`, by what `state` gave then; only `interaction` asks for a fit.
+
+        Raises:
+            ValueError: The arrays are none of such a model.
+        """
+        p = self.size
+        for name, shape in (("coef", (p,)), ("loose", (p,)), ("covariance", (p, p)), ("loose_covariance", (p, p))):
+            if state[name].shape != shape or not np.isfinite(state[name]).all():
+                raise ValueError(f"{name} is {state[name].shape} where {shape} finite numbers are needed")
+        self.coef_, self.covariance_ = state["coef"], state["covariance"]
+        self._nearly = state["loose"], state["loose_covariance"]
+        ridge, kind_ridge = state["ridges"].tolist()
+        self.ridges_ = ridge, kind_ridge
+        return self._saw(seen)
 
     # --- what it expects ---
 
@@ -238,13 +275,20 @@ class AdditiveLogit:
         middle, low, high = logistic(np.array(self._ends(design))).tolist()
         return middle, low, high
 
-    @property
-    def _loose(self) -> tuple[Floats, Floats]:
-        """Parameters and covariance as the runs tell them nearly alone: only what is of one kind of task is held as it was."""
+    def loose(self) -> tuple[Floats, Floats]:
+        """Parameters and covariance as the runs tell them nearly alone; told once, and then kept.
+
+        What is of one kind of task is held as the runs have told: they have few for each kind. A ridge that somebody gave is no
+        word of theirs, and is loosened, too.
+        """
         if self._nearly is None:
-            precision, mean = self._penalty()
-            precision[1 : self._theta + self._roles * self.width] *= _LOOSE
-            self._nearly = newton(*self._told, precision, mean, start=self.coef_)
+            precision, mean = self._penalty(*self.ridges_)
+            loose = np.full(self.size, _LOOSE)
+            loose[0] = 1.0
+            if self.kind_ridge is None:
+                loose[self._theta + self._roles * self.width : self._end] = 1.0
+            loose[self._end :] = 1.0
+            self._nearly = newton(*self._told, np.maximum(precision * loose, _SMALLEST), mean, start=self.coef_)
         return self._nearly
 
     def _ends(self, contrast: Floats) -> tuple[float, float, float]:
@@ -252,13 +296,14 @@ class AdditiveLogit:
 
         The interval holds two: that with the ridge, and that with nearly none. The first is right where effects are as the prior
         has them. Where one is much larger, and two roles' models hardly varied apart, the ridge shares it among both, and its
-        interval knows nothing of that; the second does. Where either is right, so is what holds both.
+        interval knows nothing of that; the second does. Where either is right, so is what holds both. Of an assignment that was
+        chosen for its chance the second alone would promise too much: of many that are as good the luckiest is chosen.
         """
-        known = [(self._fitted(), self.covariance_), *([self._loose] if len(self.seen_) else [])]
+        known = [(self._fitted(), self.covariance_), *([self.loose()] if len(self.seen_) else [])]
         at = np.flatnonzero(contrast)  # few of many
         some = contrast[at]
         middle = [float(some @ coef[at]) for coef, _ in known]
-        error = [_Z95 * math.sqrt(float(some @ covariance[at[:, None], at] @ some)) for _, covariance in known]
+        error = [_Z95 * math.sqrt(max(0.0, float(some @ covariance[at[:, None], at] @ some))) for _, covariance in known]
         low, high = (min(map(float.__sub__, middle, error)), max(map(float.__add__, middle, error)))
         return middle[0], low, high
 
@@ -280,8 +325,11 @@ class AdditiveLogit:
         return aliased(self.seen_, self.runs_, self.few)
 
     def effects(self) -> list[Effect]:
-        """What each model adds in each role, with 95 % intervals, and where the runs cannot tell."""
-        aliased = self.aliased()
+        """What each model adds in each role, with 95 % intervals, and where the runs cannot tell.
+
+        With kinds of tasks an effect is the mean over those that were run, as often as they were.
+        """
+        aliased, mix = self.aliased(), self.mix
         found = []
         for role in range(self._roles):
             known = np.flatnonzero(self.runs_[role] >= self.few)  # one run of a rare model must not say what the others add
@@ -296,12 +344,19 @@ class AdditiveLogit:
                 logit = low = high = None
                 if verdict == "ok":
                     contrast = np.zeros(self.size)
-                    at = self._theta + role * self.width
-                    contrast[at + known] = -1.0 / len(known)
-                    contrast[at + column] += 1.0
+                    for kind, share in enumerate((1.0, *mix.tolist())):
+                        at = self._theta + (kind * self._roles + role) * self.width
+                        contrast[at + known] = -share / len(known)
+                        contrast[at + column] += share
                     logit, low, high = self._ends(contrast)
                 found.append(Effect(role=role, column=column, runs=runs, logit=logit, low=low, high=high, verdict=verdict))
         return found
+
+    @property
+    def mix(self) -> Floats:
+        """How far the runs' tasks are of each kind, on average: float64 [c]; zeros without runs."""
+        self._fitted()
+        return self.seen_.kinds.mean(axis=0) if len(self.seen_) else np.zeros(self.kinds)
 
     @property
     def runs(self) -> int:
@@ -326,15 +381,20 @@ class AdditiveLogit:
         self._fitted()
         if self._roles < 2 or not len(self.seen_):
             return 1.0
-        return doubt(self.seen_.columns, *self._told, *self._penalty(), self.coef_, self.covariance_, seed=seed)
+        # Effects of single models that a strong ridge holds back would be found again in the residuals of pairs.
+        ridge, kind_ridge = self.ridges_
+        weak = (ridge if self.ridge else min(ridge, FIRST[0]), kind_ridge if self.kind_ridge else min(kind_ridge, FIRST[1]))
+        one = fitted(*self._told, self._penalty, weak, self.coef_)
+        return doubt(self.seen_.columns, *self._told, *self._penalty(*weak), one.coef, one.covariance, seed=seed)
 
 
 def held(strength: float, name: str) -> float:
     """A ridge that keeps effects of few runs from running away.
 
     Raises:
-        ConfigError: It is not above 0 and finite.
+        ConfigError: It is below a millionth, or not finite.
     """
-    if not (strength > 0.0 and math.isfinite(strength)):
-        raise ConfigError(f"{name}={strength!r} must be above 0 and finite: it keeps effects of few runs from running away")
+    if not (strength >= _SMALLEST and math.isfinite(strength)):
+        least = f"must be {_SMALLEST:g} or more, and finite"
+        raise ConfigError(f"{name}={strength!r} {least}: it keeps effects of few runs from running away")
     return float(strength)

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ import numpy.typing as npt
 from agentroute.embedders import Embedder, as_embedder
 from agentroute.errors import ConfigError, LowSupportWarning, OutcomeDroppedWarning, UnknownModelError
 from agentroute.pool import ModelPool
-from agentroute.teams._additive import AdditiveLogit, Observed
+from agentroute.teams._additive import Observed, held
 from agentroute.teams._choosing import Chooser
 from agentroute.teams._costs import CostModel
 from agentroute.teams._designs import Trial, exploration_plan
 from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
-from agentroute.teams._observing import levels, observed, usable
+from agentroute.teams._learning import Learned, learn
+from agentroute.teams._observing import observed, usable
 from agentroute.teams._opening import allocation_of, kept_of, purse_of
-from agentroute.teams._pairs import PairwiseLogit, proven
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
@@ -44,9 +44,6 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Model = TypeVar("Model")
-Effects = TypeVar("Effects", bound=AdditiveLogit)
-
-_SURE: Final = 0.01  # p-value below which a sum of effects is not believed
 
 
 class RoleAllocator:
@@ -67,8 +64,9 @@ class RoleAllocator:
         task: What the team is for, in a sentence: helps to read the cards.
         runs: Runs to learn from at once, as by `fit`.
         log: Where the runs of sessions go, such as a `RunLog`; `None`, or one that cannot be read = they are kept in memory.
-        ridge: How strongly a model's effect is held toward what its card says.
-        kind_ridge: How strongly its effect in one kind of task is held toward its effect in all.
+        ridge: How strongly a model's effect is held toward what its card says, 1 / variance in logits; `None` = as the runs tell,
+            in which cards say little or much.
+        kind_ridge: How strongly its effect in one kind of task is held toward its effect in all; likewise.
         seed: Of clusters, plans, and the lots of `explore`; `None` = lots differ from process to process, as they must where
             several explore at once.
 
@@ -92,17 +90,12 @@ class RoleAllocator:
         task: str = "",
         runs: Iterable[TeamRun] = (),
         log: Any = None,
-        ridge: float = 1.0,
-        kind_ridge: float = 4.0,
+        ridge: float | None = None,
+        kind_ridge: float | None = None,
         seed: int | None = None,
     ) -> None:
         if not willingness_to_pay > 0.0:
             raise ConfigError(f"willingness_to_pay={willingness_to_pay!r} must be above 0 USD for a success")
-        for name, strength in (("ridge", ridge), ("kind_ridge", kind_ridge)):
-            if not (strength > 0.0 and math.isfinite(strength)):
-                raise ConfigError(
-                    f"{name}={strength!r} must be above 0 and finite: it keeps effects of few runs from running away"
-                )
         if log is not None and not hasattr(log, "append"):
             raise ConfigError(f"log={log!r} must have append(run): give log=RunLog({str(log)!r})")
         self.team = team
@@ -115,45 +108,20 @@ class RoleAllocator:
         self.willingness_to_pay = float(willingness_to_pay)
         self.task = task
         self.log = log
-        self.ridge, self.kind_ridge, self.seed = float(ridge), float(kind_ridge), int(seed or 0)
+        self.ridge = None if ridge is None else held(ridge, "ridge")
+        self.kind_ridge = None if kind_ridge is None else held(kind_ridge, "kind_ridge")
+        self.seed = int(seed or 0)
         self.embedder = embedder
         self.drawn = 0
         self._runs: dict[str, TeamRun] = {}
         self._rng, self._dice = np.random.default_rng(seed), threading.Lock()
-        self._prior = card_prior(team, self.pool, task=task, embedder=embedder)
-        self._learn(observed(team, self.ids, []), TaskKinds(seed=self.seed).fit(()), CostModel(team, self.pool))
+        self.prior = card_prior(team, self.pool, task=task, embedder=embedder)
+        self.adopt(0, TaskKinds(seed=self.seed).fit(()), CostModel(team, self.pool), observed(team, self.ids, []))
         given = list(runs)
         if given:
             self.fit(given)
 
     # --- learning ---
-
-    def _made(self, kind: type[Effects], kinds: int) -> Effects:
-        counts, modes, prior = levels(self.team, self.ids), len(self.team.modes), self._prior.mean
-        return kind(counts, modes=modes, kinds=kinds, prior=prior, ridge=self.ridge, kind_ridge=self.kind_ridge)
-
-    def _learn(self, seen: Observed, kinds: TaskKinds, costs: CostModel) -> None:
-        effects = self._made(AdditiveLogit, len(kinds))
-        effects.fit(seen)
-        self._interaction = effects.interaction(seed=self.seed)
-        pairs: PairwiseLogit | None = None
-        self._unpaired = ""
-        if self._interaction < _SURE:
-            pairs, self._unpaired = proven(
-                lambda: self._made(PairwiseLogit, len(kinds)), lambda: self._made(AdditiveLogit, len(kinds)), seen, seed=self.seed
-            )
-        self._seen = seen
-        # All that decisions are made by, changed at once: others may be deciding meanwhile.
-        self._chooser = Chooser(
-            team=self.team,
-            pool=self.pool,
-            costs=costs,
-            kinds=kinds,
-            sum=effects,
-            pairs=pairs,
-            willingness_to_pay=self.willingness_to_pay,
-            judged=self._prior.reasons,
-        )
 
     def record(self, run: TeamRun) -> None:
         """Keeps a run for the next `fit`, and hands it to the log.
@@ -189,9 +157,9 @@ class RoleAllocator:
             What was learned of each role and model, and of what nothing can be learned.
         """
         given = only_runs(self.runs if runs is None else runs)
-        if runs is None and len(given) < len(self._seen):
+        if runs is None and len(given) < self._learned.sum.runs:
             warnings.warn(
-                f"fit() learns from {len(given)} runs, and forgets {len(self._seen)}: keep runs in a log, log=RunLog(...)",
+                f"fit() learns from {len(given)} runs, and forgets {self._learned.sum.runs}: keep runs in a log, log=RunLog(...)",
                 LowSupportWarning,
                 stacklevel=2,
             )
@@ -204,14 +172,26 @@ class RoleAllocator:
         self.adopt(drawn, kinds, costs, observed(self.team, self.ids, kept, kinds.of(queries)))
         return self.report(left_out)
 
-    def parts(self) -> tuple[Observed, TaskKinds, CostModel]:
-        """What was observed, the kinds of tasks, and what runs cost: all from which it can be made again."""
-        return self._seen, self._chooser.kinds, self._chooser.costs
+    def parts(self) -> tuple[Observed, TaskKinds, CostModel, Learned]:
+        """What was observed, the kinds of tasks, what runs cost, and what was learned: all from which it can be made again."""
+        return self._learned.sum.seen_, self._chooser.kinds, self._chooser.costs, self._learned
 
-    def adopt(self, drawn: int, kinds: TaskKinds, costs: CostModel, seen: Observed) -> None:
-        """Goes by what was observed, as `parts` gives it; `drawn` = runs whose models were drawn by lot."""
-        self._learn(seen, kinds, costs)
-        self.drawn = drawn
+    def adopt(self, drawn: int, kinds: TaskKinds, costs: CostModel, seen: Observed, learned: Learned | None = None) -> None:
+        """Goes by what was observed and learned, as `parts` gives it; `drawn` = runs whose models were drawn by lot."""
+        if learned is None:
+            learned = learn(self.team, self.ids, self.prior, seen, ridges=(self.ridge, self.kind_ridge), seed=self.seed)
+        self._learned, self.drawn = learned, drawn
+        # All that decisions are made by, changed at once: others may be deciding meanwhile.
+        self._chooser = Chooser(
+            team=self.team,
+            pool=self.pool,
+            costs=costs,
+            kinds=kinds,
+            sum=learned.sum,
+            pairs=learned.pairs,
+            willingness_to_pay=self.willingness_to_pay,
+            judged=self.prior.reasons,
+        )
 
     def report(self, left_out: Mapping[str, int] | None = None) -> FitReport:
         """What is known by now of each role and model."""
@@ -219,13 +199,13 @@ class RoleAllocator:
             self.team,
             self.ids,
             self._chooser.sum,
-            interaction=self._interaction,
-            pairs=self._chooser.pairs is not None,
-            unpaired=self._unpaired,
+            interaction=self._learned.interaction,
+            pairs=self._learned.pairs is not None,
+            unpaired=self._learned.unpaired,
             kinds=self._chooser.kinds.names_,
             drawn=self.drawn,
             left_out=left_out or {},
-            prior=self._prior,
+            prior=self.prior,
         )
 
     def evaluate(self, runs: Iterable[TeamRun], **options: Any) -> AllocationReport:
@@ -388,7 +368,7 @@ class RoleAllocator:
 
     def __repr__(self) -> str:
         """Roles and models."""
-        return f"RoleAllocator({[role.name for role in self.team.roles]}, {list(self.ids)}, {len(self._seen)} runs)"
+        return f"RoleAllocator({[role.name for role in self.team.roles]}, {list(self.ids)}, {self._learned.sum.runs} runs)"
 
 
 @dataclass(slots=True)

@@ -36,8 +36,8 @@ class PairwiseLogit(AdditiveLogit):
         modes: Number of modes.
         kinds: Number of kinds of task; 0 = one fixed map for all tasks.
         prior: float64 [k, m], prior means of theta; `None` = 0.
-        ridge: Of theta, 1 / variance.
-        kind_ridge: Of phi.
+        ridge: Of theta, 1 / variance; `None` = told by the runs.
+        kind_ridge: Of phi; likewise.
         pair_ridge: Of the effects of pairs.
         few: Runs of a (role, model) below which nothing is said of it.
 
@@ -52,8 +52,8 @@ class PairwiseLogit(AdditiveLogit):
         modes: int = 1,
         kinds: int = 0,
         prior: Floats | None = None,
-        ridge: float = 1.0,
-        kind_ridge: float = 4.0,
+        ridge: float | None = 1.0,
+        kind_ridge: float | None = 4.0,
         pair_ridge: float = 4.0,
         few: int = 10,
     ) -> None:
@@ -76,8 +76,8 @@ class PairwiseLogit(AdditiveLogit):
             design[rows, self._end + place * self.width**2 + columns[:, a] * self.width + columns[:, b]] = 1.0
         return design
 
-    def _penalty(self) -> tuple[Floats, Floats]:
-        precision, mean = super()._penalty()
+    def _penalty(self, ridge: float, kind_ridge: float) -> tuple[Floats, Floats]:
+        precision, mean = super()._penalty(ridge, kind_ridge)
         precision[self._end :] = self.pair_ridge
         return precision, mean
 
@@ -110,7 +110,7 @@ def proven(
         return None, f"{made.free:,} effects of pairs are too many to learn"
     if not surely_better(pairs, plain, seen, seed=seed):
         return None, "effects of pairs do not surely foretell runs better"
-    made.fit(seen)
+    made.fit(seen).loose()
     return made, ""
 
 

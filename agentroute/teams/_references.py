@@ -31,7 +31,9 @@ class References:
         self.team, self.models, self.allowed = team, tuple(models), allowed
         self.kinds = TaskKinds().fit([run.query for run in runs])
         seen = observed(team, models, runs, self.kinds.of([run.query for run in runs]))
-        self.logit = AdditiveLogit(levels(team, models), modes=len(team.modes), kinds=len(self.kinds)).fit(seen)
+        self.logit = AdditiveLogit(
+            levels(team, models), modes=len(team.modes), kinds=len(self.kinds), ridge=None, kind_ridge=None
+        ).fit(seen)
         self.mean_kinds = seen.kinds.mean(axis=0) if len(seen) else np.zeros(len(self.kinds))
         cost = np.array([math.nan if run.cost is None else run.cost for run in runs])
         known = ~np.isnan(cost)

@@ -1,4 +1,4 @@
-"""Allocators on disk: the team and its models' cards, and what was observed, from which the same is learned again."""
+"""Allocators on disk: the team and its models' cards, what was observed, and what was learned from it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from agentroute.router import read_artefact, write_artefact
 from agentroute.teams._additive import Observed
 from agentroute.teams._costs import CostModel
 from agentroute.teams._kinds import TaskKinds
+from agentroute.teams._learning import Learned
 from agentroute.teams._values import Mode, Role, Team
 from agentroute.types import ModelCard, Price
 
@@ -33,7 +34,7 @@ _OWNERS: Final = ("RoleAllocator", "MasRouterPolicy")
 
 def save(allocator: RoleAllocator, folder: str | Path) -> None:
     """Writes an allocator; see `RoleAllocator.save`."""
-    seen, kinds, costs = allocator.parts()
+    seen, kinds, costs, learned = allocator.parts()
     config: dict[str, Any] = {
         "willingness_to_pay": str(allocator.willingness_to_pay),  # JSON knows no infinity
         "task": allocator.task,
@@ -47,9 +48,17 @@ def save(allocator: RoleAllocator, folder: str | Path) -> None:
         # Clusters are of its vectors: another embedder's would fall anywhere.
         "embedder": str(as_embedder(allocator.embedder).fingerprint) if kinds.by_ == "cluster" else None,
     }
-    arrays = {"columns": seen.columns, "modes": seen.modes, "kinds": seen.kinds, "success": seen.success}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "columns": seen.columns,
+        "modes": seen.modes,
+        "kinds": seen.kinds,
+        "success": seen.success,
+    }
     if seen.scores is not None:
         arrays["scores"] = seen.scores
+    if len(seen):
+        config["learned"], more = learned.state()
+        arrays |= more
     write_team(folder, "RoleAllocator", allocator.team, allocator.pool, config, arrays)
 
 
@@ -77,11 +86,16 @@ def load(kind: type[RoleAllocator], folder: str | Path, *, embedder: Embedder | 
             scores=arrays.get("scores"),
             broken=np.asarray(config["broken"]).item(),
         )
+        learned = None  # no runs, or a folder of an earlier release
+        if "learned" in config:
+            ridges = made.ridge, made.kind_ridge
+            learned = Learned.from_state(config["learned"], arrays, team, made.ids, made.prior, seen, ridges)
         made.adopt(
             np.asarray(config["drawn"]).item(),
             TaskKinds.from_state(config["kinds"]),
             CostModel.from_state(config["costs"], team, cards),
             seen,
+            learned,
         )
         return made
 

@@ -115,7 +115,7 @@ def test_without_runs_it_knows_the_prior(observed):
 def test_with_next_to_no_ridge_effects_are_differences_of_log_odds(observed):
     # 40 runs each: 10, 20 and 30 succeed.
     seen = observed.of(np.repeat([0, 1, 2], 40), np.concatenate([np.arange(40) < count for count in (10, 20, 30)]))
-    effects = AdditiveLogit(np.array([3]), ridge=1e-7).fit(seen).effects()
+    effects = AdditiveLogit(np.array([3]), ridge=1e-6).fit(seen).effects()
     odds = np.array([logit(0.25), 0.0, logit(0.75)])
     assert [one.logit for one in effects] == pytest.approx(odds - odds.mean(), abs=1e-4)
     # The variance of log odds is 1 / (n p (1 - p)); a contrast with the mean of three has 4/9 of its own, 1/9 of the others'.

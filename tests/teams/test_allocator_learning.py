@@ -199,7 +199,7 @@ def test_held_out_runs_judge_it(cards, runs_of):
 
 
 @pytest.mark.parametrize("name", ["ridge", "kind_ridge"])
-@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("wrong", [0.0, 1e-9, -1.0, math.nan, math.inf])
 def test_a_ridge_holds(name, wrong):
-    with pytest.raises(ConfigError, match=f"{name}=.* must be above 0"):
+    with pytest.raises(ConfigError, match=f"{name}=.* must be 1e-06 or more, and finite"):
         RoleAllocator(Team(roles=[Role(name="solver")]), [ModelCard(id="small")], **{name: wrong})
