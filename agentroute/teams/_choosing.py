@@ -33,6 +33,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 
 _COMBINATIONS: Final = 50_000  # so many are weighed one by one where money is worth something
 _LEANS: Final = 0.05  # logits by which runs have moved what the cards said
+_OF_ALL: Final = " of all kinds, as the task is of none that is known"
 _LEVELS: Final = np.linspace(0.0, 1.0, 33)
 
 
@@ -82,8 +83,9 @@ class Chooser:
         object.__setattr__(self, "told", {(one.role, one.column): one for one in effects})
 
     def kinds_of(self, query: Query) -> Floats:
-        """How far a task is of each kind, float64 [c]."""
-        return np.asarray(self.kinds.of([query])[0])
+        """How far a task is of each kind, float64 [c]; one of no known kind is of all, as often as they were run."""
+        found = np.asarray(self.kinds.of([query])[0])
+        return found if found.any() else self.sum.mix
 
     def worth(self, choice: Choice) -> float:
         return choice.chance - (choice.cost / self.willingness_to_pay if math.isfinite(choice.cost) else 0.0)
@@ -130,7 +132,8 @@ class Chooser:
             if name != best.mode.name or (columns != best.columns).any():
                 best, reason = self._other(name, columns, kinds), "drawn at random, to learn from"
         said = {*(fixed or {}), *(role.name for role in self.team.roles if roles is not None and role.name not in roles)}
-        return self.allocation(best, kinds, budget, propensity, reason, said=said)
+        known = not len(self.kinds) or bool(self.kinds.of([query]).any())
+        return self.allocation(best, kinds, budget, propensity, reason, said=said, known=known)
 
     def _may(
         self, query: Query, modes: Sequence[Mode], roles: Collection[str] | None, fixed: Mapping[str, str] | None
@@ -290,8 +293,12 @@ class Chooser:
         reason: str,
         *,
         said: Collection[str] = (),
+        known: bool = True,
     ) -> Allocation:
-        """The choice in the team's own names, with what is expected of it; `said` names roles that the caller settled."""
+        """The choice in the team's own names, with what is expected of it.
+
+        `said` names roles that the caller settled; `known` says whether the task's kind was known.
+        """
         model, place = self._model(), self.team.modes.index(choice.mode)
         chance, low, high = model.interval(choice.columns, place, kinds[: model.kinds])
         upper = choice.cost
@@ -307,12 +314,12 @@ class Chooser:
             cost_upper=upper,
             budget=budget,
             propensity=propensity,
-            reasons=self._reasons(choice.columns, kinds, reason, said),
-            fixed=frozenset(said) & named.keys(),
+            reasons=self._reasons(choice.columns, kinds, reason, said, known=known),
+            fixed=frozenset(said).intersection(named),
             exact=choice.exact,
         )
 
-    def _reasons(self, columns: Places, kinds: Floats, reason: str, said: Collection[str]) -> dict[str, str]:
+    def _reasons(self, columns: Places, kinds: Floats, reason: str, said: Collection[str], *, known: bool) -> dict[str, str]:
         """Why each role has its model."""
         values, found, models = self.sum.values(kinds), {}, len(self.pool)
         moved = values - self.sum.prior
@@ -331,7 +338,7 @@ class Chooser:
                 found[role.name] = f"the runs {'lean a way, and ' * leans}cannot tell yet; at first {self.judged[role.name]}"
             else:
                 gain = float(values[row, column] - values[row, :models].mean())
-                by = self.judged[role.name] if effect is None else f"by {effect.runs} runs"
+                by = self.judged[role.name] if effect is None else f"by {effect.runs} runs{'' if known else _OF_ALL}"
                 found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
         return found
 

@@ -53,7 +53,8 @@ def test_the_role_that_hangs_on_its_model_is_named(found):
 
 def test_luck_in_one_of_many_cells_is_no_verdict():
     roles, models = [f"role {k}" for k in range(4)], [f"model {m}" for m in range(5)]
-    allocator = RoleAllocator(Team(roles=[Role(name=name) for name in roles]), models)
+    # As the runs tell it, effects would be held so close that nothing looks like luck.
+    allocator = RoleAllocator(Team(roles=[Role(name=name) for name in roles]), models, ridge=1.0)
     named = bold = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)

@@ -169,6 +169,24 @@ def test_kinds_of_tasks_get_models_of_their_own(cards, runs_of):
     assert allocator.allocate(Query(text="x", task="law")).models == {"solver": "middle"}
 
 
+@pytest.mark.parametrize("task", ["plain words", Query(text="x", task="cod"), Query(text="")])
+def test_a_task_of_no_known_kind_is_of_all_kinds_as_often_as_they_were_run(task, cards, runs_of):
+    team, runs = Team(roles=[Role(name="planner"), Role(name="solver")]), []
+    for kind, n, good in (("code", 200, 0.6), ("law", 100, 0.3)):
+        drawn = runs_of(team, n, lambda m, good=good: good + 0.3 * (m["solver"] == "middle"), seed=len(kind))
+        runs += [replace(run, query=replace(run.query, task=kind)) for run in drawn]
+    allocator = RoleAllocator(team, cards, runs=runs)
+    one = allocator.allocate(task)
+    assert one.models["solver"] == "middle"
+    low, high = one.quality_interval
+    assert low < 2 / 3 * 0.9 + 1 / 3 * 0.6 < high
+    assert high - low < 0.4  # of a kind of which nothing is known it would be nearly 1
+    known = allocator.allocate(Query(text="x", task="code"))
+    assert "of all kinds, as the task is of none that is known" in one.reasons["solver"]
+    assert "of all kinds" not in known.reasons["solver"]
+    assert known.expected_quality > one.expected_quality > allocator.allocate(Query(text="x", task="law")).expected_quality
+
+
 def test_recorded_runs_are_learned_from(team, cards, runs_of):
     allocator = RoleAllocator(team, cards)
     for run in runs_of(team, 30, lambda models: 0.5):
