@@ -10,6 +10,7 @@ import pytest
 from agentroute.teams import NONE, Role, RoleAllocator, Team, TeamRun
 from agentroute.teams._additive import AdditiveLogit
 from agentroute.teams._evidence import FIRST, Fit, fitted, mixed, tried
+from agentroute.teams._learning import Learned, learn
 from agentroute.types import ModelCard, Price, Query
 
 
@@ -167,3 +168,33 @@ def test_intervals_hold_where_kinds_of_tasks_differ_much_or_not_at_all(spread, o
         means += [one.low <= mean[one.role, one.column] - mean[one.role].mean() <= one.high for one in model.effects()]
     assert np.mean(held) >= 0.9  # with a ridge of 4 it was a half where they differ much
     assert np.mean(means) >= 0.92
+
+
+# --- what was learned, kept ---
+
+
+def test_what_was_learned_is_taken_up_without_learning_again(observed, cards):
+    seen = observed.drawn(np.random.default_rng(6), 120, roles=2, kinds=2)
+    model = AdditiveLogit(np.array([3, 3]), kinds=2, ridge=None, kind_ridge=None).fit(seen)
+    state = model.state()
+    other = AdditiveLogit(np.array([3, 3]), kinds=2, ridge=None, kind_ridge=None).taught(seen, state)
+    assert other.effects() == model.effects()
+    assert other.ridges_ == model.ridges_
+    columns = np.array([0, 2])
+    assert other.interval(columns, 0, np.array([0.3, 0.7])) == model.interval(columns, 0, np.array([0.3, 0.7]))
+    more = AdditiveLogit(np.array([3, 3]), kinds=2).taught(seen, {**state, "coef": state["coef"] + 1.0})
+    assert more.coef_ == pytest.approx(model.coef_ + 1.0)  # as it was told
+    for name in ("coef", "covariance", "loose", "loose_covariance"):
+        for wrong in (state[name][:-1], np.full_like(state[name], np.nan)):
+            with pytest.raises(ValueError, match=name):
+                AdditiveLogit(np.array([3, 3]), kinds=2).taught(seen, {**state, name: wrong})
+
+    team = Team(roles=[Role(name="planner"), Role(name="solver")])
+    prior = RoleAllocator(team, cards).prior
+    ids = ("small", "middle", "large")
+    learned = learn(team, ids, prior, seen, ridges=(None, None))
+    kept, arrays = learned.state()
+    again = Learned.from_state({**kept, "interaction": 0.125}, arrays, team, ids, prior, seen, (None, None))
+    assert again.interaction == 0.125  # not told anew
+    assert again.pairs is None
+    assert again.sum.effects() == learned.sum.effects()

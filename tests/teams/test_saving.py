@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ArtefactError, EmbedderMismatchError, LowSupportWarning
+from agentroute.router import read_artefact, write_artefact
 from agentroute.teams import Mode, Role, RoleAllocator, RoleUsage, RunLog, Team
 from agentroute.types import Fingerprint, ModelCard, Price, Query
 
@@ -74,6 +75,22 @@ def test_no_text_of_any_task_is_saved(tmp_path, runs_of):
     RoleAllocator(TEAM, CARDS, runs=runs).save(tmp_path / "team")
     for file in (tmp_path / "team").rglob("*"):
         assert b"secret" not in file.read_bytes()
+
+
+def test_a_folder_without_what_was_learned_is_learned_from_its_runs(tmp_path, runs_of):
+    allocator = RoleAllocator(TEAM, CARDS, runs=runs_of(TEAM, 150, lambda models: 0.3 + 0.4 * (models["solver"] == "middle")))
+    allocator.save(tmp_path / "team")
+    config, arrays = read_artefact(tmp_path / "team", kind="team")
+    kept = {name: one for name, one in arrays.items() if not name.startswith("sum_")}
+    assert len(kept) < len(arrays)
+    earlier = {name: value for name, value in config.items() if name != "learned"}
+    write_artefact(tmp_path / "earlier", earlier, kept, kind="team")
+    assert str(RoleAllocator.load(tmp_path / "earlier").report()) == str(allocator.report())
+    # What is said to have been learned must be there, and of this team.
+    for wrong in (kept, {**arrays, "sum_coef": arrays["sum_coef"][:-1]}):
+        write_artefact(tmp_path / "wrong", config, wrong, kind="team")
+        with pytest.raises(ArtefactError, match="this release cannot use"):
+            RoleAllocator.load(tmp_path / "wrong")
 
 
 def test_a_damaged_folder_is_refused(tmp_path, runs_of):
