@@ -39,6 +39,7 @@ class Observed:
         success: float64 [n] in [0, 1].
         scores: float64 [n, k] in [0, 1], of each role's own part; NaN = nobody has said.
         broken: How many of them broke off when a model failed, and count as failures though nobody has said so.
+        silent: Positions of roles that had models, and never spoke in any run.
     """
 
     columns: Places
@@ -47,6 +48,7 @@ class Observed:
     success: Floats
     scores: Floats | None = None
     broken: int = 0
+    silent: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Number of runs."""
@@ -55,9 +57,8 @@ class Observed:
     def take(self, rows: npt.NDArray[np.int64]) -> Observed:
         """Some of the runs; how many of them broke off is not known."""
         scores = None if self.scores is None else self.scores[rows]
-        return Observed(
-            columns=self.columns[rows], modes=self.modes[rows], kinds=self.kinds[rows], success=self.success[rows], scores=scores
-        )
+        part = {name: getattr(self, name)[rows] for name in ("columns", "modes", "kinds", "success")}
+        return replace(self, **part, scores=scores, broken=0)
 
 
 class AdditiveLogit:
@@ -235,8 +236,7 @@ class AdditiveLogit:
                 raise ValueError(f"{name} is {state[name].shape} where {shape} finite numbers are needed")
         self.coef_, self.covariance_ = state["coef"], state["covariance"]
         self._nearly = state["loose"], state["loose_covariance"]
-        ridge, kind_ridge = state["ridges"].tolist()
-        self.ridges_ = ridge, kind_ridge
+        self.ridges_ = float(state["ridges"][0]), float(state["ridges"][1])
         return self._saw(seen)
 
     # --- what it expects ---

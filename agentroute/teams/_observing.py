@@ -14,7 +14,19 @@ import numpy.typing as npt
 from agentroute.teams._additive import Observed
 from agentroute.teams._values import NONE, Team, TeamRun
 
-__all__ = ["AGAIN", "REPLAYS", "REPLAY_OF", "UNKNOWN", "admissible", "column_of", "levels", "observed", "settled", "usable"]
+__all__ = [
+    "AGAIN",
+    "REPLAYS",
+    "REPLAY_OF",
+    "SILENT",
+    "UNKNOWN",
+    "admissible",
+    "column_of",
+    "levels",
+    "observed",
+    "settled",
+    "usable",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -26,6 +38,7 @@ REPLAY_OF: Final = "replay_of"
 REPLAYS: Final = "replays, which are compared with their runs"
 """Why they are left out."""
 UNKNOWN: Final = "success unknown"
+SILENT: Final = "no call of a role reached the session"
 AGAIN: Final = "recorded again"
 _BROKE_OFF: Final = "broke_off"
 _OURS: Final = frozenset(
@@ -90,7 +103,8 @@ def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[
     """The runs that something can be learned from, each once, and why the others tell nothing → how many.
 
     Of runs with one id the last is kept: it has the latest word on its success. Those that broke off are `settled`. Replays are
-    no runs of their own: they share all but one role's part with another run, which may have been picked for how it ended.
+    no runs of their own: they share all but one role's part with another run, which may have been picked for how it ended. A run
+    of a session that no call of a role reached says nothing of the models that the roles were given: others did the work, if any.
     """
     modes = {mode.name for mode in team.modes}
     latest: dict[str, TeamRun] = {}
@@ -108,6 +122,8 @@ def usable(team: Team, models: Sequence[str], runs: Iterable[TeamRun]) -> tuple[
             left["unknown mode"] += 1
         elif not any(role.name in run.models for role in team.roles):
             left["roles of another team"] += 1  # where all roles are optional it would count as a run of nobody
+        elif run.allocation_id is not None and not run.roles and any(model != NONE for model in run.models.values()):
+            left[SILENT] += 1
         elif column_of(team, models, run) is None:
             left["unknown model, or a role left out that is not optional"] += 1
         else:
@@ -137,7 +153,14 @@ def observed(team: Team, models: Sequence[str], runs: Sequence[TeamRun], kinds: 
         success=np.array([run.success for run in runs], np.float64),
         scores=None if np.isnan(scores).all() else scores,
         broken=sum(_BROKE_OFF in run.metadata for run in runs),
+        silent=tuple(place for place, role in enumerate(roles) if _never_spoke(role, runs)),
     )
+
+
+def _never_spoke(role: str, runs: Sequence[TeamRun]) -> bool:
+    """Whether a role had models, and no call of it reached any session; of runs without a session nobody knows."""
+    given = [run for run in runs if run.models.get(role, NONE) != NONE]
+    return bool(given) and all(run.allocation_id is not None and role not in run.roles for run in given)
 
 
 def _score(run: TeamRun, role: str) -> float:

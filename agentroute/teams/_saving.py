@@ -43,6 +43,7 @@ def save(allocator: RoleAllocator, folder: str | Path) -> None:
         "seed": allocator.seed,
         "drawn": allocator.drawn,
         "broken": seen.broken,
+        "silent": list(seen.silent),
         "kinds": kinds.state(),
         "costs": costs.state(),
         # Clusters are of its vectors: another embedder's would fall anywhere.
@@ -85,6 +86,7 @@ def load(kind: type[RoleAllocator], folder: str | Path, *, embedder: Embedder | 
             success=arrays["success"],
             scores=arrays.get("scores"),
             broken=np.asarray(config["broken"]).item(),
+            silent=tuple(config.get("silent", ())),
         )
         learned = None  # no runs, or a folder of an earlier release
         if "learned" in config:

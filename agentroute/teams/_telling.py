@@ -53,6 +53,7 @@ def aliased(seen: Observed, runs: Places, few: int) -> dict[int, str]:
     """
     roles, width = runs.shape
     found = {role: "never varied" for role in range(roles) if np.count_nonzero(runs[role]) < 2}
+    found |= dict.fromkeys(seen.silent, "never spoke")  # what it was given had no part in how the runs ended
     blocks = {role: centred(seen.columns[:, role], width) for role in range(roles) if role not in found}
     mode = centred(seen.modes, int(seen.modes.max(initial=0)) + 1)
     for role, own in blocks.items():

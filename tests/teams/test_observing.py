@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from agentroute import ModelCard, Price
-from agentroute.teams import Role, RoleAllocator, RoleUsage, RunLog, Team, TeamRun
+from agentroute.errors import DataError, OutcomeDroppedWarning
+from agentroute.teams import NONE, Role, RoleAllocator, RoleUsage, RunLog, Team, TeamRun
 from agentroute.teams._judging import evaluate
 from agentroute.teams._observing import observed, settled, usable
 from agentroute.types import Query
@@ -171,3 +173,61 @@ def test_a_report_says_what_was_learned_from_what():
         "left out: 1 run (success unknown)",
     )
     assert all(one in str(report) for one in report.sources)
+
+
+# --- sessions that no call reached ---
+
+
+def of_session(roles, success=1.0, **more):
+    return TeamRun(
+        query=Query(text="t"),
+        models={"planner": "steady", "coder": "frail"},
+        success=success,
+        roles={role: RoleUsage() for role in roles},
+        allocation_id="a",
+        **more,
+    )
+
+
+def test_a_session_that_no_call_of_a_role_reached_tells_nothing_of_the_models():
+    silent, spoke = of_session([]), of_session(["coder"])
+    by_hand = TeamRun(query=Query(text="t"), models={"planner": "steady", "coder": "frail"}, success=1.0)
+    kept, left = usable(TEAM, ["steady", "frail"], [silent, spoke, by_hand])
+    assert kept == [spoke, by_hand]
+    assert left == {"no call of a role reached the session": 1}
+    with pytest.raises(DataError, match="no call of a role reached the session"):
+        evaluate(RoleAllocator(TEAM, CARDS), [silent])
+    # A team that was left out as a whole had nobody to speak.
+    team = Team(roles=[Role(name="planner", optional=True), Role(name="coder", optional=True)])
+    nobody = replace(silent, models={"planner": NONE, "coder": NONE})
+    assert usable(team, ["steady", "frail"], [nobody])[0] == [nobody]
+
+
+def test_forgotten_blocks_are_told_and_nothing_is_learned_from_them():
+    allocator = RoleAllocator(TEAM, CARDS, seed=0)
+    for number in range(20):
+        session = allocator.session(f"task {number}", explore=1.0)
+        with pytest.warns(OutcomeDroppedWarning, match="no call of a role reached this session"):
+            session.finish(success=1.0)
+    report = allocator.fit()
+    assert report.runs == 0
+    assert "no call of a role reached the session" in str(report)
+
+
+def test_a_role_that_never_spoke_is_not_identifiable(tmp_path):
+    allocator = RoleAllocator(TEAM, CARDS, seed=0)
+    for number in range(60):
+        with allocator.session(f"task {number}", explore=1.0) as session:
+            session.begin("planner").settle(cost=0.001)
+            session.finish(success=float(number % 2))
+    report = allocator.fit()
+    assert report.unidentifiable == {"coder": "never spoke"}
+    assert "not identifiable: role coder (never spoke)" in str(report)
+    assert all(one.logit is None for one in report.effects if one.role == "coder")
+    assert all(one.logit is not None for one in report.effects if one.role == "planner")
+    allocator.save(tmp_path / "team")
+    assert RoleAllocator.load(tmp_path / "team").report().unidentifiable == {"coder": "never spoke"}
+    # Of runs that somebody has recorded by hand nobody knows who spoke; nor does one word go unheard.
+    for other in (of_session(["planner", "coder"]), replace(of_session([]), allocation_id=None)):
+        assert allocator.fit([*allocator.runs, other]).unidentifiable == {}
+    assert observed(TEAM, ["steady", "frail"], list(allocator.runs)).take(np.arange(5)).silent == (1,)
