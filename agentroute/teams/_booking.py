@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from agentroute.errors import ConfigError, OutcomeDroppedWarning
 from agentroute.teams._budget import Reservation, overrun
-from agentroute.teams._values import RoleUsage, amount
+from agentroute.teams._values import RoleUsage, amount, number
 from agentroute.types import Usage
 
 __all__ = ["Book", "RoleCall", "Standing"]
@@ -137,6 +137,10 @@ class Book:
     Args:
         priced: USD that a model's tokens cost; `None` = unknown.
         planned: Role → the model that it was to have, of those that take part.
+
+    Attributes:
+        begun: Calls that were begun, checks among them.
+        booked: USD of those that have ended, at most: all that was set aside where nobody knows; `None` = nothing was.
     """
 
     def __init__(self, priced: Callable[[str, Usage], float | None], planned: Mapping[str, str]) -> None:
@@ -152,6 +156,8 @@ class Book:
         # Of each role the models that its calls were given, those that failed for it, and those that answered.
         self._given: dict[str, dict[RoleCall, str]] = {}
         self._stumbled: set[tuple[str, str | None]] = set()
+        self.begun = 0
+        self.booked: float | None = 0.0
         self._moved: set[RoleCall] = set()  # given another model than planned, for which no failure is to blame
         self._answered: dict[str, list[str]] = {}
         self._above: set[tuple[str | None, str, bool]] = set()  # whose calls have cost more than was set aside for them
@@ -166,6 +172,7 @@ class Book:
         """A call begins; `given` = the model that its role was given for it."""
         with self._lock:
             self._open[call] = given
+            self.begun += 1
             if call.role is not None and given is not None:
                 self._made[call.role] += 1
                 self._given.setdefault(call.role, {})[call] = given
@@ -197,7 +204,9 @@ class Book:
                 cost = self.priced(call.model, usage)
             del self._open[call]
             # Nobody knows what an unknown cost was, but at most what is set aside.
-            self._due[call] = call.held or 0.0 if cost is None else cost
+            most = call.held if cost is None else cost
+            self._due[call] = most or 0.0
+            self.booked = _sum(self.booked, most)
             if call.role is None:
                 self._beside = _sum(self._beside, cost)
                 return
@@ -239,12 +248,12 @@ class Book:
         Raises:
             ConfigError: The role has not spoken, or the score is outside [0, 1].
         """
-        if not 0.0 <= score <= 1.0:
-            raise ConfigError(f"score={score!r} of the role {role!r} is outside [0, 1]")
+        if not 0.0 <= number(score) <= 1.0:
+            raise ConfigError(f"score={score!r} of the role {role!r} is no number in [0, 1]")
         with self._lock:
             if role not in self._parts:
                 raise ConfigError(f"the role {role!r} has not spoken in this run, so that there is nothing to score")
-            self._parts[role] = replace(self._parts[role], score=score)
+            self._parts[role] = replace(self._parts[role], score=number(score))
 
     def scored(self, parts: Mapping[str, RoleUsage]) -> dict[str, RoleUsage]:
         """What roles have taken, with the scores that they have by now."""

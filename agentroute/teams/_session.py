@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar, Token
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from agentroute.errors import BudgetError, ConfigError, DataError, OutcomeDroppedWarning, PriceUnknownError
+from agentroute.errors import BudgetError, ConfigError, OutcomeDroppedWarning, PriceUnknownError
 from agentroute.teams._booking import Book, RoleCall, Standing
 from agentroute.teams._budget import SLACK, Budget
+from agentroute.teams._current import Entry, current_session, entered, left
+from agentroute.teams._told import finished, plain, share_of
 from agentroute.teams._values import NONE, Allocation, TeamRun
 from agentroute.types import ModelCard, Query, Usage
 
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RoleCall", "TeamSession", "current_session"]
 
-_SESSION: ContextVar[TeamSession | None] = ContextVar("agentroute_team_session", default=None)
-
-
-def current_session() -> TeamSession | None:
-    """The session in whose `with` block, or in a task or thread begun there with its context, this runs; `None` = none."""
-    return _SESSION.get()
+_TRIES: Final = 100
+"""How often a budget may refuse what it says is there, before its word is taken for it."""
 
 
 class TeamSession:
@@ -78,7 +75,9 @@ class TeamSession:
         self._started = time.perf_counter()
         self._over = False
         self._run: TeamRun | None = None
-        self._tokens: list[Token[TeamSession | None]] = []
+        self._logged = True
+        self._entries: list[Entry] = []
+        self._lost = False  # a block was left in another context than its own
 
     @property
     def models(self) -> Mapping[str, str]:
@@ -96,9 +95,18 @@ class TeamSession:
         """Whether the run has been ended."""
         return self._over
 
+    @property
+    def stray(self) -> bool:
+        """Whether the run has been ended, and a block of it was left in another context than its own."""
+        return self._over and self._lost
+
     def has(self, role: str | None) -> bool:
-        """Whether a role takes part in this run: an optional one may have been left out."""
-        return role is not None and role in self._models
+        """Whether a role takes part in this run: an optional one may have been left out.
+
+        Raises:
+            ConfigError: The team has no such role.
+        """
+        return role is not None and self._scope.chooser.team.role(role).name in self._models
 
     def may(self, role: str) -> frozenset[str]:
         """The models that a role may have at all.
@@ -146,7 +154,7 @@ class TeamSession:
             raise ConfigError("a call of no role needs model=: whom does it ask?")
         # As often as others take the money in between, until it is enough or too little.
         models: Mapping[str, str]
-        while True:
+        for tries in count():
             at = self._standing(role)
             if role is None or model is not None:
                 models, usd = {}, self._asked_for(role, str(model), at, ceiling)
@@ -155,7 +163,8 @@ class TeamSession:
             try:
                 reservation = None if self.budget is None else self.budget.reserve(usd)
             except BudgetError:
-                if self.budget is not None and self.budget.left() >= at.left:
+                # Where somebody has given money back meanwhile, it may fit now.
+                if self.budget is None or (self.budget.left() >= at.left and (usd > self.budget.left() or tries >= _TRIES)):
                     raise
                 continue
             call = RoleCall(role, model or models[str(role)], self._book, reservation)
@@ -168,8 +177,9 @@ class TeamSession:
             if over:
                 if reservation is not None:
                     reservation.release()
-                raise _finished()
+                raise finished()
             return call
+        raise AssertionError  # pragma: no cover  # it counts for ever
 
     def begin_check(self, role: str | None, model: str, ceiling: float | None) -> RoleCall:
         """Sets aside what judging an answer may cost; it is booked as a cost of the role's, and as no call of it.
@@ -192,7 +202,7 @@ class TeamSession:
         if over:
             if reservation is not None:
                 reservation.release()
-            raise _finished()
+            raise finished()
         return call
 
     def model(self, role: str, *, ceiling: Ceiling | None = None, among: Collection[str] | None = None) -> str:
@@ -210,7 +220,7 @@ class TeamSession:
         left = math.inf if self.budget is None else self.budget.left()
         with self._lock:
             if self._over:
-                raise _finished()
+                raise finished()
             if role is not None and role not in self._models:
                 raise ConfigError(f"the role {role!r} was left out of this run: ask session.has({role!r}) before it is called")
             return self._book.standing(self._models, left, self._slack)
@@ -245,6 +255,9 @@ class TeamSession:
     def finish(self, success: float | None = None, *, error: BaseException | str | None = None, **metadata: Any) -> TeamRun:
         """Ends the run and records it.
 
+        A success of a run in which no call was booked is warned of: as a rule, the calls were made where the session was not the
+        current one. What such a run has cost is unknown.
+
         A later call tells what was not known at the first one: a success, scores, more metadata. The run is recorded again with
         them, under its id, and a log keeps the last word on an id. A call that tells nothing new gives the run as it is.
 
@@ -256,11 +269,11 @@ class TeamSession:
         Raises:
             DataError: The success is outside [0, 1], or the metadata are no plain JSON; the run goes on.
         """
-        if success is not None and not 0.0 <= success <= 1.0:
-            raise DataError(f"success={success!r} of a run is outside [0, 1]: leave it None when it is unknown")
+        if success is not None:
+            success = share_of(success)
         if error is not None:
             metadata["error"] = error if isinstance(error, str) else type(error).__name__
-        metadata = {name: _plain(name, value) for name, value in metadata.items()}
+        metadata = {name: plain(name, value) for name, value in metadata.items()}
         with self._ending:
             before = self._run
             with self._lock:
@@ -272,16 +285,25 @@ class TeamSession:
                 if success is not None and before.success not in {None, success}:
                     told = f"this run was finished with success={before.success:g}, which it keeps: {success:g} is not recorded"
                     warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
-                known = before.success if before.success is not None or success is None else float(success)
+                known = before.success if before.success is not None else success
                 scored = self._book.scored(before.roles)
-                if (known, scored) == (before.success, before.roles) and metadata.items() <= before.metadata.items():
+                new = (known, scored) != (before.success, before.roles) or not metadata.items() <= before.metadata.items()
+                if not new and self._logged:
                     return before
                 run = replace(before, success=known, roles=scored, metadata={**before.metadata, **metadata})
+            silent = self._silent(run.metadata) and run.success is not None
+            if silent:
+                run = replace(run, cost=None)  # whatever was done was done elsewhere
             self._run = run
+            self._logged = False
             try:
                 self._log(run)
+                self._logged = True
             except Exception as problem:  # declared fallback point: the log never fails the application's run
                 warnings.warn(f"a team's run was not recorded: {problem}", OutcomeDroppedWarning, stacklevel=2)
+            if silent and (before is None or before.success is None):
+                told = "no call of a role reached this session: call within its `with`, or in session.active() in threads"
+                warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
             return run
 
     def _told(self, success: float | None, metadata: Mapping[str, Any]) -> TeamRun:
@@ -297,8 +319,9 @@ class TeamSession:
             query=self.query,
             models={role: given.get(role, NONE) for role in self.roles},
             mode=self.allocation.mode,
-            success=None if success is None else float(success),
+            success=success,
             cost=sum(known) if len(known) == len(costs) else None,
+            booked=self._book.booked,
             latency=time.perf_counter() - self._started,
             roles=parts,
             propensity=drawn if kept and drawn < 1.0 else None,
@@ -307,18 +330,22 @@ class TeamSession:
             metadata=metadata,
         )
 
+    def _silent(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether no call reached the session, though somebody was to speak, and nothing went wrong."""
+        return bool(self._models) and not self._book.begun and "error" not in metadata
+
     @contextmanager
     def active(self) -> Iterator[Self]:
         """Makes it the current session within the block, and does not end it: for threads and callbacks without its context."""
-        token = _SESSION.set(self)
+        entry = entered(self)
         try:
             yield self
         finally:
-            _left(token)
+            self._lost |= not left(entry)
 
     def __enter__(self) -> Self:
         """Makes it the current session."""
-        self._tokens.append(_SESSION.set(self))
+        self._entries.append(entered(self))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -336,39 +363,16 @@ class TeamSession:
     def _leave(self) -> None:
         """Ends what this context's latest `with` began: several threads and tasks may be within one."""
         with self._lock:
-            for token in reversed(self._tokens):
-                if _left(token):
-                    self._tokens.remove(token)
+            for entry in reversed(self._entries):
+                if left(entry):
+                    self._entries.remove(entry)
                     return
             # A generator may be closed in another context than its own, and there is nothing to end there.
-            self._tokens.pop()
+            if self._entries:
+                self._entries.pop()
+                self._lost = True
 
     def __repr__(self) -> str:
         """Who does what by now."""
         told = ", ".join(f"{role}={model}" for role, model in self.models.items())
         return f"TeamSession({told})"
-
-
-def _left(token: Token[TeamSession | None]) -> bool:
-    """Ends what a token began, where it was begun in this context."""
-    try:
-        _SESSION.reset(token)
-    except ValueError:
-        return False
-    return True
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A value as a log keeps it: JSON, the numbers of NumPy and the like among it.
-
-    Raises:
-        DataError: It cannot.
-    """
-    try:
-        return json.loads(json.dumps(value, allow_nan=False, default=lambda number: number.item()))
-    except (TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"the metadata {name!r} of a run must be plain JSON values: {error}") from error
-
-
-def _finished() -> ConfigError:
-    return ConfigError("this session is finished: begin another one for the next run")

@@ -273,6 +273,8 @@ class TeamRun:
         mode: How they worked together.
         success: In [0, 1]; `None` = nobody has said yet.
         cost: USD of the whole run; `None` = unknown.
+        booked: USD of the whole run at most: what its session has booked, which is all that was set aside for calls of unknown
+            cost; `None` = unknown.
         latency: Seconds of the whole run; `None` = unknown.
         roles: Role → what it has taken.
         propensity: The chance with which these models and this mode were drawn together; `None` = unknown or not drawn, or the
@@ -298,11 +300,12 @@ class TeamRun:
     at: datetime | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=new_id)
+    booked: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         _asked(self.query)
-        for name, top in (("success", 1.0), ("cost", math.inf), ("latency", math.inf), ("propensity", 1.0)):
+        for name, top in (("success", 1.0), ("cost", math.inf), ("booked", math.inf), ("latency", math.inf), ("propensity", 1.0)):
             value = getattr(self, name)
             if value is not None and not (0.0 <= value <= top and math.isfinite(value)):
                 raise DataError(f"{name}={value!r} of a run is outside [0, {top:g}]{_UNKNOWN}")

@@ -224,11 +224,12 @@ def test_after_the_end_nothing_is_begun(allocator):
                 ask("planner")
 
 
-@pytest.mark.parametrize("success", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("success", [-0.1, 1.1, math.nan, "yes", [1.0]])
 def test_a_success_that_cannot_be_leaves_the_run_open(allocator, success):
     with allocator.session("x") as session:
         with pytest.raises(DataError, match="success="):
             session.finish(success=success)
+        session.begin("planner").settle(cost=0.001)
         assert session.finish(success=0.5).success == 0.5
 
 
@@ -237,11 +238,10 @@ def test_a_log_that_fails_costs_no_run(session_team, session_cards):
         def append(self, run):
             raise OSError("disk full")
 
-    with (
-        RoleAllocator(session_team, session_cards, log=Broken()).session("x") as session,
-        pytest.warns(OutcomeDroppedWarning, match="disk full"),
-    ):
-        assert session.finish(success=1.0).success == 1.0
+    with RoleAllocator(session_team, session_cards, log=Broken()).session("x") as session:
+        session.begin("planner").settle(cost=0.001)
+        with pytest.warns(OutcomeDroppedWarning, match="disk full"):
+            assert session.finish(success=1.0).success == 1.0
 
 
 def test_unknown_roles_and_roles_that_were_left_out(allocator, session_cards):
@@ -249,8 +249,9 @@ def test_unknown_roles_and_roles_that_were_left_out(allocator, session_cards):
     with RoleAllocator(team, session_cards).session("x", fixed={"critic": NONE}) as session:
         assert session.has("solver")
         assert not session.has("critic")
-        assert not session.has("boss")
         assert not session.has(None)
+        with pytest.raises(ConfigError, match="unknown role 'boss'"):
+            session.has("boss")
         with pytest.raises(ConfigError, match="unknown role 'boss'"):
             session.begin("boss")
         with pytest.raises(ConfigError, match=r"'critic' was left out of this run: ask session.has\('critic'\)"):
@@ -264,8 +265,9 @@ def test_scores_are_shares_of_roles_that_have_spoken(allocator):
         with pytest.raises(ConfigError, match="has not spoken"):
             session.score("planner", 1.0)
         session.begin("planner").settle()
-        with pytest.raises(ConfigError, match="outside"):
-            session.score("planner", 1.5)
+        for score in (1.5, "good"):
+            with pytest.raises(ConfigError, match=r"no number in \[0, 1\]"):
+                session.score("planner", score)
 
 
 # --- what the caller insists on ---

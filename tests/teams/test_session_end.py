@@ -228,6 +228,7 @@ def test_a_success_that_is_known_after_the_block_is_recorded(allocator, log):
 
 def test_the_first_success_stays(allocator, log):
     with allocator.session("x") as session:
+        session.begin("planner").settle(cost=0.001)
         run = session.finish(success=0.0)
     with pytest.warns(OutcomeDroppedWarning, match="success=0, which it keeps: 1 is not recorded"):
         again = session.finish(success=1.0, why="appeal")
@@ -257,6 +258,7 @@ def test_a_crash_and_the_success_that_it_had_all_the_same(allocator, log):
 
 def test_what_is_told_later_by_many_at_once_is_recorded_once(allocator, log):
     with allocator.session("x") as session:
+        session.begin("planner").settle(cost=0.001)
         session.finish()
     threads = [threading.Thread(target=session.finish, args=(1.0,)) for _ in range(8)]
     for thread in threads:
