@@ -26,7 +26,7 @@ from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._learning import Learned, learn
 from agentroute.teams._observing import observed, usable
-from agentroute.teams._opening import allocation_of, kept_of, purse_of
+from agentroute.teams._opening import allocation_of, given_of, kept_of, purse_of
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
@@ -212,8 +212,12 @@ class RoleAllocator:
         """What the team would do with these allocations, told from runs that it has not learned from.
 
         Args:
-            runs: Held-out runs, with the propensities with which they were drawn.
-            **options: As for `agentroute.teams._judging.evaluate`, such as `budget`.
+            runs: Held-out runs, with the propensities with which they were drawn; runs of a fixed team have none.
+            **options: `budget` = USD of each task; `others` = name → (role → model, mode), further assignments to judge;
+                `few` = runs that each role and model should have (10); `resamples` of the bootstrap (1000); `seed` (0).
+
+        Raises:
+            DataError: No run has both a success and a propensity, or there are fewer than five tasks.
         """
         from agentroute.teams._judging import evaluate
 
@@ -302,20 +306,24 @@ class RoleAllocator:
 
         Args:
             task: What the team is asked.
-            budget: Most USD of the run; or a `Budget` that is shared with other runs.
+            budget: Most USD of the run; or a `Budget` that is shared with other runs; `None` = that which the allocation was made
+                for, where one is given, and infinity = none even then.
             allocation: What to begin with: an allocation, or a trial of `exploration_plan`, whose propensity is on the run's
                 record unless the money changes its models; `None` = `allocate(task, budget=...)`.
             **options: As for `allocate`.
 
         Raises:
             BudgetError: No allocation keeps to what is left.
-            ConfigError: The budget is neither an amount nor a `Budget`, or the trial is of another team.
+            ConfigError: The budget is neither an amount nor a `Budget`, the allocation is none, or the trial is of another team.
             NoEligibleModelError: A model of the trial cannot do the task.
         """
         query = self._query(task)
-        purse, limit = purse_of(budget)
         if allocation is not None and options:
             raise ConfigError(f"give {', '.join(options)} to allocate(), or leave allocation= out")
+        if allocation is not None and not isinstance(allocation, Trial):
+            allocation = given_of(allocation)
+            budget = allocation.budget if budget is None else budget
+        purse, limit = purse_of(budget)
         if allocation is None:
             allocation = self.allocate(query, budget=limit, **options)
         elif isinstance(allocation, Trial):

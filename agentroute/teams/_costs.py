@@ -70,7 +70,9 @@ class CostModel:
         ratio_: float64 [k, m], what was billed over price x tokens: less than 1 where a provider's cache serves.
         scale_: float64 [modes], what whole runs cost over the sum of their roles as predicted.
         spread_: float64 [k, m], standard deviation of what a role costs in a run, over its mean.
-        gamma_: Of these standard deviations, summed over the roles, how many 95 % of runs stay below; `None` = too few runs.
+        gamma_: Of these standard deviations, summed over the roles, how many 95 % of the runs stayed below that it was learned
+            from; `None` = too few runs. Of further runs it is some 92 to 95 %, over all allocations; of one allocation, whose
+            models have few runs or are less regular than others, it may be much less.
         runs_: int64 [k, m], runs that told of each role with each model.
 
     Raises:
@@ -172,7 +174,7 @@ class CostModel:
         self.spread_ = np.sqrt((squares + self.shrinkage * pooled) / (count + self.shrinkage))
         wide = (expected * take(self.spread_, seen.column)).sum(axis=1)[known]
         away = np.divide(actual[known] - total[known], wide, out=np.zeros(len(wide)), where=wide > 0.0)
-        # The rank that a further run stays below with 95 %, whatever the distribution (split conformal prediction).
+        # The rank that a further run would stay below with 95 %, were the means and spreads known and not from the same runs.
         rank = int(np.ceil(_SHARE * (len(away) + 1)))
         self.gamma_ = None if rank > len(away) else max(0.0, float(np.sort(away)[rank - 1]))
 

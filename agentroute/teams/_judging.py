@@ -163,7 +163,8 @@ def judge(
         seed: Of folds and bootstrap.
 
     Raises:
-        DataError: No run has both success and propensity, or there are fewer tasks than folds.
+        DataError: No run has both success and propensity, or there are fewer tasks than folds; runs of a fixed team have no
+            propensity.
 
     Source: Dudik et al. 2014, Doubly Robust Policy Evaluation and Optimization; Swaminathan et al. 2017, Off-policy evaluation
     for slate recommendation (`"sum"`, with the model's residuals in place of the reward).
@@ -172,7 +173,7 @@ def judge(
     groups = np.unique([run.query.key() for run in kept], return_inverse=True)[1] if kept else np.zeros(0, np.int64)
     drawn = np.array([run.propensity is not None for run in kept], bool)
     if not drawn.any():
-        raise DataError(f"no run has both a success and a propensity ({left_out or 'no others either'}): log both")
+        raise DataError(_no_judges(len(kept), left_out))
     if groups.max() + 1 < folds:
         raise DataError(f"{groups.max() + 1} tasks are fewer than folds={folds}: log more, or ask for fewer folds")
     allowed = admissible(team, models) if allowed is None else allowed
@@ -209,6 +210,17 @@ def judge(
         few=few,
         left_out=left_out,
         broken=observed(team, models, [kept[row] for row in rows.tolist()]).broken,
+    )
+
+
+def _no_judges(known: int, left_out: Mapping[str, int]) -> str:
+    """Why no run can judge a policy, and which ones can."""
+    why = [f"{known:,} of known success, without a propensity"] if known else []
+    why += [f"{count:,} left out ({reason})" for reason, count in left_out.items()]
+    return (
+        f"no run can be judged by; given were {'; '.join(why) or 'no runs'}. A run judges others where its success is known and "
+        "its models were drawn by lot, with the chance on record (propensity): begin sessions with explore=, or with the trials "
+        "of exploration_plan. Runs of a fixed team have no such chance"
     )
 
 

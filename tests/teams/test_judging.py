@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agentroute.errors import ConfigError, DataError
-from agentroute.teams import NONE, Allocation, Mode, Role, Team, TeamRun
+from agentroute.teams import NONE, Allocation, Mode, Role, RoleUsage, Team, TeamRun
 from agentroute.teams._designs import exploration_plan
 from agentroute.teams._judging import evaluate, judge
 from agentroute.teams._observing import observed, usable
@@ -276,21 +276,24 @@ def test_runs_that_say_nothing_are_counted_and_left_out():
         TeamRun(query=Query(text="x"), models=BEST, success=1.0),
         good[0],
     ]
+    lost = {"roles": {"planner": RoleUsage(error="TimeoutError")}, "metadata": {"error": "TimeoutError"}}
+    bad += [TeamRun(query=Query(text="x"), models=BEST, propensity=chance, **lost) for chance in (1 / 36, None, None)]
     report = judge(TEAM, MODELS, [*good, *bad], always(BEST), resamples=50)
-    assert report.runs == 200
+    assert report.runs == 201
+    assert report.broken == 1  # of those that it is judged by
     assert report.left_out == {
         "success unknown": 1,
         "unknown mode": 1,
         "unknown model, or a role left out that is not optional": 2,
         "recorded again": 1,
-        "propensity unknown": 1,
+        "propensity unknown": 3,
     }
 
 
 def test_logs_that_nothing_can_be_judged_by_are_refused():
-    with pytest.raises(DataError, match="both a success and a propensity"):
+    with pytest.raises(DataError, match=r"given were no runs\."):
         judge(TEAM, MODELS, [], always(BEST))
-    with pytest.raises(DataError, match="both a success and a propensity"):
+    with pytest.raises(DataError, match=r"given were 50 of known success, without a propensity\..*of a fixed team have no such"):
         judge(TEAM, MODELS, logged(50, propensity=False), always(BEST))
     with pytest.raises(DataError, match="4 tasks"):
         judge(TEAM, MODELS, logged(50, tasks=4), always(BEST))
