@@ -11,7 +11,7 @@ from agentroute.teams._budget import Budget, MemoryBudget
 from agentroute.teams._designs import Trial
 from agentroute.teams._values import NONE, Allocation, Team, amount
 
-__all__ = ["allocation_of", "kept_of", "purse_of"]
+__all__ = ["allocation_of", "given_of", "kept_of", "purse_of"]
 
 
 def purse_of(budget: float | Budget | None) -> tuple[Budget | None, float | None]:
@@ -52,6 +52,17 @@ def allocation_of(trial: Trial, team: Team, allocate: Callable[..., Allocation])
         raise
     # It begins as planned, and what the money changes is on the run's record: no role is kept to its model at any price.
     return replace(found, propensity=trial.propensity, fixed=frozenset())
+
+
+def given_of(allocation: Allocation) -> Allocation:
+    """An allocation that the caller has, with the roles that take part alone.
+
+    Raises:
+        ConfigError: It is no allocation.
+    """
+    if not isinstance(allocation, Allocation):
+        raise ConfigError(f"allocation={allocation!r} is no Allocation: give fixed={{role: model}} for models of your own")
+    return replace(allocation, models={role: model for role, model in allocation.models.items() if model != NONE})
 
 
 def kept_of(allocation: Allocation) -> dict[str, str]:

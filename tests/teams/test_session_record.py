@@ -1,6 +1,8 @@
 """What sessions put on record, whom they are the current one for, and money that comes and goes meanwhile."""
 
+import math
 from contextvars import copy_context
+from dataclasses import replace
 
 import pytest
 
@@ -154,3 +156,31 @@ def test_a_call_that_was_not_made_takes_its_own_model_off_the_record(allocator):
         first.release()
         run = session.finish()
     assert (run.models["planner"], run.propensity) == (planned, pytest.approx(0.25))
+
+
+# --- what a session begins with ---
+
+
+def test_an_allocation_brings_its_budget_along(allocator):
+    made = allocator.allocate("x", budget=0.15)
+    with allocator.session("x", allocation=made) as session:
+        assert session.budget.left() == pytest.approx(0.15)
+    with allocator.session("x", allocation=made, budget=0.3) as session:
+        assert session.budget.left() == pytest.approx(0.3)
+    assert allocator.session("x", allocation=made, budget=math.inf).budget is None
+    assert allocator.session("x", allocation=allocator.allocate("x")).budget is None
+
+
+def test_who_is_left_out_by_name_does_not_take_part():
+    team = Team(roles=[Role(name="planner"), Role(name="critic", optional=True)])
+    made = RoleAllocator(team, CARDS).allocate("x", fixed={"critic": "none"})
+    given = replace(made, models={**made.models, "critic": "none"})
+    with RoleAllocator(team, CARDS).session("x", allocation=given) as session:
+        assert not session.has("critic")
+        assert dict(session.models) == made.models
+        assert session.finish().models["critic"] == "none"
+
+
+def test_a_mapping_is_no_allocation(allocator):
+    with pytest.raises(ConfigError, match=r"is no Allocation: give fixed=\{role: model\}"):
+        allocator.session("x", allocation={"planner": "small"})
