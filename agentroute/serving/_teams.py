@@ -135,7 +135,7 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
 
     Raises:
         UnknownModelError: The session's models for the role are no candidates.
-        ConfigError: The session has a budget, and its team no such role.
+        ConfigError: The session's team has no such role.
     """
     session = current_session()
     if session is None:
@@ -143,10 +143,10 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
     among = frozenset(pool.ids) if query.allow is None else query.allow
     size = None if asked.size is None else _at_most(asked, asked.size)
     if query.role is None or query.role not in session.roles:
-        if query.role is not None and session.budget is not None:
-            # As likely as not a slip of the pen, which would give the role any model.
+        if query.role is not None:
+            # As likely as not a slip of the pen, which would give the role any model, and the team's own role none.
             known = ", ".join(map(repr, session.roles))
-            raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in a session that has a budget")
+            raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in whose session this call is made")
         if session.over:
             return None
         return Part(session=session, role=None, pool=pool, among=among, insisted=None, size=size)

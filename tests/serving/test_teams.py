@@ -66,11 +66,10 @@ def test_the_session_decides_unless_somebody_insists(allocator):
             ({"allocated": "small"}, "small", "allocated"),
             ({"forced": "middle"}, "middle", "forced"),
             ({"kept": "small"}, "large", "allocated"),
-            ({"role": "boss"}, "small", "default"),
         ):
             decided = decider().begin(Asked(turns=TURNS, **asked)).decide()
             assert (decided.decision.model, decided.decision.by) == (model, by)
-            assert decided.part.role == (None if asked == {"role": "boss"} else "planner")
+            assert decided.part.role == "planner"
         assert decider(role=None).begin(Asked(turns=TURNS)).decide().part.role is None
     assert decider().begin(Asked(turns=TURNS)).decide().part is None
 
@@ -301,6 +300,7 @@ def test_no_candidate_at_all_is_told_with_the_reasons(allocator):
         decider(pool).begin(Asked(turns=TURNS, needs=frozenset({"tools"})))
 
 
-def test_a_role_that_the_team_does_not_have_gets_past_no_budget(allocator):
-    with allocator.session("x", budget=1.0), pytest.raises(ConfigError, match=r"'boss' is none of the team's \('"):
+@pytest.mark.parametrize("budget", [1.0, None])
+def test_a_role_that_the_team_does_not_have_gets_past_no_session(allocator, budget):
+    with allocator.session("x", budget=budget), pytest.raises(ConfigError, match=r"'boss' is none of the team's \('"):
         decider().begin(Asked(turns=TURNS, role="boss")).decide()

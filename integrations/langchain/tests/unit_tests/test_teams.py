@@ -120,7 +120,8 @@ def test_without_a_session_a_role_is_what_it_was(routed, allocator):
     assert routing_decision(planner.invoke("hi"))["by"] == "default"
     with allocator.session("x"):
         assert routing_decision(routed.invoke("hi"))["by"] == "default"
-        assert routing_decision(routed.for_role("boss").invoke("hi"))["by"] == "default"
+        with pytest.raises(ConfigError, match="the role 'boss' is none of the team's"):
+            routed.for_role("boss").invoke("hi")
     assert routing_decision(planner.invoke("hi"))["by"] == "default"
     assert allocator.runs[0].roles == {}
 
