@@ -182,8 +182,8 @@ class Watch:
                 Outcome(
                     query=call.decided.query,
                     model=step.model,
-                    usage=spent.usage,
-                    # What was told of an answer that its reader left is less than it has cost in the end.
+                    # What was told of an answer that broke off is less than it has taken in the end.
+                    usage=spent.usage if whole or error is not None else None,
                     cost=spent.cost if (whole or error is not None) and not spent.cached else None,
                     latency=None if spent.cached else latency,
                     error=error,

@@ -74,8 +74,8 @@ class TestSuccess:
         one.open_end = True
         one.ended()
         (outcome,) = log.outcomes
-        # What was told by then is less than it has cost.
-        assert (outcome.metadata, outcome.usage, outcome.cost) == ({"truncated": True}, USAGE, None)
+        # What was told by then is less than it has taken.
+        assert (outcome.metadata, outcome.usage, outcome.cost) == ({"truncated": True}, None, None)
 
     def test_nothing_known(self, call, log):
         attempt = watch(call, kind=Watch).ended()
@@ -159,7 +159,7 @@ class TestStopped:
         with pytest.raises(stop), watch(call, **IN_TIME):
             raise stop
         (outcome,) = log.outcomes
-        assert (outcome.error, outcome.latency, outcome.metadata, outcome.usage) == (None, None, {"interrupted": True}, USAGE)
+        assert (outcome.error, outcome.latency, outcome.metadata, outcome.usage) == (None, None, {"interrupted": True}, None)
         assert outcome.cost is None
 
     @pytest.mark.parametrize("stop", STOPS)
