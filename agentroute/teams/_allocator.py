@@ -374,6 +374,15 @@ class RoleAllocator:
         made: Self = load(cls, folder, embedder=embedder, log=log)
         return made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the dice: a copy, or another process, draws its own lots."""
+        return {name: one for name, one in self.__dict__.items() if name not in {"_rng", "_dice"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """With dice of its own."""
+        self.__dict__.update(state)
+        self._rng, self._dice = np.random.default_rng(), threading.Lock()
+
     def __repr__(self) -> str:
         """Roles and models."""
         return f"RoleAllocator({[role.name for role in self.team.roles]}, {list(self.ids)}, {self._learned.sum.runs} runs)"

@@ -1,13 +1,15 @@
 """What an allocator draws with which chance, and what it learns from runs."""
 
+import copy
 import math
+import pickle
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from agentroute.errors import ConfigError
-from agentroute.teams import Mode, Role, RoleAllocator, Team
+from agentroute.teams import Mode, Role, RoleAllocator, RunLog, Team
 from agentroute.types import ModelCard, Query
 
 # --- exploring ---
@@ -80,6 +82,20 @@ def test_lots_differ_from_process_to_process_unless_a_seed_says_otherwise(team, 
     assert lots(RoleAllocator.load(tmp_path / "team")) != lots(RoleAllocator.load(tmp_path / "team"))
     first = Counter(tuple(RoleAllocator(team, cards).allocate("x", explore=0.5).models.items()) for _ in range(60))
     assert len(first) > 10  # each with the chance that is logged, also where every process draws but once
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_allocates_the_same_and_draws_its_own_lots(team, cards, runs_of, copied, tmp_path):
+    log = RunLog(tmp_path / "runs.jsonl")
+    allocator = RoleAllocator(team, cards, runs=runs_of(team, 100, lambda models: 0.5), log=log, seed=0)
+    other = copied(allocator)
+    assert other.allocate("x").models == allocator.allocate("x").models
+    assert str(other.report()) == str(allocator.report())
+    mine, theirs = ([dict(one.allocate("x", explore=1.0).models) for _ in range(8)] for one in (allocator, other))
+    assert mine != theirs
+    with other.session("x") as session:
+        session.begin("planner").settle(cost=0.01)
+    assert len(log) == 1
 
 
 def test_few_runs_that_move_a_model_are_not_denied(team, cards, runs_of):
