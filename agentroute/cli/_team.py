@@ -71,9 +71,11 @@ def run_allocate(
         mode: How the agents work together; `None` = the best way.
         as_json: Whether to print JSON.
     """
+    if budget is not None and not budget >= 0.0:
+        raise ConfigError(f"--budget {budget:g}: give USD of a run, 0 or more, or leave it out where any price will do")
     made = RoleAllocator.load(exists(folder))
     try:
-        found = made.allocate(Query(text=text, task=kind), budget=budget, fixed=_fixed(fixed), mode=mode)
+        found = made.allocate(Query(text=text, task=kind), budget=budget, fixed=_needed(_fixed(fixed), made.team), mode=mode)
     except PriceUnknownError as error:
         # What the error says is for programs; here costs come from the runs, and prices from a file.
         models = ", ".join(map(repr, error.models))
@@ -215,6 +217,17 @@ def _fixed(given: Sequence[str]) -> dict[str, str]:
         if role.strip() in fixed:
             raise ConfigError(f"--role names {role.strip()!r} twice: give it one model")
         fixed[role.strip()] = model.strip()
+    return fixed
+
+
+def _needed(fixed: dict[str, str], team: Team) -> dict[str, str]:
+    """What `--role` gives, where it leaves out nobody who must be there."""
+    for role in team.roles:
+        if fixed.get(role.name) == NONE and not role.optional:
+            name = plain(role.name)
+            raise ConfigError(f"--role {name}={NONE}: the team needs its {name}; `optional = true` in the team file changes that")
+    if all(fixed.get(role.name) == NONE for role in team.roles):
+        raise ConfigError("--role leaves out every role: somebody must do the work")
     return fixed
 
 

@@ -21,8 +21,8 @@ from agentroute.reporting.words import counted, isolated, percent, plain, typese
 
 __all__ = ["team_html", "team_png"]
 
-_LINE = 78
-"""Characters of the headline that fit into a line of the picture."""
+_LINE, _LINES = 78, 8
+"""Characters of the headline that fit into a line of the picture, and lines: its end says whether what it tells is noise."""
 _SLIDE, _COLUMN = 700, 110
 """Pixels of the picture's cells together, and of one at least."""
 
@@ -91,7 +91,7 @@ def team_png(diagnosis: TeamDiagnosis, *, scale: float = 2, dark: bool = False) 
         why = f"nothing could be learned from {diagnosis.fit.useless}" if diagnosis.fit.useless else "there are no runs yet"
         raise ConfigError(f"{why}, and so there is nothing to draw: log runs of the team, and whether they succeed")
     alt, vl_convert = libraries()
-    title = textwrap.wrap(typeset(plain(f"{diagnosis.verdict}. {diagnosis.headline}")), _LINE, max_lines=4, placeholder=" …")
+    title = _title(diagnosis)
     told = (
         f"Points of success against the mean of the models tried in a role; {counted(diagnosis.fit.runs, 'run')}, 95 % intervals."
     )
@@ -99,6 +99,12 @@ def team_png(diagnosis: TeamDiagnosis, *, scale: float = 2, dark: bool = False) 
     width = max(_SLIDE, _COLUMN * len(diagnosis.team.roles))
     picture = heat_map(diagnosis, DARK if dark else LIGHT, width=width, size=14, header=header)
     return bytes(vl_convert.vega_to_png(picture, scale=scale))
+
+
+def _title(diagnosis: TeamDiagnosis) -> list[str]:
+    """The headline in lines; only endless names do not fit."""
+    whole = typeset(plain(f"{diagnosis.verdict}. {diagnosis.headline}"))
+    return textwrap.wrap(whole, _LINE, max_lines=_LINES, placeholder=" …")
 
 
 def _names(diagnosis: TeamDiagnosis) -> tuple[str, ...]:

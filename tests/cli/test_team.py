@@ -204,7 +204,9 @@ def test_allocate_refuses_in_one_line(folder, capsys):
     assert "the cheapest, planner=small, coder=small" in fails(capsys, "allocate", fitted, "x", "--budget", "0.0001")
     assert "unknown role 'poet'" in fails(capsys, "allocate", fitted, "x", "--role", "poet=small")
     assert "huge" in fails(capsys, "allocate", fitted, "x", "--role", "coder=huge")
-    assert "not optional" in fails(capsys, "allocate", fitted, "x", "--role", "coder=none")
+    assert "--role coder=none: the team needs its coder" in fails(capsys, "allocate", fitted, "x", "--role", "coder=none")
+    for wrong in ("-1", "nan"):
+        assert f"--budget {wrong}: give USD of a run" in fails(capsys, "allocate", fitted, "x", f"--budget={wrong}")
     assert "unknown mode 'debate'" in fails(capsys, "allocate", fitted, "x", "--mode", "debate")
     assert "such as planner=small" in fails(capsys, "allocate", fitted, "x", "--role", "planner")
     assert "twice" in fails(capsys, "allocate", fitted, "x", "--role", "coder=small", "--role", "coder=large")

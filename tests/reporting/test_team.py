@@ -12,6 +12,7 @@ import pytest
 
 from agentroute.errors import ConfigError
 from agentroute.reporting import diagnose_team, team_html, team_png, team_tables
+from agentroute.reporting._team import _title
 from agentroute.reporting._team_charts import BOUNDS, SHADES, frontier_chart, heat_map
 from agentroute.reporting._team_values import in_points
 from agentroute.reporting._team_words import advice, left_to_say, limits, reasons
@@ -333,6 +334,16 @@ def test_the_page_stands_alone_and_in_order(found, reader):
         assert said in text
     charts = re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)
     assert set(json.loads(charts[1])) == {"effects", "frontier"}
+
+
+def test_the_headline_of_the_picture_is_told_to_its_end(found):
+    told = " ".join(_title(found))
+    assert len(_title(found)) > 4  # it was cut within an interval
+    assert told.endswith("within noise.")
+    assert "…" not in told
+    endless = replace(found, headline="word " * 1000)
+    assert len(_title(endless)) == 8
+    assert _title(endless)[-1].endswith(" …")
 
 
 def test_the_picture_is_a_png(found):
