@@ -134,7 +134,7 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
     """The part that a call has in the session around it; `None` = there is no session, or it is over for a call of no role.
 
     Raises:
-        UnknownModelError: The session's models for the role are no candidates.
+        UnknownModelError: The model that the role has in the session is no candidate.
         ConfigError: The session's team has no such role.
     """
     session = current_session()
@@ -154,9 +154,10 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
     if insisted is None and asked.allocated in among:
         insisted = asked.allocated
     if insisted is None and session.has(query.role):
-        may = session.may(query.role)
-        if may.isdisjoint(pool.ids):
-            raise UnknownModelError(min(may), pool.ids, where="models=")
+        given = session.models[query.role]
+        if given not in pool.ids:
+            # Another one in its place would be taken for what the money changed, and a slip of the pen would go unseen.
+            raise UnknownModelError(given, pool.ids, where=f"the role {query.role!r} has it in the session, and models=")
     return Part(session=session, role=query.role, pool=pool, among=among, insisted=insisted, size=size)
 
 

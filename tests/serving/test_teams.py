@@ -95,10 +95,12 @@ def test_what_a_call_needs_comes_first(allocator):
 
 def test_candidates_that_the_session_does_not_know_are_a_mistake(allocator):
     with allocator.session("x"):
-        with pytest.raises(UnknownModelError, match="models="):
-            decider(ModelPool(["other"])).begin(Asked(turns=TURNS))
-        # One that both know is enough.
-        assert decider(ModelPool(["other", "small"])).begin(Asked(turns=TURNS)).decide().decision.model == "small"
+        # Nor is another one taken in the place of the one that the role has: that may be a slip of the pen.
+        for names in (["other"], ["large ", "small"]):
+            with pytest.raises(UnknownModelError, match="'large': the role 'planner' has it in the session, and models= knows"):
+                decider(ModelPool(names)).begin(Asked(turns=TURNS))
+        # One that both know is enough, where it is the role's.
+        assert decider(ModelPool(["other", "large"])).begin(Asked(turns=TURNS)).decide().decision.model == "large"
 
 
 def test_a_session_that_is_over_or_has_no_money_says_so_at_once(allocator):
