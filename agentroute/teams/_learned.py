@@ -19,6 +19,9 @@ __all__ = ["FitReport", "RoleEffect", "report_of"]
 class RoleEffect:
     """What one model adds in one role to the logit of the team's success, against the mean of the models tried there.
 
+    Where kinds of tasks are told apart it is the mean over those that were run, as often as they were. How strongly it is held
+    toward its prior, the runs have told, unless `RoleAllocator(ridge=)` says it.
+
     Attributes:
         role: The role.
         model: The model, `NONE` = the role left out.
