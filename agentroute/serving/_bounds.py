@@ -45,9 +45,9 @@ def tokens_at_most(text: str) -> int:
 def _costs() -> Thirds:
     """What a byte adds after another one: uint8 [256, 256], in thirds of a token."""
     costs = np.full((256, 256), _WHOLE, np.uint8)
-    for first, *then in _PAIRS.split():
-        for second in then:
-            costs[ord(first), ord(second)] = 1
+    for letters in _PAIRS.split():
+        for second in letters[1:]:
+            costs[ord(letters[0]), ord(second)] = 1
     # A space is the beginning of a word's first token, of a digit's only with some tokenizers, and of more space.
     space = ord(" ")
     costs[:, space] = 1

@@ -156,11 +156,10 @@ class AdditiveLogit:
         design[:, 0] = 1.0
         design[:, 1 : 1 + self.kinds] = kinds
         design[np.arange(rows), 1 + self.kinds + modes] = 1.0
-        for role in range(self._roles):
-            at = self._theta + role * self.width + columns[:, role]
-            design[np.arange(rows), at] = 1.0
-            for kind in range(self.kinds):
-                design[np.arange(rows), at + (1 + kind) * self._roles * self.width] = kinds[:, kind]
+        here, at = np.arange(rows)[:, None], self._theta + np.arange(self._roles) * self.width + columns
+        design[here, at] = 1.0
+        for kind in range(self.kinds):
+            design[here, at + (1 + kind) * self._roles * self.width] = kinds[:, kind, None]
         return design
 
     def _scored(self, seen: Observed) -> tuple[Floats, Floats]:
@@ -257,7 +256,8 @@ class AdditiveLogit:
         """What each model adds in each role to the logit, float64 [k, m], for a task of these kinds, float64 [c]."""
         coef = self._fitted() if coef is None else coef
         blocks = coef[self._theta : self._end].reshape(1 + self.kinds, self._roles, self.width)
-        return np.asarray(blocks[0] + np.tensordot(kinds, blocks[1:], axes=1), np.float64)
+        by_kind = blocks[1:].reshape(self.kinds, self._roles * self.width)
+        return np.asarray(blocks[0] + (kinds @ by_kind).reshape(blocks[0].shape))
 
     def expected(self, columns: Places, modes: Places, kinds: Floats) -> Floats:
         """Expected logit of success, float64 [n], as in `Observed`."""

@@ -322,7 +322,7 @@ class Chooser:
     def _reasons(self, columns: Places, kinds: Floats, reason: str, said: Collection[str], *, known: bool) -> dict[str, str]:
         """Why each role has its model."""
         values, found, models = self.sum.values(kinds), {}, len(self.pool)
-        moved = values - self.sum.prior
+        gains = values - values[:, :models].mean(axis=1, keepdims=True)
         for row, role in enumerate(self.team.roles):
             column, effect = int(columns[row]), self.told.get((row, int(columns[row])))
             if column == models and (role.name in said or not role.optional):
@@ -334,12 +334,12 @@ class Chooser:
             elif column == models:
                 found[role.name] = f"left out: {self._why_left_out(values[row])}"
             elif effect is not None and effect.logit is None:
-                leans = abs(float(moved[row, column] - moved[row, :models].mean())) > _LEANS
+                first = self.sum.prior[row, column] - self.sum.prior[row, :models].mean()
+                leans = abs(float(gains[row, column] - first)) > _LEANS
                 found[role.name] = f"the runs {'lean a way, and ' * leans}cannot tell yet; at first {self.judged[role.name]}"
             else:
-                gain = float(values[row, column] - values[row, :models].mean())
                 by = self.judged[role.name] if effect is None else f"by {effect.runs} runs{'' if known else _OF_ALL}"
-                found[role.name] = f"{gain:+.2f} in the logit of success against the mean of the models, {by}"
+                found[role.name] = f"{gains[row, column]:+.2f} in the logit of success against the mean of the models, {by}"
         return found
 
     def _why_left_out(self, values: Floats) -> str:

@@ -40,6 +40,8 @@ def amount(value: object, name: str) -> float:
 
 def number(value: object) -> float:
     """The plain number of any kind of one, such as NumPy's; NaN = it is none."""
+    if type(value) is float:
+        return value  # nearly always, and soonest told
     if not isinstance(value, SupportsFloat) or isinstance(value, bool) or getattr(value, "ndim", None):
         return math.nan
     try:
