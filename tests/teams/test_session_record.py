@@ -8,6 +8,7 @@ import pytest
 
 from agentroute.errors import BudgetError, ConfigError, OutcomeDroppedWarning
 from agentroute.teams import MemoryBudget, Mode, Role, RoleAllocator, RunLog, Team, current_session
+from agentroute.teams._designs import Trial
 from agentroute.types import ModelCard, Price
 
 CARDS = [
@@ -184,3 +185,23 @@ def test_who_is_left_out_by_name_does_not_take_part():
 def test_a_mapping_is_no_allocation(allocator):
     with pytest.raises(ConfigError, match=r"is no Allocation: give fixed=\{role: model\}"):
         allocator.session("x", allocation={"planner": "small"})
+
+
+# --- what is decided ---
+
+
+def test_a_call_of_no_role_is_taken_to_need_as_much_as_the_dearest_of_any():
+    team = Team(roles=[Role(name="short", input_tokens=50, output_tokens=50), Role(name="long", input_tokens=500)])
+    with RoleAllocator(team, CARDS).session("x", budget=1.0) as session:
+        held = {role: session.held(role)("small") for role in ("short", "long", None)}
+    assert held["short"] < held["long"] == held[None]
+
+
+def test_who_has_spoken_to_the_end_is_given_no_other_model(allocator):
+    trial = Trial(models={"planner": "small", "solver": "large"}, mode="alone", propensity=0.25)
+    with allocator.session("x", allocation=trial, budget=0.15) as session:
+        session.begin("planner", ceiling=lambda _: 0.1).settle(cost=0.1)
+        assert session.models == trial.models
+        # It would cost nothing to call it the large one's from here on.
+        assert session.begin("solver").model == "small"
+        assert session.models == {"planner": "small", "solver": "small"}
