@@ -45,6 +45,13 @@ def main() -> None:
         success, cost = bootstrap(means(values * [1.0, 1e6]), len(values))
         gain = "" if strong is None else str(bootstrap(means((values - strong)[:, :1]), len(values))[0])
         print(f"| {arm} | {success} | {cost.value:.0f} ({cost.low:.0f} to {cost.high:.0f}) | {gain} |")
+    pairs = [(arm, arm.replace("allocator", "fixed map")) for arm in columns if arm.startswith("allocator")]
+    pairs = [(one, other) for one, other in pairs if other in columns]
+    for one, other in pairs:
+        less = means((columns[one] - columns[other])[:, :1])
+        # As many comparisons, each with so much less room for luck (Bonferroni).
+        alone, together = (bootstrap(less, len(tasks), level=level)[0] for level in (0.95, 1.0 - 0.05 / len(pairs)))
+        print(f"\n{one} less {other}: {alone}; all {len(pairs)} together: {together.low:+.3f} to {together.high:+.3f}")
     for arm, by_kind in found.arms.items():
         if arm.startswith("allocator"):
             print(f"\n{arm}:")
