@@ -26,7 +26,7 @@ from agentroute.teams._kinds import TaskKinds
 from agentroute.teams._learned import FitReport, report_of
 from agentroute.teams._learning import Learned, learn
 from agentroute.teams._observing import observed, usable
-from agentroute.teams._opening import allocation_of, given_of, kept_of, purse_of
+from agentroute.teams._opening import allocation_of, given_of, kept_of, limit_of, purse_of
 from agentroute.teams._prior import card_prior
 from agentroute.teams._scope import Scope
 from agentroute.teams._session import TeamSession
@@ -299,6 +299,7 @@ class RoleAllocator:
         task: str | Query,
         *,
         budget: float | Budget | None = None,
+        shared: Budget | None = None,
         allocation: Allocation | Trial | None = None,
         **options: Any,
     ) -> TeamSession:
@@ -308,12 +309,14 @@ class RoleAllocator:
             task: What the team is asked.
             budget: Most USD of the run; or a `Budget` that is shared with other runs; `None` = that which the allocation was made
                 for, where one is given, and infinity = none even then.
+            shared: The `Budget` of many runs, beside the USD of this one, which are set aside from it until the run ends: the run
+                is paid to its end, and spends no more than its own.
             allocation: What to begin with: an allocation, or a trial of `exploration_plan`, whose propensity is on the run's
                 record unless the money changes its models; `None` = `allocate(task, budget=...)`.
             **options: As for `allocate`.
 
         Raises:
-            BudgetError: No allocation keeps to what is left.
+            BudgetError: No allocation keeps to what is left, or less than the run's budget is left of the shared one.
             ConfigError: The budget is neither an amount nor a `Budget`, the allocation is none, or the trial is of another team.
             NoEligibleModelError: A model of the trial cannot do the task.
         """
@@ -323,7 +326,7 @@ class RoleAllocator:
         if allocation is not None and not isinstance(allocation, Trial):
             allocation = given_of(allocation)
             budget = allocation.budget if budget is None else budget
-        purse, limit = purse_of(budget)
+        limit = limit_of(budget, shared)
         if allocation is None:
             allocation = self.allocate(query, budget=limit, **options)
         elif isinstance(allocation, Trial):
@@ -331,7 +334,7 @@ class RoleAllocator:
         chooser = self._chooser
         [mode] = chooser.modes(allocation.mode)
         scope = Scope(chooser, mode, query, allocation.models, options.get("fixed") or kept_of(allocation))
-        return TeamSession(scope, allocation, query, purse, self.record)
+        return TeamSession(scope, allocation, query, purse_of(budget, limit, shared), self.record)
 
     def models(self, task: str | Query, among: Mapping[str, Model], **options: Any) -> dict[str, Model]:
         """Role → the framework's own model for it, as `allocate(task)` says.

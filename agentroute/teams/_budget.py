@@ -12,7 +12,7 @@ from typing import Final, NoReturn, Protocol, Self, runtime_checkable
 from agentroute.errors import BudgetError, BudgetOverrunWarning, ConfigError
 from agentroute.teams._values import number
 
-__all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "lacks", "overrun", "short", "units"]
+__all__ = ["SLACK", "Budget", "MemoryBudget", "Reservation", "RunBudget", "lacks", "overrun", "short", "units"]
 
 SLACK: Final = 1e-9
 """Part of a budget by which calls may come out above it, because each amount is rounded up, and sums of floats before it."""
@@ -195,6 +195,33 @@ class MemoryBudget:
     def __repr__(self) -> str:
         """The amounts."""
         return f"MemoryBudget(usd={self.usd:g}, left={self.left():g})"
+
+
+class RunBudget(MemoryBudget):
+    """What one run may spend of a budget that is shared: set aside from it whole, so that the run is paid to its end.
+
+    Args:
+        usd: What the run may spend.
+        shared: The budget that others spend from too.
+
+    Raises:
+        BudgetError: Less than that is left of the shared budget.
+        ConfigError: The amount is negative or no number.
+    """
+
+    def __init__(self, usd: float, shared: Budget) -> None:
+        super().__init__(usd)
+        try:
+            self._share = shared.reserve(usd)
+        except BudgetError as error:
+            left = shared.left()
+            message = f"a run may spend ${usd:.6g}, and ${left:.6g} of the budget that it shares are left"
+            raise BudgetError(message, budget=left, cheapest=usd) from error
+
+    def close(self) -> None:
+        """Books what the run has spent, and gives the rest back to the others; does nothing once it is done."""
+        if not self._share.ended:
+            self._share.pay(self.spent())
 
 
 def units(usd: float, unit: int, *, up: bool = True) -> int:

@@ -7,23 +7,38 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agentroute.errors import ConfigError, NoEligibleModelError
-from agentroute.teams._budget import Budget, MemoryBudget
+from agentroute.teams._budget import Budget, MemoryBudget, RunBudget
 from agentroute.teams._designs import Trial
 from agentroute.teams._values import NONE, Allocation, Team, amount
 
-__all__ = ["allocation_of", "given_of", "kept_of", "purse_of"]
+__all__ = ["allocation_of", "given_of", "kept_of", "limit_of", "purse_of"]
 
 
-def purse_of(budget: float | Budget | None) -> tuple[Budget | None, float | None]:
-    """The budget that a session spends from, and the USD that its run may be expected to cost; `None` = any.
+def limit_of(budget: float | Budget | None, shared: Budget | None) -> float | None:
+    """The USD that a session's run may be expected to cost; `None` = any.
 
     Raises:
-        ConfigError: It is neither an amount nor a `Budget`.
+        ConfigError: The budget is neither an amount nor a `Budget`, or it is no amount where one is shared beside it.
     """
+    if shared is not None:
+        if not isinstance(shared, Budget):
+            raise ConfigError(f"shared={shared!r} must be a Budget, such as MemoryBudget(5.0)")
+        if budget is None or isinstance(budget, Budget) or budget == math.inf:
+            raise ConfigError(f"shared= needs budget= beside it, the USD that this run may spend of it, not {budget!r}")
     if budget is None or isinstance(budget, Budget):
-        return budget, None if budget is None else budget.left()
-    usd = math.inf if budget == math.inf else amount(budget, "budget")
-    return (None, None) if math.isinf(usd) else (MemoryBudget(usd), usd)
+        return None if budget is None else budget.left()
+    return None if budget == math.inf else amount(budget, "budget")
+
+
+def purse_of(budget: float | Budget | None, limit: float | None, shared: Budget | None) -> Budget | None:
+    """The budget that a session spends from; from a shared one its part is set aside at once.
+
+    Raises:
+        BudgetError: Less than that is left of the shared budget.
+    """
+    if limit is None or isinstance(budget, Budget):
+        return budget if isinstance(budget, Budget) else None
+    return MemoryBudget(limit) if shared is None else RunBudget(limit, shared)
 
 
 def allocation_of(trial: Trial, team: Team, allocate: Callable[..., Allocation]) -> Allocation:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agentroute.errors import BudgetError, ConfigError, OutcomeDroppedWarning, PriceUnknownError
 from agentroute.teams._booking import Book, RoleCall, Standing
-from agentroute.teams._budget import SLACK, Budget
+from agentroute.teams._budget import SLACK, Budget, RunBudget
 from agentroute.teams._current import Entry, current_session, entered, left
 from agentroute.teams._told import finished, plain, share_of
 from agentroute.teams._values import NONE, Allocation, TeamRun
@@ -279,6 +279,7 @@ class TeamSession:
             with self._lock:
                 self._over = True
             self._book.abandon()
+            self._close()
             if before is None:
                 run = self._told(success, metadata)
             else:
@@ -305,6 +306,14 @@ class TeamSession:
                 told = "no call of a role reached this session: call within its `with`, or in session.active() in threads"
                 warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
             return run
+
+    def _close(self) -> None:
+        """Gives back what the run has not spent of a budget that it shares; where that fails, `finish` tries again."""
+        try:
+            if isinstance(self.budget, RunBudget):
+                self.budget.close()
+        except Exception as problem:  # declared fallback point: all that was set aside stays so
+            warnings.warn(f"a shared budget was not told what a run has spent: {problem}", OutcomeDroppedWarning, stacklevel=3)
 
     def _told(self, success: float | None, metadata: Mapping[str, Any]) -> TeamRun:
         """The run as it is recorded."""
