@@ -204,8 +204,8 @@ class Allocation:
         models: Role → model, of the roles that take part; an optional role that is left out is not among them.
         mode: How they work together.
         expected_quality: Chance that the team succeeds.
-        quality_interval: Its 95 % interval. It holds for an allocation that was chosen for its chance, too, where effects are held
-            as strongly as the runs tell (`RoleAllocator(ridge=None)`).
+        quality_interval: Its 95 % interval. It holds for an allocation that was chosen for its chance, too, where effects are
+            held as strongly as the runs tell (`RoleAllocator(ridge=None)`).
         expected_cost: Mean USD of a run; NaN where a price is unknown and nobody weighs cost.
         cost_upper: USD that 95 % of runs stay below, as far as logs tell; else the mean.
         budget: The budget that it was made for; `None` = none.
