@@ -40,10 +40,15 @@ def test_runs_that_began_are_paid_to_their_end(allocator):
 
 def test_a_crash_settles_what_was_spent_and_what_may_have_been(allocator):
     day = MemoryBudget(1.0)
-    with pytest.raises(ZeroDivisionError), allocator.session("x", budget=0.3, shared=day) as session:  # noqa: PT012
-        session.begin("planner", ceiling=lambda _: 0.1).settle(cost=0.04)
-        session.begin("solver", ceiling=lambda _: 0.1)
-        _ = 1 / 0
+
+    def crash():
+        with allocator.session("x", budget=0.3, shared=day) as session:
+            session.begin("planner", ceiling=lambda _: 0.1).settle(cost=0.04)
+            session.begin("solver", ceiling=lambda _: 0.1)
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        crash()
     assert day.spent() == pytest.approx(0.04 + 0.1)  # the call that was never ended may have been billed
     assert day.left() == pytest.approx(1.0 - 0.14)
 
