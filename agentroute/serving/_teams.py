@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class Part:
         among: The candidates that may take the call.
         insisted: The model that the caller insists on; `None` = the session decides.
         size: How long prompt and answer may be; `None` = nobody knows.
+        count: How long the framework takes them to be; `None` = as `size` says.
     """
 
     session: TeamSession
@@ -52,9 +54,14 @@ class Part:
     among: frozenset[str]
     insisted: str | None
     size: Size | None
+    count: Size | None = None
 
     def ceiling(self, model: str) -> float | None:
-        """The most USD that the call can cost with a model; `None` = unknown."""
+        """The most USD that the call can cost with a model; `None` = unknown, and what such calls cost is set aside.
+
+        Where nobody limits the answer, nobody knows. But a prompt that is much longer than was expected is paid for all the same,
+        so that it is counted then, and an answer as was expected.
+        """
         if self.size is None or model not in self.pool.ids:
             return None
         card, known = self.pool.card(model), self.session.card(model)
@@ -64,6 +71,10 @@ class Part:
         if card.price is None:
             return None
         tokens, most = self.size(model)
+        if most is None and card.max_output_tokens is None:
+            counted = tokens if self.count is None else self.count(model)[0]
+            said = self.session._scope.answer(self.role, model, counted, self.session.models)  # noqa: SLF001  # what it expects
+            most = None if said is None else math.ceil(said)
         return ceiling(card, input_tokens=tokens, most=most)
 
     def now(self) -> str:
@@ -149,7 +160,7 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
             raise ConfigError(f"the role {query.role!r} is none of the team's ({known}), in whose session this call is made")
         if session.over:
             return None
-        return Part(session=session, role=None, pool=pool, among=among, insisted=None, size=size)
+        return Part(session=session, role=None, pool=pool, among=among, insisted=None, size=size, count=asked.size)
     insisted = asked.forced
     if insisted is None and asked.allocated in among:
         insisted = asked.allocated
@@ -158,7 +169,7 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
         if given not in pool.ids:
             # Another one in its place would be taken for what the money changed, and a slip of the pen would go unseen.
             raise UnknownModelError(given, pool.ids, where=f"the role {query.role!r} has it in the session, and models=")
-    return Part(session=session, role=query.role, pool=pool, among=among, insisted=insisted, size=size)
+    return Part(session=session, role=query.role, pool=pool, among=among, insisted=insisted, size=size, count=asked.size)
 
 
 def _at_most(asked: Asked, size: Size) -> Size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,18 @@ import numpy.typing as npt
 from agentroute.errors import BudgetError, NoEligibleModelError, PriceUnknownError, UnknownModelError
 from agentroute.teams._booking import Standing
 from agentroute.teams._choosing import Chooser
+from agentroute.teams._spending import rates_of
 from agentroute.teams._values import NONE, Mode
 from agentroute.types import Query
 
 __all__ = ["Ceiling", "Scope"]
+
+_PROMPT: Final = 1.5
+"""Times the expected tokens of a prompt that nobody has counted."""
+_BESIDE: Final = 200
+"""Tokens that a schema or a tool may add to a counted prompt; what is expected of a role seldom has them."""
+_FAR: Final = 8.0
+"""Times the expected tokens of an answer: a card's limit beyond that tells what the model can do, and not what the role does."""
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.int64]
@@ -69,11 +77,15 @@ class Scope:
         return np.asarray(whole / np.where(self.calls > 0.0, self.calls, 1.0)[:, None])
 
     def held(self, role: str | None, at: Standing, most: Ceiling | None) -> Ceiling:
-        """What to set aside for a call of a role: the most that it can cost, else what most such calls stay below.
+        """What to set aside for a call of a role: the most that it can cost, where that is known.
+
+        Else half as much again as the expected prompt, and an answer as long as the model's card allows. Where the card sets no
+        limit, or one that is more than 8 times what is expected, the bound is soft: what most such calls stay below where runs
+        tell it, else what is expected. More would be taken from the other roles, who would be downgraded for nothing.
 
         A call of no role is taken to need as much as the dearest call of any role.
         """
-        each = self._each(self._now(at), upper=True)
+        each = self._uncounted(self._now(at.models))
         usual = np.fmax.reduce(each, axis=0) if role is None else each[self.roles.index(role)]
 
         def of(model: str) -> float | None:
@@ -84,11 +96,46 @@ class Scope:
 
         return of
 
-    def _now(self, at: Standing) -> Flags:
+    def answer(self, role: str | None, model: str, prompt: int, models: Mapping[str, str]) -> float | None:
+        """Tokens to allow for an answer that nobody limits, where the prompt is much longer than was expected.
+
+        Args:
+            role: Whose call it is; `None` = of none, which is taken to be as long as those of the most verbose role.
+            model: By id.
+            prompt: Tokens that were counted.
+            models: Role → model, of those that take part.
+
+        Returns:
+            What most answers stay below where runs tell it, else what is expected; `None` = the prompt is about as long as
+            expected, so that the call is taken to cost what such calls do, or the team does not know the model.
+        """
+        if model not in self.names[:-1]:
+            return None
+        costs, column = self.chooser.costs, self.names.index(model)
+        rows = slice(None) if role is None else self.roles.index(role)
+        expected = float(np.max(costs.prompts(self.mode.name, self._now(models))[rows, column]))
+        if prompt <= _PROMPT * expected + _BESIDE:
+            return None
+        said = costs.output_[rows, column] * (1.0 + (costs.gamma_ or 0.0) * costs.spread_[rows, column])
+        return float(np.max(said))
+
+    def _uncounted(self, columns: Flags) -> Floats:
+        """USD to set aside for a call of each role of which nothing is counted: float64 [k, m + 1]; NaN = unknown."""
+        usual, costs = self._each(columns, upper=True), self.chooser.costs
+        limits = np.array([math.inf if card.max_output_tokens is None else card.max_output_tokens for card in costs.cards])
+        limited = limits <= _FAR * costs.output_
+        if limited.any():
+            rates = rates_of(costs.prices_)[:, 0]
+            prompts, answers = _PROMPT * costs.prompts(self.mode.name, columns), np.where(limited, limits, 0.0)
+            most = (prompts * rates[0] + answers * rates[1]) / 1e6 + rates[2]
+            usual[:, :-1] = np.where(limited, most, usual[:, :-1])
+        return usual
+
+    def _now(self, models: Mapping[str, str]) -> Flags:
         """One column for each role: the model that it has."""
         flags = np.zeros_like(self._allowed)
         for row, role in enumerate(self.roles):
-            flags[row, self.names.index(at.models.get(role, NONE))] = True
+            flags[row, self.names.index(models.get(role, NONE))] = True
         return flags
 
     # --- deciding ---
@@ -111,7 +158,7 @@ class Scope:
         """
         row = self.roles.index(role)
         allowed = self._open(role, at, among)
-        now = self._now(at)
+        now = self._now(at.models)
         columns, rows = now.argmax(axis=1), np.arange(len(now))
         if math.isinf(at.left) and allowed[row, columns[row]]:
             return dict(at.models), 0.0

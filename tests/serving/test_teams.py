@@ -1,5 +1,6 @@
 """Calls of a role within a team's session: whom they go to, what is set aside, and what is booked, however they end."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -16,8 +17,8 @@ from agentroute.errors import (
 )
 from agentroute.pool import ModelPool
 from agentroute.serving import Asked, Decider, RoutedCall, Spent, Turn, Watch, mistakes
-from agentroute.teams import MemoryBudget, RoleAllocator
-from agentroute.types import ModelCard, Price, Usage
+from agentroute.teams import CostModel, MemoryBudget, Mode, Role, RoleAllocator, RoleUsage, Team, TeamRun
+from agentroute.types import ModelCard, Price, Query, Usage
 
 NAMES = ("small", "middle", "large")
 USAGE = Usage(input_tokens=10, output_tokens=5)
@@ -127,6 +128,68 @@ def test_ceilings_follow_from_tokens_and_the_card_of_either_side(allocator, know
         assert part.ceiling("other") is None
         part = decider(pool).begin(Asked(turns=TURNS)).decide().part
         assert part.ceiling("small") is None
+
+
+@pytest.fixture
+def unlimited():
+    """A planner of 500 tokens in and 200 out, and a solver who says 300; nobody limits answers."""
+    cards = [
+        ModelCard(id="small", price=Price(input=0.15, output=0.6), scores={"MMLU": 0.3}),
+        ModelCard(id="large", price=Price(input=2.5, output=10), scores={"MMLU": 0.9}),
+    ]
+    roles = [Role(name=name, input_tokens=500, output_tokens=said) for name, said in (("planner", 200), ("solver", 300))]
+    return RoleAllocator(Team(roles=roles, modes=[Mode(name="alone")]), cards)
+
+
+@pytest.mark.parametrize(("role", "said"), [("planner", 200), ("solver", 300), (None, 300)])
+def test_a_prompt_much_longer_than_expected_is_counted_where_nobody_limits_the_answer(unlimited, role, said):
+    pool = ModelPool(["small", "large", ModelCard(id="other", price=Price(input=1.0, output=1.0))])
+    with unlimited.session("x"):
+        for counted, usd in ((950, None), (951, ((1426 + 16) * 2.5 + said * 10) / 1e6)):
+            asked = Asked(turns=TURNS, size=lambda _, counted=counted: (counted, None))
+            part = decider(pool, role=role).begin(asked).decide().part
+            assert part.ceiling("large") == (None if usd is None else pytest.approx(usd))
+            assert part.ceiling("other") is None
+        # A limit that is known is the bound, however long the prompt.
+        part = decider(pool, role=role).begin(Asked(turns=TURNS, size=lambda _: (10, 128_000))).decide().part
+        assert part.ceiling("large") == pytest.approx(((15 + 16) * 2.5 + 128_000 * 10) / 1e6)
+
+
+def test_an_answer_is_allowed_what_most_stay_below_where_runs_tell_it(unlimited):
+    given = dict.fromkeys(("planner", "solver"), "large")
+    runs = [
+        TeamRun(
+            query=Query(text=f"task {number}"),
+            models=given,
+            mode="alone",
+            success=1.0,
+            roles={
+                role: RoleUsage(usage=Usage(input_tokens=500, output_tokens=100 + 20 * (number % 20)), calls=1) for role in given
+            },
+        )
+        for number in range(40)
+    ]
+    unlimited.fit(runs)
+    costs = CostModel(unlimited.team, unlimited.pool).fit(runs)
+    assert costs.gamma_ > 0.0
+    said = math.ceil(costs.output_[0, 1] * (1.0 + costs.gamma_ * costs.spread_[0, 1]))
+    assert said > 1.1 * costs.output_[0, 1]
+    with unlimited.session("x"):
+        part = decider(ModelPool(["small", "large"])).begin(Asked(turns=TURNS, size=lambda _: (2_000, None))).decide().part
+        assert part.ceiling("large") == pytest.approx(((3_000 + 16) * 2.5 + said * 10) / 1e6)
+
+
+def test_a_long_prompt_goes_to_a_model_that_the_money_pays(unlimited):
+    def asked(counted):
+        return Asked(turns=TURNS, size=lambda _: (counted, None))
+
+    made = decider(ModelPool(["small", "large"]))
+    with unlimited.session("x", budget=0.01):
+        assert made.begin(asked(500)).decide().decision.model == "large"
+        # 25,000 tokens cost $0.0625 with the large model, and $0.00375 with the small one.
+        assert made.begin(asked(25_000)).decide().decision.model == "small"
+        with pytest.raises(BudgetError, match="'planner' may need"):
+            made.begin(asked(250_000)).decide()
 
 
 # --- one call ---

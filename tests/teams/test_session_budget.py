@@ -79,6 +79,56 @@ def test_a_call_that_failed_is_still_to_be_made():
         assert session.model("talker") == "middle"
 
 
+def limited(limit):
+    """An allocator of one role, of 500 tokens in and 200 out; with the large model that is $0.00325."""
+    cards = [
+        ModelCard(id="small", price=Price(input=0.15, output=0.6), max_output_tokens=limit, scores={"MMLU": 0.3}),
+        ModelCard(id="large", price=Price(input=2.5, output=10), max_output_tokens=limit, scores={"MMLU": 0.9}),
+    ]
+    role = Role(name="planner", input_tokens=500, output_tokens=200)
+    return RoleAllocator(Team(roles=[role], modes=[Mode(name="alone")]), cards)
+
+
+@pytest.mark.parametrize(
+    ("limit", "large"),
+    [
+        (None, 0.00325),
+        (200, (750 * 2.5 + 200 * 10) / 1e6),
+        (400, (750 * 2.5 + 400 * 10) / 1e6),
+        (1600, (750 * 2.5 + 1600 * 10) / 1e6),
+        # What a model can do is not what the role does.
+        (1601, 0.00325),
+        (128_000, 0.00325),
+    ],
+)
+def test_a_cards_limit_is_set_aside_for_where_the_role_may_come_near_it(limit, large):
+    with limited(limit).session("x", budget=1.0) as session:
+        assert session.held("planner")("large") == pytest.approx(large)
+        assert session.held(None)("large") == pytest.approx(large)
+        assert session.begin("planner").held == pytest.approx(large)
+
+
+def test_a_model_whose_answer_may_be_too_dear_by_its_card_is_not_asked():
+    with limited(400).session("x", budget=0.0034) as session:
+        call = session.begin("planner")
+        # The large model may need $0.005875.
+        assert (call.model, call.held) == ("small", pytest.approx((750 * 0.15 + 400 * 0.6) / 1e6))
+        call.release()
+        with pytest.raises(BudgetError, match=r"a call of large for the role 'planner' may need \$0.005875"):
+            session.begin("planner", model="large")
+    with limited(None).session("x", budget=0.0034) as session:
+        assert session.begin("planner").model == "large"
+
+
+def test_what_is_read_of_others_is_part_of_the_prompt():
+    cards = [ModelCard(id="one", price=Price(input=1.0, output=0.0, per_call=0.5), max_output_tokens=300)]
+    roles = [Role(name=name, input_tokens=500, output_tokens=200) for name in ("planner", "solver")]
+    mode = Mode(name="chain", growth="previous", extra_tokens=20)
+    with RoleAllocator(Team(roles=roles, modes=[mode]), cards).session("x", budget=9.0) as session:
+        assert session.held("planner")("one") == pytest.approx(0.5 + 1.5 * 520e-6)
+        assert session.held("solver")("one") == session.held(None)("one") == pytest.approx(0.5 + 1.5 * 720e-6)
+
+
 def test_roles_that_the_caller_has_settled_keep_their_models(allocator):
     allocation = allocator.allocate("x", fixed={"planner": "large", "solver": "middle", "critic": "small"})
     for fixed, found in (
