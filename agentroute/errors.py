@@ -245,7 +245,7 @@ class JudgeFailedWarning(AgentRouteWarning):
 
 
 class BudgetOverrunWarning(AgentRouteWarning):
-    """A call cost more than was set aside for it: a budget may be exceeded."""
+    """A call cost more than was set aside for it, as where its answer has no limit: a budget may be exceeded."""
 
 
 class OutcomeDroppedWarning(AgentRouteWarning):

@@ -73,7 +73,7 @@ class Part:
         tokens, most = self.size(model)
         if most is None and card.max_output_tokens is None:
             counted = tokens if self.count is None else self.count(model)[0]
-            said = self.session._scope.answer(self.role, model, counted, self.session.models)  # noqa: SLF001  # what it expects
+            said = self.session.answer(self.role, model, prompt=counted)
             most = None if said is None else math.ceil(said)
         return ceiling(card, input_tokens=tokens, most=most)
 

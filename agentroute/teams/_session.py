@@ -122,6 +122,10 @@ class TeamSession:
         pool = self._scope.chooser.pool
         return pool.card(model) if model in pool.ids else None
 
+    def answer(self, role: str | None, model: str, *, prompt: int) -> float | None:
+        """Tokens to allow for an answer that nobody limits to a prompt of so many; `None` = as calls of the role usually cost."""
+        return self._scope.answer(role, model, prompt, self.models)
+
     # --- calls ---
 
     def begin(
