@@ -165,7 +165,7 @@ def part_of(asked: Asked, query: Query, pool: ModelPool) -> Part | None:
     if insisted is None and asked.allocated in among:
         insisted = asked.allocated
     if insisted is None and session.has(query.role):
-        given = session.models[query.role]
+        given = session.allocation.models[query.role]  # and not as money has moved it since, which knows no candidates
         if given not in pool.ids:
             # Another one in its place would be taken for what the money changed, and a slip of the pen would go unseen.
             raise UnknownModelError(given, pool.ids, where=f"the role {query.role!r} has it in the session, and models=")

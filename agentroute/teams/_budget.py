@@ -6,6 +6,7 @@ import inspect
 import math
 import threading
 import warnings
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, NoReturn, Protocol, Self, runtime_checkable
 
@@ -31,6 +32,9 @@ class Ledger(Protocol):
 
     def book(self, key: int, held: int, spent: int) -> None:
         """Ends a reservation of `held`, of which `spent` was needed; when it raises, all of it stays set aside."""
+
+    def part(self, key: int, spent: int) -> None:
+        """Books so much of what a reservation holds as spent; the rest stays set aside."""
 
 
 class Reservation:
@@ -81,6 +85,21 @@ class Reservation:
         if not self._ends(spent):
             raise ConfigError("this reservation has been settled or released before: reserve anew for each call")
         return spent > self._held * (1.0 + SLACK) + 1
+
+    def pay_part(self, usd: float) -> float:
+        """Books a part as spent, at most what is set aside, and leaves the rest set aside: the USD that were booked.
+
+        One thread at a time may ask it.
+
+        Raises:
+            ConfigError: The amount is negative or no number, or the reservation has been settled or released before.
+        """
+        part = min(units(usd, self._unit), self._held)
+        if self.ended:
+            raise ConfigError("this reservation has been settled or released before: reserve anew for each call")
+        self._ledger.part(self._key, part)
+        self._held -= part
+        return part / self._unit
 
     def release(self) -> None:
         """Gives all of it back: the call was not made. Does nothing once it is settled or released."""
@@ -184,6 +203,10 @@ class MemoryBudget:
             self._held -= held
             self._spent += spent
 
+    def part(self, key: int, spent: int) -> None:  # noqa: ARG002 # likewise
+        """Books a part of what a reservation holds as spent; `Reservation` calls it."""
+        self.book(0, spent, spent)
+
     def __reduce__(self) -> NoReturn:
         """Refuses to be copied or pickled: its money would be there twice.
 
@@ -200,6 +223,9 @@ class MemoryBudget:
 class RunBudget(MemoryBudget):
     """What one run may spend of a budget that is shared: set aside from it whole, so that the run is paid to its end.
 
+    Each call that is settled is spent of the shared budget at once, and stays so when the process dies; what is left of the
+    run's part is given back by `close`, and stays set aside where nobody closes it.
+
     Args:
         usd: What the run may spend.
         shared: The budget that others spend from too.
@@ -211,6 +237,8 @@ class RunBudget(MemoryBudget):
 
     def __init__(self, usd: float, shared: Budget) -> None:
         super().__init__(usd)
+        self._telling = threading.Lock()
+        self._told = 0.0
         try:
             self._share = shared.reserve(usd)
         except BudgetError as error:
@@ -218,10 +246,19 @@ class RunBudget(MemoryBudget):
             message = f"a run may spend ${usd:.6g}, and ${left:.6g} of the budget that it shares are left"
             raise BudgetError(message, budget=left, cheapest=usd) from error
 
+    def book(self, key: int, held: int, spent: int) -> None:
+        """Ends a call's reservation, and tells the shared budget; what it cannot be told now, `close` tells it."""
+        super().book(key, held, spent)
+        with self._telling, suppress(Exception):  # declared fallback point: all of the run's part stays set aside
+            self._told += self._share.pay_part(spent / _UNIT)
+
     def close(self) -> None:
-        """Books what the run has spent, and gives the rest back to the others; does nothing once it is done."""
-        if not self._share.ended:
-            self._share.pay(self.spent())
+        """Gives back what the run has not spent; does nothing once it is done. What is being paid just now counts as spent."""
+        with self._lock:
+            due = (self._spent + self._held) / _UNIT
+        with self._telling:
+            if not self._share.ended:
+                self._share.pay(max(0.0, due - self._told))
 
 
 def units(usd: float, unit: int, *, up: bool = True) -> int:

@@ -184,7 +184,15 @@ class SqliteBudget:
             connection.execute("DELETE FROM reservations WHERE seq = ?", (key,))
             row = (min(spent, _MOST), _MOST, self.name)
             connection.execute("UPDATE budgets SET spent = min(spent + ?, ?) WHERE name = ?", row)
-        self._held.pop((os.getpid(), key), None)
+        with self._handle.lock:  # the keeper reads it under this lock
+            self._held.pop((os.getpid(), key), None)
+
+    def part(self, key: int, spent: int) -> None:
+        """Books a part of what a reservation holds as spent; `Reservation` calls it."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE reservations SET held = max(held - ?, 0) WHERE seq = ?", (spent, key))
+            row = (min(spent, _MOST), _MOST, self.name)
+            connection.execute("UPDATE budgets SET spent = min(spent + ?, ?) WHERE name = ?", row)
 
     # --- leases ---
 

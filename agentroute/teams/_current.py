@@ -30,15 +30,20 @@ def current_session() -> TeamSession | None:
     A generator that its reader leaves early may be closed in another context than its own, in which its sessions would stay the
     current ones for ever: they are passed over.
     """
-    within = _WITHIN.get()
-    while within is not None and within.session.stray:
-        within = within.before
+    within = _here()
     return None if within is None else within.session
 
 
 def entered(session: TeamSession) -> Entry:
     """Makes a session the current one in this context."""
-    return _WITHIN.set(_Within(session, _WITHIN.get()))
+    return _WITHIN.set(_Within(session, _here()))
+
+
+def _here() -> _Within | None:
+    within = _WITHIN.get()
+    while within is not None and within.session.stray:
+        within = within.before
+    return within
 
 
 def left(entry: Entry) -> bool:

@@ -178,7 +178,9 @@ class Scope:
         over = (ahead <= 0.0) & (rows != row)
         allowed[over] = now[over]
         chosen = self._again(allowed, row, ahead, held, at.enough)
-        models = {name: self.names[int(column)] for name, column in zip(self.roles, chosen, strict=True) if name in at.models}
+        found = {name: self.names[int(column)] for name, column in zip(self.roles, chosen, strict=True)}
+        # One whose models have all failed keeps the last one's name: it still takes part, and says so when it is asked.
+        models = {name: now if found[name] == NONE else found[name] for name, now in at.models.items()}
         return models, float(held[chosen[row]]) if math.isfinite(at.left) else 0.0
 
     def _open(self, role: str, at: Standing, among: Collection[str] | None) -> Flags:

@@ -305,7 +305,8 @@ class TeamSession:
                 self._log(run)
                 self._logged = True
             except Exception as problem:  # declared fallback point: the log never fails the application's run
-                warnings.warn(f"a team's run was not recorded: {problem}", OutcomeDroppedWarning, stacklevel=2)
+                told = f"a team's run was not recorded: {type(problem).__name__}: {problem}"
+                warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)
             if silent and (before is None or before.success is None):
                 told = "no call of a role reached this session: call within its `with`, or in session.active() in threads"
                 warnings.warn(told, OutcomeDroppedWarning, stacklevel=2)

@@ -104,6 +104,31 @@ def test_candidates_that_the_session_does_not_know_are_a_mistake(allocator):
         assert decider(ModelPool(["other", "large"])).begin(Asked(turns=TURNS)).decide().decision.model == "large"
 
 
+def test_a_role_that_money_has_moved_to_no_candidate_is_decided_among_those_that_there_are():
+    found = (("s", 0.01, 0.3), ("m", 0.1, 0.6), ("l", 0.2, 0.9))
+    cards = [
+        ModelCard(id=name, price=Price(input=0, output=0, per_call=usd), scores={"MMLU": score}) for name, usd, score in found
+    ]
+    team = Team(roles=[Role(name=name) for name in ("writer", "solver", "planner")])
+    with RoleAllocator(team, cards).session("x", budget=0.61) as session:
+        session.begin("writer", ceiling=lambda _: 0.3).settle(cost=0.3)
+        session.begin("solver", model="l").settle()
+        session.begin("writer", ceiling=lambda _: 0.001).settle(cost=0.001)
+        assert session.models["planner"] == "m"
+        pool = ModelPool([card for card in cards if card.id != "m"])
+        assert decider(pool).begin(Asked(turns=TURNS)).decide().decision.model == "s"
+
+
+def test_a_role_whose_models_have_all_failed_says_so(allocator):
+    with allocator.session("x", budget=0.5) as session:
+        for _ in range(3):
+            session.begin("planner").failed("RateLimitError", cost=0.0)
+        session.begin("solver", ceiling=lambda _: 0.4).settle(cost=0.4)
+        assert session.models["planner"] in session.may("planner")
+        with pytest.raises(NoEligibleModelError, match="failed in this run"):
+            decider(ModelPool([ModelCard(id=name) for name in NAMES])).begin(Asked(turns=TURNS))
+
+
 def test_a_session_that_is_over_or_has_no_money_says_so_at_once(allocator):
     with allocator.session("x", budget=0.1) as session:
         session.begin("solver", ceiling=lambda _: 0.095).settle(cost=0.095)

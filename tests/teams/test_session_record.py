@@ -1,6 +1,8 @@
 """What sessions put on record, whom they are the current one for, and money that comes and goes meanwhile."""
 
+import gc
 import math
+import weakref
 from contextvars import copy_context
 from dataclasses import replace
 
@@ -103,6 +105,21 @@ def test_a_session_that_a_generator_has_left_elsewhere_is_nobodys(allocator):
     assert late.run(current_session) is session
     with pytest.raises(ConfigError, match=r"this session is finished: .* await inside the `with` block"):
         session.begin("planner")
+
+
+def test_sessions_that_generators_have_left_elsewhere_are_let_go(allocator):
+    def answers():
+        with allocator.session("y") as session:
+            yield session
+
+    left = []
+    for _ in range(5):
+        going = answers()
+        left.append(weakref.ref(next(going)))
+        copy_context().run(going.close)
+        del going
+    gc.collect()
+    assert sum(one() is not None for one in left) <= 1
 
 
 def test_a_session_that_was_not_entered_can_be_left(allocator, log):

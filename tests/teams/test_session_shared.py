@@ -1,7 +1,12 @@
 """A run's own budget within one that is shared: capped, paid to its end, settled when it ends, whatever went wrong."""
 
 import math
+import signal
+import subprocess
+import sys
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -16,7 +21,7 @@ def test_a_run_spends_no_more_than_its_own_and_gives_the_rest_back(allocator):
         session.begin("planner", model="large", ceiling=lambda _: 0.2).settle(cost=0.15)
         with pytest.raises(BudgetError, match="may need"):
             session.begin("solver", model="large", ceiling=lambda _: 0.2)
-        assert (day.left(), day.spent()) == (pytest.approx(0.7), 0.0)
+        assert (day.left(), day.spent()) == (pytest.approx(0.7), pytest.approx(0.15))  # known at once
     assert (day.left(), day.spent()) == (pytest.approx(0.85), pytest.approx(0.15))
     session.finish(success=1.0)
     assert day.left() == pytest.approx(0.85)  # once
@@ -111,6 +116,7 @@ def test_a_shared_budget_that_cannot_be_told_is_told_by_the_next_finish(allocato
     with pytest.warns(OutcomeDroppedWarning, match="a shared budget was not told what a run has spent: locked"):
         session.finish()
     assert day.left() == pytest.approx(0.7)  # never free meanwhile
+    assert session.budget.spent() == pytest.approx(0.04)
     monkeypatch.setattr(day, "book", book)
     session.finish(success=1.0)
     assert day.left() == pytest.approx(0.96)
@@ -119,3 +125,41 @@ def test_a_shared_budget_that_cannot_be_told_is_told_by_the_next_finish(allocato
 def test_without_a_shared_budget_nothing_changes(session_team, session_cards):
     with RoleAllocator(session_team, session_cards).session("x", budget=0.3) as session:
         assert session.budget.left() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("lease", [None, 0.2])
+def test_what_a_run_has_spent_survives_its_process(lease, tmp_path):
+    code = f"""
+import os, signal
+from agentroute.teams import Role, RoleAllocator, SqliteBudget, Team
+from agentroute.types import ModelCard, Price
+
+allocator = RoleAllocator(Team(roles=[Role(name="a", calls=3)]), [ModelCard(id="m", price=Price(input=1.0, output=1.0))])
+day = SqliteBudget({str(tmp_path / "money.sqlite")!r}, "day", 1.0, lease={lease})
+session = allocator.session("x", budget=0.5, shared=day)
+session.begin("a", ceiling=lambda _: 0.2).settle(cost=0.15)
+session.begin("a", ceiling=lambda _: 0.2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    with SqliteBudget(tmp_path / "money.sqlite", "day", 1.0, lease=lease) as day:
+        assert day.spent() == pytest.approx(0.15)
+        if lease is None:
+            assert day.left() == pytest.approx(0.5)  # what the run had set aside is not free by itself
+            return
+        until = time.monotonic() + 20.0
+        while day.left() < 0.84 and time.monotonic() < until:
+            time.sleep(0.05)
+            with suppress(BudgetError):
+                day.reserve(0.85).release()
+        assert day.left() == pytest.approx(0.85)
+
+
+def test_a_call_that_is_being_paid_while_the_run_ends_counts(allocator):
+    day = MemoryBudget(1.0)
+    session = allocator.session("x", budget=0.3, shared=day)
+    late = session.budget.reserve(0.1)  # off the run's book, and not yet paid
+    session.finish()
+    assert day.spent() == pytest.approx(0.1)
+    late.settle(0.05)
+    assert (day.spent(), day.left()) == (pytest.approx(0.1), pytest.approx(0.9))
