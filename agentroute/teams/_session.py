@@ -68,6 +68,7 @@ class TeamSession:
         self._log = log
         self._lock = threading.Lock()
         self._ending = threading.RLock()
+        self._deciding = threading.RLock()
         self._models = dict(allocation.models)
         self._book = Book(self._priced, allocation.models)
         # As the budget itself allows: what is left of it has been rounded too, and what a run costs is a sum of floats.
@@ -156,33 +157,35 @@ class TeamSession:
         """
         if role is None and model is None:
             raise ConfigError("a call of no role needs model=: whom does it ask?")
-        # As often as others take the money in between, until it is enough or too little.
+        # As often as other runs take the money in between, until it is enough or too little.
         models: Mapping[str, str]
-        for tries in count():
-            at = self._standing(role)
-            if role is None or model is not None:
-                models, usd = {}, self._asked_for(role, str(model), at, ceiling)
-            else:
-                models, usd = self._scope.decide(role, at, most=ceiling, among=among)
-            try:
-                reservation = None if self.budget is None else self.budget.reserve(usd)
-            except BudgetError:
-                # Where somebody has given money back meanwhile, it may fit now.
-                if self.budget is None or (self.budget.left() >= at.left and (usd > self.budget.left() or tries >= _TRIES)):
-                    raise
-                continue
-            call = RoleCall(role, model or models[str(role)], self._book, reservation)
-            with self._lock:
-                over = self._over
-                if not over:
-                    # Only what has changed: another call may have been decided meanwhile.
-                    self._models.update({name: one for name, one in models.items() if at.models[name] != one})
-                    self._book.begin(call, given=None if role is None else call.model if decided else self._models[role])
-            if over:
-                if reservation is not None:
-                    reservation.release()
-                raise finished()
-            return call
+        # One after the other: two that decided by the same money would leave none to the roles that have still to speak.
+        with self._deciding:
+            for tries in count():
+                at = self._standing(role)
+                if role is None or model is not None:
+                    models, usd = {}, self._asked_for(role, str(model), at, ceiling)
+                else:
+                    models, usd = self._scope.decide(role, at, most=ceiling, among=among)
+                try:
+                    reservation = None if self.budget is None else self.budget.reserve(usd)
+                except BudgetError:
+                    # Where somebody has given money back meanwhile, it may fit now.
+                    if self.budget is None or (self.budget.left() >= at.left and (usd > self.budget.left() or tries >= _TRIES)):
+                        raise
+                    continue
+                call = RoleCall(role, model or models[str(role)], self._book, reservation)
+                with self._lock:
+                    over = self._over
+                    if not over:
+                        # Only what has changed: another call may have been decided meanwhile.
+                        self._models.update({name: one for name, one in models.items() if at.models[name] != one})
+                        self._book.begin(call, given=None if role is None else call.model if decided else self._models[role])
+                if over:
+                    if reservation is not None:
+                        reservation.release()
+                    raise finished()
+                return call
         raise AssertionError  # pragma: no cover  # it counts for ever
 
     def begin_check(self, role: str | None, model: str, ceiling: float | None) -> RoleCall:

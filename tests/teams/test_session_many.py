@@ -5,6 +5,7 @@ import multiprocessing
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 
 import numpy as np
@@ -24,6 +25,24 @@ USAGE = Usage(input_tokens=500, output_tokens=500)
 
 
 # --- many at once ---
+
+
+def test_two_that_ask_at_once_leave_the_others_their_money(allocator):
+    both = threading.Barrier(2)
+
+    def ceiling(model):
+        with suppress(threading.BrokenBarrierError):  # only one is let in: the other waits outside
+            both.wait(timeout=0.2)
+        return {"small": 0.001, "middle": 0.01, "large": 0.1}[model]
+
+    with allocator.session("x", budget=0.2035, fixed={"planner": "small", "critic": "small"}) as session:
+        session.begin("solver", ceiling={"large": 0.1}.get).settle(cost=0.002)
+        with ThreadPoolExecutor(2) as pool:
+            made = [pool.submit(copy_context().run, session.begin, "solver", ceiling=ceiling) for _ in range(2)]
+            calls = [one.result() for one in made]
+        assert sorted(call.model for call in calls) == ["large", "middle"]
+        for role in ("planner", "critic"):
+            session.begin(role, ceiling=lambda _: 0.001).settle(cost=0.001)
 
 
 @settings(max_examples=40, deadline=None)
